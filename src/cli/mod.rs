@@ -1,0 +1,5 @@
+//! The commands: one file each.
+
+pub fn main() -> std::process::ExitCode {
+    todo!()
+}

@@ -1,0 +1,1 @@
+//! The supervisor of all accounts, host budgets, sockets, signals, systemd notification.

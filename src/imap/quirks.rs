@@ -1,0 +1,1 @@
+//! What real servers get wrong, repaired before the decoders see it.

@@ -1,0 +1,1 @@
+//! Octets ↔ lines and streamed literals.

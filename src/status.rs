@@ -1,0 +1,103 @@
+//! What `pecsync status --json` shows: the shape the contract fixes, shared by the daemon that
+//! fills it and the command that prints it.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub schema: u32,
+    pub daemon: DaemonStatus,
+    pub accounts: Vec<AccountStatus>,
+    pub rejected: Vec<RejectedFile>,
+    pub missing: Vec<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct DaemonStatus {
+    pub version: String,
+    pub pid: u32,
+    pub started_at: String,
+    pub connections: Connections,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Connections {
+    pub source: u32,
+    pub target: u32,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct AccountStatus {
+    pub address: String,
+    pub migration: String,
+    /// `enrolled|copying|following|draining|archiving|completed|closed`
+    pub phase: String,
+    /// `ok|retrying|held|paused`
+    pub condition: String,
+    pub reason: Option<Reason>,
+    pub reasons: Vec<Reason>,
+    pub cutover: Option<String>,
+    pub sealed_at: Option<String>,
+    pub source_seen_until: Option<String>,
+    /// `mirrored|kept|suspended`
+    pub removals: String,
+    pub messages: MessageCounts,
+    pub bytes: ByteCounts,
+    pub folders: Vec<FolderCounts>,
+    /// `idle|polled`
+    pub mode: String,
+    pub proved_alive_at: Option<String>,
+    pub last_copied_at: Option<String>,
+    pub eta_s: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MessageCounts {
+    pub source: Option<u64>,
+    pub copied: Option<u64>,
+    pub adopted: Option<u64>,
+    pub refused: Option<u64>,
+    pub altered: Option<u64>,
+    pub in_doubt: Option<u64>,
+    pub verified: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ByteCounts {
+    pub source: Option<u64>,
+    pub copied: Option<u64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FolderCounts {
+    pub name: String,
+    pub target: String,
+    pub source: Option<u64>,
+    pub copied: Option<u64>,
+    pub refused: Option<u64>,
+    /// `ok|deferred|excluded|held`
+    pub state: String,
+    pub reason: Option<Reason>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reason {
+    /// One of the contract's stable codes.
+    pub code: String,
+    pub side: Option<String>,
+    /// The server's words, escaped.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+    pub since: String,
+    pub next_try: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RejectedFile {
+    pub file: String,
+    pub line: u32,
+    pub column: u32,
+    pub message: String,
+    pub hint: String,
+}
