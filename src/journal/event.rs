@@ -43,6 +43,8 @@ events! {
         "The daemon has read its configuration and works.";
     DaemonStopping, "daemon_stopping", "4b9f16863233421492d8bb6b7abe678e", 5,
         "The daemon stops; the next start resumes where it was.";
+    DaemonFailed, "daemon_failed", "fe14ccab282a4158866444a103d8117a", 3,
+        "The daemon cannot start or go on, and why.";
     ConfigurationReloaded, "configuration_reloaded", "78acb895e0c34799b19f4b93d6ebecb8", 5,
         "Settings, migrations and enrollments were read again.";
     ConfigurationRejected, "configuration_rejected", "d7d2ee9abacd4a74b66ae7a92307b564", 4,
