@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+
 use super::board::Board;
 use crate::journal::{Entry, Event, Journal};
 use crate::status::Status;
@@ -19,9 +21,13 @@ fn state_file(state_dir: &Path) -> PathBuf {
     state_dir.join("status.json")
 }
 
-/// What the last daemon wrote.
-pub fn read(state_dir: &Path) -> io::Result<Status> {
-    Ok(serde_json::from_slice(&fs::read(state_file(state_dir))?)?)
+/// What the last daemon wrote, and when.
+pub fn read(state_dir: &Path) -> io::Result<(Status, Timestamp)> {
+    let file = File::open(state_file(state_dir))?;
+    let written = file.metadata()?.modified()?;
+    let written = Timestamp::try_from(written).map_err(io::Error::other)?;
+    let written = written.round(jiff::Unit::Second).map_err(io::Error::other)?;
+    Ok((serde_json::from_reader(io::BufReader::new(file))?, written))
 }
 
 /// Writes it every now and then where it has changed, for ever.
@@ -73,7 +79,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let board = Board::new(jiff::Timestamp::UNIX_EPOCH);
         let digest = write(&board, dir.path(), 0).unwrap();
-        assert_eq!(read(dir.path()).unwrap(), board.status());
+        assert_eq!(read(dir.path()).unwrap().0, board.status());
         fs::remove_file(state_file(dir.path())).unwrap();
         assert_eq!(write(&board, dir.path(), digest).unwrap(), digest);
         assert!(read(dir.path()).is_err(), "nothing had changed");
