@@ -13,7 +13,8 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Edit;
 use super::disk::Disk;
-use super::staged::Staged;
+use super::staged::{Changes, Staged};
+use super::witness::Witness;
 
 /// Requests of a batch.
 const GROUP_REQUESTS_MAX: usize = 128;
@@ -46,16 +47,17 @@ pub(super) struct Failure {
 pub(super) type Requests = mpsc::Sender<Request>;
 
 /// Starts the thread. It ends when all senders are gone and what they queued is durable.
-pub(super) fn start(disk: Arc<Disk>) -> io::Result<(Requests, JoinHandle<()>)> {
+pub(super) fn start(disk: Arc<Disk>, witness: Witness) -> io::Result<(Requests, JoinHandle<()>)> {
     let (sender, requests) = mpsc::channel(QUEUE_REQUESTS_MAX);
     let clock = runtime::Builder::new_current_thread().enable_time().build()?;
-    let committer = Committer { disk, requests, clock, broken: None };
+    let committer = Committer { disk, witness, requests, clock, broken: None };
     let thread = thread::Builder::new().name("committer".into()).spawn(|| committer.run())?;
     Ok((sender, thread))
 }
 
 struct Committer {
     disk: Arc<Disk>,
+    witness: Witness,
     requests: mpsc::Receiver<Request>,
     /// Waits for a request or a deadline.
     clock: Runtime,
@@ -104,14 +106,21 @@ impl Committer {
             return;
         }
         let (entered, changes) = self.stage(group);
-        let durable = self.disk.apply(changes).and_then(|()| self.disk.sync());
-        let outcome = durable.map_err(|error| Failure::of(&error));
+        let outcome = self.make_durable(changes).map_err(|error| Failure::of(&error));
         self.broken = outcome.as_ref().err().cloned();
         entered.into_iter().for_each(|request| request.answer(outcome.clone()));
     }
 
+    fn make_durable(&mut self, mut changes: Changes) -> io::Result<()> {
+        let (key, count) = self.witness.next();
+        changes.insert(key, Some(count));
+        self.disk.apply(changes)?;
+        self.disk.sync()?;
+        self.witness.confirm()
+    }
+
     /// Stages what can be staged and answers the rest.
-    fn stage(&self, group: Vec<Request>) -> (Vec<Request>, impl IntoIterator<Item = Change>) {
+    fn stage(&self, group: Vec<Request>) -> (Vec<Request>, Changes) {
         let mut staged = Staged::on(&self.disk);
         let mut entered = Vec::with_capacity(group.len());
         for mut request in group {
@@ -125,8 +134,6 @@ impl Committer {
         (entered, staged.into_changes())
     }
 }
-
-type Change = (Vec<u8>, Option<Vec<u8>>);
 
 fn is_full(group: &[Request]) -> bool {
     let edits: usize = group.iter().map(|request| request.edits.len()).sum();

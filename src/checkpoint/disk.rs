@@ -14,7 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::keys::Key;
+use super::staged::Changes;
 
 /// Cache of pages. Not a cap on memory: a million records take six times this.
 const CACHE_BYTES: u64 = 16 << 20;
@@ -89,10 +89,7 @@ impl Disk {
     }
 
     /// All the changes or none; `None` removes.
-    pub(super) fn apply(
-        &self,
-        changes: impl IntoIterator<Item = (Key, Option<Vec<u8>>)>,
-    ) -> io::Result<()> {
+    pub(super) fn apply(&self, changes: Changes) -> io::Result<()> {
         let mut batch = sled::Batch::default();
         for (key, value) in changes {
             match value {
@@ -134,7 +131,8 @@ impl Disk {
 /// Runs a call of sled, whose panics become errors.
 fn guarded<T>(call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let outcome = catch_unwind(AssertUnwindSafe(call));
-    let outcome = outcome.unwrap_or_else(|_| Err(io::Error::other("sled panicked")));
+    let panicked = || io::Error::new(ErrorKind::InvalidData, "sled panicked");
+    let outcome = outcome.unwrap_or_else(|_| Err(panicked()));
     outcome.map_err(|error| io::Error::new(kind(&error), format!("checkpoint: {error}")))
 }
 
@@ -154,7 +152,7 @@ fn refusal(error: sled::Error) -> Refusal {
             Refusal::Locked
         }
         sled::Error::Io(error) => match error.kind() {
-            // A missing or short blob.
+            // A missing or a short file.
             NotFound | UnexpectedEof | InvalidData => Refusal::Damaged(error.to_string()),
             _ => Refusal::Failed(error),
         },

@@ -12,6 +12,8 @@ pub(super) const CHUNK_UIDS: u32 = 1 << CHUNK_BITS;
 const CHUNK_BITS: u32 = 6;
 
 pub(super) const FORMAT: &[u8] = b"mformat";
+/// Counts durable batches.
+pub(super) const BATCHES: &[u8] = b"mbatches";
 pub(super) const ACCOUNT_IDS: &[u8] = b"maccount";
 pub(super) const FOLDER_IDS: &[u8] = b"mfolder";
 pub(super) const INTENT_IDS: &[u8] = b"mintent";
@@ -21,6 +23,9 @@ pub(super) const ACCOUNTS: &[u8] = b"a";
 pub(super) const ADDRESSES: &[u8] = b"A";
 pub(super) const FOLDER_ACCOUNTS: &[u8] = b"F";
 pub(super) const INTENT_FOLDERS: &[u8] = b"I";
+
+/// Every prefix but those of links and orphans.
+pub(super) const ALL_BUT_LINKS: [&[u8]; 7] = [b"m", b"a", b"A", b"f", b"F", b"i", b"I"];
 
 pub(super) fn account(account: AccountId) -> Key {
     key(ACCOUNTS, &[&account.0.to_be_bytes()])

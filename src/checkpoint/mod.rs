@@ -14,6 +14,7 @@ mod octets;
 mod opening;
 mod staged;
 mod store;
+mod witness;
 
 #[doc(hidden)]
 pub use encoding::decode_anything;

@@ -11,11 +11,14 @@ use super::encoding::{VERSION, decode, encode};
 use super::keys;
 use super::lock::StateLock;
 use super::store::OpenError;
+use super::witness::Witness;
 
-/// An open store, the lock on its state directory, and where the one before it went.
+/// An open store and the lock on its state directory.
 pub(super) struct Opened {
     pub(super) disk: Disk,
     pub(super) lock: StateLock,
+    pub(super) witness: Witness,
+    /// Where the one before it went.
     pub(super) moved_aside: Option<PathBuf>,
 }
 
@@ -26,28 +29,50 @@ pub(super) fn open(state_dir: &Path) -> Result<Opened, OpenError> {
         return Err(OpenError::Locked(state_dir.display().to_string()));
     };
     let dir = state_dir.join("checkpoint");
-    let (disk, moved_aside) = match open_or_mend(&dir) {
-        Err(Refusal::Damaged(_)) => replace(state_dir, &dir).map(|(disk, to)| (disk, Some(to))),
-        opened => opened.map(|disk| (disk, None)),
-    }
-    .map_err(|refusal| open_error(&dir, refusal))?;
+    let opened = match open_or_mend(&dir) {
+        Err(Refusal::Damaged(_)) => replace(state_dir, &dir).map(|(whole, to)| (whole, Some(to))),
+        opened => opened.map(|whole| (whole, None)),
+    };
+    let ((disk, witness), moved_aside) = opened.map_err(|refusal| open_error(&dir, refusal))?;
     check_format(&disk).map_err(|error| failed(&dir, &error))?;
     secure(&dir).map_err(|error| failed(&dir, &error))?;
     sync_dirs([&dir, state_dir]).map_err(|error| failed(&dir, &error))?;
-    Ok(Opened { disk, lock, moved_aside })
+    Ok(Opened { disk, lock, witness, moved_aside })
 }
 
 /// A torn snapshot makes sled refuse to open, although it holds nothing that the log does not.
-fn open_or_mend(dir: &Path) -> Result<Disk, Refusal> {
+fn open_or_mend(dir: &Path) -> Result<Whole, Refusal> {
     make_private_dir(dir).map_err(Refusal::Failed)?;
-    match Disk::open(dir) {
+    match open_whole(dir) {
         Err(Refusal::Damaged(damage)) => {
             if set_snapshots_aside(dir).map_err(Refusal::Failed)? == 0 {
                 return Err(Refusal::Damaged(damage));
             }
-            Disk::open(dir)
+            open_whole(dir)
         }
         opened => opened,
+    }
+}
+
+type Whole = (Disk, Witness);
+
+/// sled opens stores whose pages are damaged, and takes a log whose end is missing for one that
+/// was never written. So everything but the links is read once, and the witness is asked. Damaged
+/// links are an error of their account, when they are read.
+fn open_whole(dir: &Path) -> Result<Whole, Refusal> {
+    let disk = Disk::open(dir)?;
+    let probe = |prefix: &&[u8]| disk.scan(prefix, |_, _| Ok(()));
+    keys::ALL_BUT_LINKS.iter().try_for_each(probe).map_err(of_reading)?;
+    let witness = Witness::open(dir, &disk).map_err(of_reading)?;
+    Ok((disk, witness))
+}
+
+fn of_reading(error: io::Error) -> Refusal {
+    match error.kind() {
+        ErrorKind::InvalidData | ErrorKind::NotFound | ErrorKind::UnexpectedEof => {
+            Refusal::Damaged(error.to_string())
+        }
+        _ => Refusal::Failed(error),
     }
 }
 
@@ -68,15 +93,15 @@ fn set_snapshots_aside(dir: &Path) -> io::Result<usize> {
 
 /// Moves the damaged store away and begins a new one. If that cannot be, the old one goes back:
 /// the disk is at fault.
-fn replace(state_dir: &Path, dir: &Path) -> Result<(Disk, PathBuf), Refusal> {
+fn replace(state_dir: &Path, dir: &Path) -> Result<(Whole, PathBuf), Refusal> {
     let aside = free_name(state_dir);
     fs::rename(dir, &aside).map_err(Refusal::Failed)?;
-    let begun = make_private_dir(dir).map_err(Refusal::Failed).and_then(|()| Disk::open(dir));
+    let begun = make_private_dir(dir).map_err(Refusal::Failed).and_then(|()| open_whole(dir));
     if begun.is_err() {
         // Best effort: what matters is the error at hand.
         let _ = fs::remove_dir_all(dir).and_then(|()| fs::rename(&aside, dir));
     }
-    begun.map(|disk| (disk, aside))
+    begun.map(|whole| (whole, aside))
 }
 
 fn free_name(state_dir: &Path) -> PathBuf {

@@ -13,7 +13,8 @@ use super::keys::{self, Key};
 use super::octets::unreadable;
 use super::{AccountId, AccountRecord, Edit, FolderId, FolderRecord, Intent, IntentId};
 
-type Changes = BTreeMap<Key, Option<Vec<u8>>>;
+/// What becomes of each key; `None` removes it.
+pub(super) type Changes = BTreeMap<Key, Option<Vec<u8>>>;
 
 pub(super) struct Staged<'a> {
     disk: &'a Disk,

@@ -73,7 +73,8 @@ impl Store {
         let failed = |error: StoreError| OpenError::Failed(format!("{}: {error}", dir.display()));
         let disk = Arc::new(opened.disk);
         let ids = Ids::read(&disk).map_err(failed)?;
-        let (requests, committer) = committer::start(disk.clone()).map_err(failed)?;
+        let (requests, committer) =
+            committer::start(disk.clone(), opened.witness).map_err(failed)?;
         let shared = Shared {
             disk,
             ids,
