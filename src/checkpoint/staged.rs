@@ -92,7 +92,8 @@ impl<'a> Staged<'a> {
             self.remove(folder_key)?;
         }
         for address in self.keys_under(keys::ADDRESSES)? {
-            if matches!(self.number_at(&address), Ok(Some(owner)) if owner == account.0.into()) {
+            let owner = self.number_at(&address);
+            if matches!(owner, Ok(Some(owner)) if owner == u64::from(account.0)) {
                 self.remove(address)?;
             }
         }

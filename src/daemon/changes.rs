@@ -8,11 +8,10 @@ use jiff::Timestamp;
 use super::board::Posted;
 use super::protocol::{Answer, exit};
 use super::reading::Reading;
-use super::seam::Difference;
 use super::supervisor::Supervisor;
 use super::words::{first_status, held_by_its_file, rejected_file};
 use crate::checkpoint::AccountRecord;
-use crate::config::{Enrollment, Problem, Settings};
+use crate::config::{Difference, Enrollment, Problem, Settings};
 use crate::journal::{Entry, Event};
 
 impl Supervisor {
@@ -25,8 +24,12 @@ impl Supervisor {
         };
         let Reading { settings, problems, settings_are_good, .. } = &reading;
         let reloaded = settings.is_some() || !settings_are_good;
+        let event = match settings_are_good {
+            true => Event::ConfigurationWarning,
+            false => Event::ConfigurationRejected,
+        };
         for problem in problems {
-            self.emit(of_file(Event::ConfigurationRejected, problem));
+            self.emit(of_file(event, problem));
         }
         match &reading.store_error {
             Some(error) => {
@@ -47,7 +50,7 @@ impl Supervisor {
     fn enrollments_changed(&mut self, reading: Reading) -> Answer {
         self.snapshot = reading.snapshot;
         self.act_on(reading.differences);
-        self.rejected = self.snapshot.problems();
+        self.rejected = self.snapshot.problems().map(rejected_file).collect();
         self.count_accounts_of_hosts();
         self.post();
         let counts = self.board.counts().to_string();
@@ -55,7 +58,8 @@ impl Supervisor {
             let text = format!("configuration read again: {counts}");
             self.emit(Entry::new(Event::ConfigurationReloaded, text));
         }
-        let problems = reading.problems.iter().chain(&self.rejected).map(rejected_file).collect();
+        let problems =
+            reading.problems.iter().map(rejected_file).chain(self.rejected.clone()).collect();
         let (exit, message) = match reading.settings_are_good {
             true => (exit::FINE, counts),
             false => (exit::CONFIGURATION, "the settings in use stay".to_owned()),
@@ -81,7 +85,7 @@ impl Supervisor {
         ];
         for (key, _) in fixed.into_iter().filter(|(_, changed)| *changed) {
             let text = format!("a new {key} takes effect when the daemon is restarted");
-            self.emit(Entry::new(Event::ConfigurationReloaded, text));
+            self.emit(Entry::new(Event::ConfigurationWarning, text));
         }
     }
 
@@ -95,10 +99,10 @@ impl Supervisor {
                     self.emit(of(Event::EnrollmentReplaced, text, &enrollment));
                     self.accounts.replace(enrollment);
                 }
-                Difference::Removed(address) => {
+                Difference::Removed(enrollment) => {
                     let text = "the enrollment is gone: copying stops, the checkpoint stays";
-                    self.emit(Entry::new(Event::EnrollmentRemoved, text).account(&address));
-                    self.accounts.remove(&address);
+                    self.emit(of(Event::EnrollmentRemoved, text, &enrollment));
+                    self.accounts.remove(&enrollment.address);
                 }
                 Difference::Rejected(problem) => {
                     let entry = of_file(Event::EnrollmentRejected, &problem);
@@ -146,11 +150,11 @@ impl Supervisor {
     /// Tells the board which accounts there are.
     pub(super) fn post(&self) {
         let absent = self.records.iter().filter(|record| !self.accounts.contains(&record.address));
-        let held = absent.filter_map(|record| held_by_its_file(record, &self.rejected));
+        let held = absent.filter_map(|record| held_by_its_file(record, &self.snapshot));
         self.board.post(Posted {
             cells: self.accounts.cells(),
             held: held.collect(),
-            rejected: self.rejected.iter().map(rejected_file).collect(),
+            rejected: self.rejected.clone(),
             ..Posted::default()
         });
     }

@@ -13,7 +13,6 @@ mod orders;
 mod process;
 pub mod protocol;
 mod reading;
-mod seam;
 mod signals;
 mod supervisor;
 mod words;
@@ -35,7 +34,7 @@ use signals::Signals;
 use supervisor::Supervisor;
 
 use crate::checkpoint::{OpenError, Store};
-use crate::config::Settings;
+use crate::config::{self, Problem, Settings};
 use crate::imap::Dialler;
 use crate::journal::{Entry, Event, Journal, Output};
 use crate::sync::account::{self, Shared};
@@ -59,12 +58,12 @@ pub fn run(config: &Path, output: Output) -> u8 {
 }
 
 /// What a daemon cannot do without: settings and the store.
-fn prepare(config: &Path, journal: &Journal) -> Result<(Settings, Store), u8> {
-    let (settings, warnings) = seam::load(config, Timestamp::now()).map_err(|problems| {
-        tell_problems(&problems, journal);
+fn prepare(path: &Path, journal: &Journal) -> Result<(Settings, Store), u8> {
+    let (settings, warnings) = config::load(path).map_err(|problems| {
+        tell_problems(Event::ConfigurationRejected, &problems, journal);
         exit::CONFIGURATION
     })?;
-    tell_problems(&warnings, journal);
+    tell_problems(Event::ConfigurationWarning, &warnings, journal);
     let state_dir = &settings.daemon.state_dir;
     let cannot = |text: String| {
         journal.emit(Entry::new(Event::DaemonFailed, text));
@@ -91,9 +90,9 @@ fn prepare(config: &Path, journal: &Journal) -> Result<(Settings, Store), u8> {
     Ok((settings, store))
 }
 
-fn tell_problems(problems: &[crate::config::Problem], journal: &Journal) {
+fn tell_problems(event: Event, problems: &[Problem], journal: &Journal) {
     for problem in problems {
-        let entry = Entry::new(Event::ConfigurationRejected, problem.to_string());
+        let entry = Entry::new(event, problem.to_string());
         journal.emit(entry.file(&problem.file, problem.line));
     }
 }

@@ -1,14 +1,12 @@
 //! Reading the configuration off the runtime: settings where asked for, then conf.d, then what
 //! differs from what was read before. Thousands of files take a while.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
-use super::seam::{self, Difference, Snapshot};
 use crate::checkpoint::{AccountRecord, Store};
-use crate::config::{Problem, Settings};
+use crate::config::{self, Difference, Problem, Settings, Snapshot};
 
 /// What a reading starts from.
 pub struct Order {
@@ -40,7 +38,7 @@ pub fn read(order: Order) -> Reading {
     let Order { config, settings, snapshot, store } = order;
     let (new_settings, problems, settings_are_good) = match config {
         None => (None, Vec::new(), true),
-        Some(path) => match seam::load(&path, Timestamp::now()) {
+        Some(path) => match config::load(&path) {
             Ok((settings, warnings)) => (Some(Arc::new(settings)), warnings, true),
             Err(problems) => (None, problems, false),
         },
@@ -49,11 +47,13 @@ pub fn read(order: Order) -> Reading {
         Ok(records) => (records, None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
-    let known: Vec<(String, String)> =
-        records.iter().map(|record| (record.address.clone(), record.enrolled_by.clone())).collect();
+    let known: BTreeMap<String, PathBuf> = records
+        .iter()
+        .map(|record| (record.address.clone(), PathBuf::from(&record.enrolled_by)))
+        .collect();
     let settings = new_settings.as_ref().unwrap_or(&settings);
-    let files = seam::read_dir_files(&settings.daemon.conf_dir);
-    let (snapshot, differences) = seam::reconcile(&snapshot, files, settings, &known);
+    let files = config::read_dir_files(&settings.daemon.conf_dir);
+    let (snapshot, differences) = config::reconcile(&snapshot, files, settings, &known);
     Reading {
         settings: new_settings,
         problems,

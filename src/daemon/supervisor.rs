@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -17,11 +17,12 @@ use super::control::Command;
 use super::notify::{Notifier, feed_watchdog, watchdog_interval};
 use super::protocol::{Answer, exit};
 use super::reading::{self, Reading};
-use super::seam::{Snapshot, Watcher};
 use super::signals::{Signal, Signals};
 use crate::checkpoint::AccountRecord;
-use crate::config::{Problem, Settings};
-use crate::journal::{Entry, Event};
+use crate::config::watcher::Watcher;
+use crate::config::{Settings, Snapshot};
+use crate::journal::{Entry, Event, Journal};
+use crate::status::RejectedFile;
 use crate::sync::account::Shared;
 
 const TICK: Duration = Duration::from_millis(250);
@@ -37,7 +38,7 @@ pub struct Supervisor {
     pub(super) board: Arc<Board>,
     pub(super) accounts: Accounts,
     pub(super) snapshot: Snapshot,
-    pub(super) rejected: Vec<Problem>,
+    pub(super) rejected: Vec<RejectedFile>,
     /// What the checkpoint knew at the last reading.
     pub(super) records: Vec<AccountRecord>,
     pub(super) notifier: Notifier,
@@ -85,14 +86,15 @@ impl Supervisor {
             notifier: Notifier::default(),
             ready: Some(ready),
             reading: None,
-            wanted: Wanted { conf_dir: true, ..Wanted::default() },
+            wanted: Wanted::default(),
             watchdog: watchdog_interval().map(|every| (every, Instant::now())),
         }
     }
 
     /// Runs until a signal says stop, or all is done; returns the exit code.
     pub async fn run(mut self, mut signals: Signals, mut commands: mpsc::Receiver<Command>) -> u8 {
-        let mut watcher = Watcher::new(self.settings.daemon.conf_dir.clone());
+        // The watch begins before the first reading: nothing falls between them.
+        let mut watch = Watch::new(self.settings.daemon.conf_dir.clone(), &self.shared.journal);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let code = loop {
@@ -104,7 +106,7 @@ impl Supervisor {
                     Signal::ReportStatus => self.report_status(),
                 },
                 Some(command) = commands.recv() => self.obey(command),
-                () = watcher.changed() => self.wanted.conf_dir = true,
+                () = watch.changed.notified() => self.wanted.conf_dir = true,
                 reading = finished(&mut self.reading) => {
                     let watched = self.settings.daemon.conf_dir.clone();
                     let waiters = self.reading.take().map(|underway| underway.waiters);
@@ -113,7 +115,8 @@ impl Supervisor {
                         let _ = waiter.send(answer.clone());
                     }
                     if watched != self.settings.daemon.conf_dir {
-                        watcher = Watcher::new(self.settings.daemon.conf_dir.clone());
+                        let conf_dir = self.settings.daemon.conf_dir.clone();
+                        watch = Watch::new(conf_dir, &self.shared.journal);
                     }
                 }
                 () = self.accounts.next_end() => self.post(),
@@ -175,7 +178,7 @@ impl Supervisor {
     /// With `exit_when_completed`: 0 once all accounts have completed, 1 if some are closed or
     /// were never accounts because their file is bad.
     fn all_done(&self) -> Option<u8> {
-        let busy = self.ready.is_some() || self.reading.is_some() || self.wanted.conf_dir;
+        let busy = self.ready.is_some() || self.reading.is_some();
         if !self.settings.daemon.exit_when_completed || busy {
             return None;
         }
@@ -214,6 +217,38 @@ impl Supervisor {
 
     pub(super) fn emit(&self, entry: Entry) {
         self.shared.journal.emit(entry);
+    }
+}
+
+/// The watcher on a task of its own, for looking at a slow directory takes longer than a tick.
+struct Watch {
+    changed: Arc<Notify>,
+    task: JoinHandle<()>,
+}
+
+impl Watch {
+    /// Says at once that there is something to read.
+    fn new(conf_dir: PathBuf, journal: &Journal) -> Watch {
+        let changed = Arc::new(Notify::new());
+        let (news, journal) = (changed.clone(), journal.clone());
+        let task = tokio::spawn(async move {
+            let mut watcher = Watcher::new(conf_dir).await;
+            loop {
+                news.notify_one();
+                if let Some(why) = watcher.take_failure() {
+                    let text = format!("conf.d is read every few seconds instead: {why}");
+                    journal.emit(Entry::new(Event::ConfigurationWarning, text));
+                }
+                watcher.changed().await;
+            }
+        });
+        Watch { changed, task }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 

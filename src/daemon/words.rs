@@ -1,10 +1,12 @@
 //! What the supervisor itself says in `status`: accounts before their task has spoken, accounts
 //! whose file is bad, files that were rejected.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
 use crate::checkpoint::{AccountRecord, Phase};
-use crate::config::{Deletions, Enrollment, Problem};
+use crate::config::{Deletions, Enrollment, Problem, Snapshot};
 use crate::journal::shown;
 use crate::status::{AccountStatus, Reason, RejectedFile};
 
@@ -42,14 +44,12 @@ fn remembered(record: Option<&AccountRecord>) -> AccountStatus {
     }
 }
 
-/// An account that the checkpoint knows and whose file is among the rejected ones: held, not
-/// missing.
-pub fn held_by_its_file(record: &AccountRecord, rejected: &[Problem]) -> Option<AccountStatus> {
-    // Problems name files as the operator would; the record has the path that was read.
-    let enrolled_by = std::path::Path::new(&record.enrolled_by);
-    let problem = rejected.iter().find(|problem| {
-        !problem.file.as_os_str().is_empty() && enrolled_by.ends_with(&problem.file)
+/// An account that the checkpoint knows and whose file is rejected: held, not missing.
+pub fn held_by_its_file(record: &AccountRecord, snapshot: &Snapshot) -> Option<AccountStatus> {
+    let file = snapshot.rejected().find(|file| {
+        file.path == Path::new(&record.enrolled_by) || file.address == Some(&record.address)
     })?;
+    let problem = file.problems.0.first().or(file.problems.1.first())?;
     let reason = Reason {
         code: "enrollment_rejected".to_owned(),
         side: None,

@@ -49,6 +49,8 @@ events! {
         "Settings, migrations and enrollments were read again.";
     ConfigurationRejected, "configuration_rejected", "d7d2ee9abacd4a74b66ae7a92307b564", 4,
         "pecsync.toml or a file of migrations.d is wrong; the settings in use stay.";
+    ConfigurationWarning, "configuration_warning", "e6a537a24935497bbb9625221da363ee", 4,
+        "Something in the configuration that stops nothing but should be known.";
     EnrollmentAccepted, "enrollment_accepted", "4c9cc4d9ad9d4c868233b26440cf084b", 5,
         "A file of conf.d asks for an account to be moved, and it begins.";
     EnrollmentReplaced, "enrollment_replaced", "d92d8230ee434fbe8708192505554a63", 5,
