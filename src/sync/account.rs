@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::Instant;
 
 use super::backoff;
@@ -24,7 +24,7 @@ use crate::checkpoint::{
     self, AccountRecord, Completed, CompletedAccount, Edit, Phase, Refused, Store, StoreError,
     Writer,
 };
-use crate::config::{self, Enrollment, ServiceStyle};
+use crate::config::{self, Enrollment, Limits, ServiceStyle};
 use crate::imap::{Dialler, Endpoint, Login, Session, Tls};
 use crate::journal::{Entry, Event, Journal};
 use crate::words::Side;
@@ -35,19 +35,55 @@ pub use super::board::StatusCell;
 pub struct Shared {
     pub store: Store,
     /// Accounts that have completed, outside the store.
-    pub completed: Mutex<Completed>,
+    pub completed: Completed,
     pub journal: Journal,
     pub hosts: Hosts,
     pub dialler: Dialler,
     pub clock: Clock,
     /// First copies that may run at once.
     pub copying: Semaphore,
-    /// KiB of listings that may be in memory at once.
-    pub memory: Semaphore,
-    /// How many KiB `memory` began with.
-    pub memory_kib: u32,
+    /// What listings may take in memory at once.
+    pub memory: Memory,
     /// Service logins that were refused, by migration and side: not tried again until reloaded.
     pub refused_services: Mutex<HashSet<(String, Side)>>,
+}
+
+impl Shared {
+    pub fn new(store: Store, completed: Completed, journal: Journal, limits: &Limits) -> Shared {
+        Shared {
+            store,
+            completed,
+            hosts: Hosts::new(limits, journal.clone()),
+            journal,
+            dialler: Dialler::new(),
+            clock: Clock::default(),
+            copying: Semaphore::new(limits.accounts_copying),
+            memory: Memory::new(limits.memory_bytes),
+            refused_services: Mutex::default(),
+        }
+    }
+}
+
+/// A budget of memory for listings, over all accounts.
+pub struct Memory {
+    permits: Semaphore,
+    kib: u32,
+}
+
+/// What a listed message takes in memory, about: itself, its place in maps, its link.
+const KIB_PER_MESSAGES: u64 = 3;
+
+impl Memory {
+    pub fn new(bytes: u64) -> Memory {
+        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).clamp(1024, u32::MAX >> 4);
+        Memory { permits: Semaphore::new(kib as usize), kib }
+    }
+
+    /// Waits until the listings of so many messages fit. One that fits never gets it all.
+    pub async fn of_messages(&self, messages: u64) -> Option<SemaphorePermit<'_>> {
+        let wanted = u32::try_from(messages.div_ceil(KIB_PER_MESSAGES)).unwrap_or(u32::MAX);
+        self.permits.acquire_many(wanted.clamp(1, self.kib)).await.ok()
+    }
 }
 
 /// What the supervisor may tell a running account.
@@ -138,12 +174,6 @@ enum Ended {
     Failed(Failure),
 }
 
-/// What a wait ended with.
-enum Waited {
-    Passed,
-    Stop,
-}
-
 impl Life {
     async fn live(mut self) {
         self.show_enrollment();
@@ -194,8 +224,7 @@ impl Life {
 
     /// Reads the checkpoint, or begins one. `None` if there is nothing left to do.
     async fn open_book(&mut self) -> Result<Option<Book>, Gate> {
-        let done = self.shared.completed.lock().expect("no panic while held");
-        let done = done.get(&self.enrollment.address).cloned();
+        let done = self.shared.completed.get(&self.enrollment.address);
         if let Some(done) = done.filter(|done| self.is_same_place(&done.source, &done.target)) {
             if !self.approved.completed {
                 self.board.show_phase(done.phase, done.sealed_at, done.completed_at);
@@ -329,11 +358,10 @@ impl Life {
             control: &control,
             recovered: self.told.is_some() || self.attempts > 0,
         };
-        let session = following.run(book);
-        tokio::pin!(session);
+        let mut session = Box::pin(following.run(book));
         let mut replaced = None;
         let mut patience: Option<Instant> = None;
-        let result = loop {
+        let result: Result<(), Failure> = loop {
             let give_up = async {
                 match patience {
                     Some(until) => tokio::time::sleep_until(until).await,
@@ -361,6 +389,7 @@ impl Life {
                 },
             }
         };
+        drop(session);
         if result.is_ok() && !control.interrupt.load(Ordering::Relaxed) {
             self.told = None;
             return Ended::Finished;
@@ -451,13 +480,9 @@ impl Life {
                 Some(at_most) => tokio::time::sleep(at_most).await,
                 None => std::future::pending().await,
             }
-            Waited::Passed
         };
         tokio::select! {
-            waited = passed => match waited {
-                Waited::Passed => Flow::Go,
-                Waited::Stop => Flow::Stop,
-            },
+            () = passed => Flow::Go,
             order = self.orders.recv() => self.ordered(order).await,
         }
     }
@@ -507,7 +532,8 @@ impl Life {
                 since: self.shared.clock.now(),
                 text: format!("{}: {}", trouble.code, crate::journal::shown(&trouble.message)),
             });
-            if let Err(error) = self.writer.commit(vec![Edit::PutAccount(book.record.clone())]).await
+            if let Err(error) =
+                self.writer.commit(vec![Edit::PutAccount(book.record.clone())]).await
             {
                 let trouble = trouble::trouble(&Failure::Store(error));
                 return self.retry(trouble, backoff::delay(self.attempts, 0.5)).await;
@@ -634,9 +660,9 @@ pub async fn connect(
         shared.refused_services.lock().expect("no panic while held").contains(&service)
     };
     let host = shared.hosts.host(&endpoint.host);
-    let urgent = enrollment.cutover.is_some_and(|cutover| {
-        (cutover.as_second() - shared.clock.now()).abs() < 600
-    });
+    let urgent = enrollment
+        .cutover
+        .is_some_and(|cutover| (cutover.as_second() - shared.clock.now()).abs() < 600);
     let place = host.login(urgent).await;
     if service_login(enrollment, side).is_some() && refused(shared) {
         let text = "the migration's service login was refused before".to_owned();

@@ -10,7 +10,7 @@ use super::copy::{self, Copying, Desk, Failure, Job, Outcome, Terms};
 use super::pass::{Absence, Look, Pass, at_source, at_target};
 use super::plan;
 use super::trouble::is_about_content;
-use crate::checkpoint::{Edit, FolderId, Intended, Known, Link, Orphan, Origin, Phase};
+use crate::checkpoint::{Edit, FolderId, Intended, Known, Link, Origin, Orphan, Phase};
 use crate::config::{Deletions, Enrollment, ReadBack};
 use crate::imap::Error;
 use crate::journal::{Entry, Event};
@@ -144,7 +144,8 @@ impl Pass<'_> {
         let last_try = self.shared.clock.now();
         let text: String = text.chars().take(512).collect();
         look.wants.retain(|want| want.uid != uid);
-        look.refusals.push((uid, Known::Refused { by_target, text: text.clone(), tries, last_try }));
+        look.refusals
+            .push((uid, Known::Refused { by_target, text: text.clone(), tries, last_try }));
         let side = if by_target { Side::Target } else { Side::Source };
         if tries == 1 {
             let shown = self.book.pairs[look.pair].source_shown.clone();
@@ -237,7 +238,9 @@ impl Pass<'_> {
             self.examine(look.pair).await?;
             let present = self.source.list_uids().await.map_err(at_source)?;
             if present.contains(uid) {
-                self.due_at(Instant::now() + Duration::from_secs(plan::UNDELIVERED_RETRY_SECS as u64));
+                self.due_at(
+                    Instant::now() + Duration::from_secs(plan::UNDELIVERED_RETRY_SECS as u64),
+                );
                 self.refuse(jobs, looks, (*job, *uid), false, words);
             } else {
                 look.wants.retain(|want| want.uid != *uid);
@@ -329,7 +332,10 @@ impl Pass<'_> {
             return Ok(());
         }
         let mut edits = Vec::new();
-        for uid in vanished.into_iter().filter(|uid| !look.missing.contains(uid)) {
+        for uid in vanished {
+            if look.missing.contains(&uid) {
+                continue;
+            }
             look.unfinished = true;
             if !self.book.vanished.missing((folder, uid), false, Instant::now()) {
                 self.book.pairs[look.pair].look_at_target = true;

@@ -33,12 +33,14 @@ impl Board {
     /// Shows folders and counts.
     pub fn show_book(&self, book: &Book) {
         let mut folders: Vec<FolderCounts> = book.pairs.iter().map(|pair| pair.status()).collect();
-        folders.extend(book.left_out.iter().map(|left_out| FolderCounts {
-            name: left_out.shown.clone(),
-            state: left_out.state.to_owned(),
-            reason: (left_out.state == "held")
-                .then(|| self.reason("folder_conflict", None, &left_out.why)),
-            ..FolderCounts::default()
+        folders.extend(book.left_out.iter().map(|left_out| {
+            FolderCounts {
+                name: left_out.shown.clone(),
+                state: left_out.state.to_owned(),
+                reason: (left_out.state == "held")
+                    .then(|| self.reason("folder_conflict", None, &left_out.why)),
+                ..FolderCounts::default()
+            }
         }));
         let mut status = self.edit();
         let sum = |of: fn(&super::book::Counts) -> u64| {

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::account::{
-    Control, Shared, completed_account, connect, shown_instant, worked_digest,
-};
+use super::account::{Control, Shared, completed_account, connect, shown_instant, worked_digest};
 use super::board::Board;
 use super::book::{Book, Counts, Pair};
 use super::copy::Failure;
@@ -87,15 +85,15 @@ pub fn open_pairs(
 
 impl Following<'_> {
     /// Works until the account has completed or closed (`Ok`), is told to stop (`Ok`), or fails.
-    pub async fn run(mut self, book: &mut Book) -> Result<(), Failure> {
+    pub async fn run(self, book: &mut Book) -> Result<(), Failure> {
         if self.advance(book, None).await? {
             return Ok(());
         }
-        let _slot = self.copying_slot(book).await;
+        let slot = self.copying_slot(book).await;
         let (mut source, place) = connect(self.shared, self.enrollment, Side::Source).await?;
         let mut target = Target::new(self.shared.clone(), self.enrollment.clone());
         self.connected(book, &source, &mut target).await?;
-        let ended = self.live(book, &mut source, &mut target, _slot).await;
+        let ended = self.live(book, &mut source, &mut target, slot).await;
         if ended.is_ok() {
             source.logout().await;
             target.close().await;
@@ -113,7 +111,7 @@ impl Following<'_> {
     }
 
     async fn connected(
-        &mut self,
+        &self,
         book: &mut Book,
         source: &Session,
         target: &mut Target,
@@ -129,7 +127,6 @@ impl Following<'_> {
         let host = &self.enrollment.migration.source.host;
         self.emit(Entry::new(Event::AccountConnected, text).host(host));
         if self.recovered {
-            self.recovered = false;
             self.emit(Entry::new(Event::AccountRecovered, "connected again on both sides"));
         }
         let worked = Some(worked_digest(self.enrollment));
@@ -144,7 +141,7 @@ impl Following<'_> {
     }
 
     async fn live(
-        &mut self,
+        &self,
         book: &mut Book,
         source: &mut Session,
         target: &mut Target,
@@ -275,7 +272,8 @@ impl Following<'_> {
     fn facts(&self, book: &Book, clean_since: Option<i64>) -> Facts {
         let reading = self.shared.clock.read();
         if let Some(jumped) = reading.jumped {
-            let text = format!("the wall clock jumped by {jumped} s; it is believed in ten minutes");
+            let text =
+                format!("the wall clock jumped by {jumped} s; it is believed in ten minutes");
             self.emit(Entry::new(Event::ClockSuspect, text).reason("clock_suspect"));
         }
         let migration = &self.enrollment.migration;
@@ -343,8 +341,7 @@ impl Following<'_> {
         if phase >= Phase::Completed {
             self.board.well();
             let done = completed_account(&book.record);
-            let mut completed = self.shared.completed.lock().expect("no panic while held");
-            completed.record(done).map_err(Failure::Store)?;
+            self.shared.completed.record(done).map_err(Failure::Store)?;
         }
         Ok(())
     }

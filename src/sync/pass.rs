@@ -115,6 +115,8 @@ impl Pass<'_> {
             Scope::Told => HashMap::new(),
             Scope::Changed | Scope::Full => self.survey().await?,
         };
+        let messages = statuses.values().map(|status| u64::from(status.messages)).sum();
+        let _memory = self.shared.memory.of_messages(messages).await;
         let mut looks = self.look(&statuses).await?;
         self.board.show_book(self.book);
         for look in &mut looks {
@@ -268,7 +270,10 @@ impl Pass<'_> {
     async fn select_source(&mut self, name: &WireName) -> Result<Selected, Error> {
         let only_new = self.scope == Scope::Told
             && self.told.as_ref().is_some_and(|(told, news)| {
-                told == name && news.expunged == 0 && news.vanished.is_empty() && !news.flags_changed
+                told == name
+                    && news.expunged == 0
+                    && news.vanished.is_empty()
+                    && !news.flags_changed
             });
         if let Some(selected) = self.source.selected()
             && only_new
@@ -416,8 +421,11 @@ impl Pass<'_> {
         self.writer.commit(edits).await?;
         self.bury_folders(&looks).await?;
         let now = Instant::now();
-        let suspicions =
-            [self.book.missing.due(now), self.book.vanished.due(now), self.book.folders_missing.due(now)];
+        let suspicions = [
+            self.book.missing.due(now),
+            self.book.vanished.due(now),
+            self.book.folders_missing.due(now),
+        ];
         for due in suspicions.into_iter().flatten() {
             self.due_at(due);
         }
@@ -462,10 +470,8 @@ impl Pass<'_> {
 }
 
 fn folder_copied(pair: &super::book::Pair) -> Entry {
-    let text = format!(
-        "{} → {}: {} messages",
-        pair.source_shown, pair.target_shown, pair.counts.linked
-    );
+    let text =
+        format!("{} → {}: {} messages", pair.source_shown, pair.target_shown, pair.counts.linked);
     Entry::new(Event::FolderCopied, text).folder(&pair.source_shown).bytes(pair.counts.linked_bytes)
 }
 

@@ -7,7 +7,7 @@ use super::adopt::{self, Candidate};
 use super::copy::{Failure, link_of};
 use super::pass::{Look, Pass, Scope, at_source, at_target};
 use super::plan;
-use crate::checkpoint::{Edit, Intended, Intent, Known, Link, Orphan, Origin, Seen};
+use crate::checkpoint::{Edit, Intended, Intent, Known, Link, Origin, Seen};
 use crate::imap::{Error, HeaderSeen};
 use crate::journal::{Entry, Event};
 use crate::words::{Digests, Message, Uid};
@@ -95,8 +95,7 @@ impl Pass<'_> {
         pair.look_at_target = false;
         look.vanished = diff.vanished;
         look.unexplained = diff.unexplained;
-        look.listing =
-            Some(listing.into_iter().map(|message| (message.uid, message)).collect());
+        look.listing = Some(listing.into_iter().map(|message| (message.uid, message)).collect());
         Ok(())
     }
 
@@ -296,7 +295,8 @@ impl Pass<'_> {
             !matches!(look.known.get(&intended.source_uid), Some(Known::Linked(_)))
         };
         let open: Vec<&Intended> = intent.messages.iter().filter(unlinked).collect();
-        let wants: Vec<Candidate<Uid>> = open.iter().map(|intended| of_intended(intended)).collect();
+        let wants: Vec<Candidate<Uid>> =
+            open.iter().map(|intended| of_intended(intended)).collect();
         if wants.is_empty() {
             return Ok(Vec::new());
         }
@@ -342,9 +342,7 @@ impl Pass<'_> {
         let uids: Vec<Uid> = late.iter().map(|message| message.uid).collect();
         let digests = self.target_digests(look.pair, &uids).await?;
         let is_twin = |digests: &Digests| {
-            ours.iter().any(|our| {
-                our.digests.is_some_and(|known| known.sha256() == digests.sha256)
-            })
+            ours.iter().any(|our| our.digests.is_some_and(|known| known.sha256() == digests.sha256))
         };
         // A message that still waits for its copy owns it before it is a surplus.
         let wanted = |uid: &Uid| {
@@ -564,7 +562,8 @@ impl Pass<'_> {
             _ => None,
         });
         let old_links: Vec<(Uid, Uid, Link)> = old_links.collect();
-        let links: Vec<(Uid, &Link)> = old_links.iter().map(|(old, _, link)| (*old, link)).collect();
+        let links: Vec<(Uid, &Link)> =
+            old_links.iter().map(|(old, _, link)| (*old, link)).collect();
         let sure = self.target.verify(&from_name, &links).await?;
         let uids: Vec<Uid> = old_links
             .iter()

@@ -63,12 +63,8 @@ impl Pass<'_> {
         let target = self.target.session().await?;
         let target_listed = target.list().await.map_err(at_target)?;
         let target_space = target.namespace().clone();
-        let fixed: HashMap<WireName, WireName> = self
-            .book
-            .pairs
-            .iter()
-            .map(|pair| (pair.source.clone(), pair.target.clone()))
-            .collect();
+        let fixed: HashMap<WireName, WireName> =
+            self.book.pairs.iter().map(|pair| (pair.source.clone(), pair.target.clone())).collect();
         let source_side = SideFolders {
             listed,
             namespace: &source_space,
@@ -198,7 +194,8 @@ impl Pass<'_> {
     pub async fn suspect_targets(&mut self) -> Result<(), Failure> {
         let names: Vec<WireName> = self.book.pairs.iter().map(|pair| pair.target.clone()).collect();
         let target = self.target.session().await?;
-        let statuses = target.statuses(&names.iter().collect::<Vec<_>>()).await.map_err(at_target)?;
+        let statuses =
+            target.statuses(&names.iter().collect::<Vec<_>>()).await.map_err(at_target)?;
         for (at, status) in statuses.into_iter().enumerate() {
             let expected = self.book.pairs[at].record.target_seen;
             match status {
