@@ -1,7 +1,7 @@
 //! Where the daemon is found: sockets and state, as the configuration says.
 //!
 //! Asking a daemon must work while its configuration is being mended, so only the keys that
-//! matter are looked at, and a file that is no TOML at all counts as one that says nothing.
+//! matter are looked at, and of a file that is not quite TOML whatever can be read.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -31,9 +31,10 @@ impl Place {
     }
 
     fn in_text(text: &str, dir: &Path) -> Place {
-        let table: toml::Table = text.parse().unwrap_or_default();
+        let (table, _errors) = toml::de::DeTable::parse_recoverable(text);
         let path = |key: &str, default: &str| {
-            let written = table.get("daemon").and_then(|daemon| daemon.get(key)?.as_str());
+            let daemon = table.get_ref().get("daemon").map(|daemon| daemon.get_ref());
+            let written = daemon.and_then(|daemon| daemon.get(key)?.get_ref().as_str());
             dir.join(written.unwrap_or(default))
         };
         Place {
@@ -60,5 +61,6 @@ mod tests {
         check("[daemon]\ncontrol_socket = 'run/c'", "/srv/p/run/c", state);
         check("[daemon]\nstate_dir = '/s'\n[limits]\nx = 1", socket, "/s");
         check("[daemon\nbroken", socket, state);
+        check("[daemon]\nstate_dir = '/s'\n[", socket, "/s");
     }
 }

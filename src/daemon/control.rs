@@ -37,15 +37,23 @@ pub struct Command {
 /// Listens at `path`, instead of a socket that a dead daemon left. Fails with `AddrInUse` where
 /// somebody listens or something else than a socket stands there.
 pub fn listen(path: &Path, mode: u32) -> io::Result<UnixListener> {
-    if let Some(parent) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
-    }
+    make_directory(path.parent().unwrap_or(Path::new("/")))?;
     remove_stale(path)?;
     let listener = UnixListener::bind(path)?;
     let _ = give_to_group(path);
     // The umask has kept everybody else out until here.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     Ok(listener)
+}
+
+/// Where nobody has prepared one: for those who may give orders, like that of the unit.
+fn make_directory(dir: &Path) -> io::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    let _ = give_to_group(dir);
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o750))
 }
 
 fn remove_stale(path: &Path) -> io::Result<()> {
@@ -116,7 +124,7 @@ async fn attend(
                 return write_line(&mut writer, serde_json::to_vec(&answer)?).await;
             }
             Line::Request(line) => match (understand(&line), &commands) {
-                (Err(answer), _) => serde_json::to_vec(&answer)?,
+                (Err(why), _) => serde_json::to_vec(&Answer::refuse(exit::USAGE, why))?,
                 (Ok(Request::Status {}), _) => status(board).await?,
                 (Ok(_), None) => {
                     serde_json::to_vec(&Answer::refuse(exit::NO, "this socket only tells status"))?
@@ -153,19 +161,17 @@ async fn write_line(writer: &mut OwnedWriteHalf, mut line: Vec<u8>) -> io::Resul
     timeout(PATIENCE, writer.write_all(&line)).await?
 }
 
-fn understand(line: &[u8]) -> Result<Request, Answer> {
+/// Or why not.
+fn understand(line: &[u8]) -> Result<Request, String> {
     const LATER: [&str; 9] =
         ["enroll", "plan", "pause", "resume", "cutover", "reopen", "verify", "report", "forget"];
     serde_json::from_slice(line).map_err(|error| {
         let named = serde_json::from_slice::<serde_json::Value>(line).ok();
         let named = named.as_ref().and_then(|value| value.get("do")).and_then(|name| name.as_str());
-        Answer::refuse(
-            exit::USAGE,
-            match named {
-                Some(name) if LATER.contains(&name) => format!("{name} is not supported yet"),
-                _ => format!("not understood: {}", shown(&error.to_string())),
-            },
-        )
+        match named {
+            Some(name) if LATER.contains(&name) => format!("{name} is not supported yet"),
+            _ => format!("not understood: {}", shown(&error.to_string())),
+        }
     })
 }
 

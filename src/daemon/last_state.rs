@@ -37,7 +37,7 @@ pub async fn keep(board: Arc<Board>, state_dir: PathBuf, journal: Journal) {
         let begun = Instant::now();
         let (board, dir) = (board.clone(), state_dir.clone());
         let result = tokio::task::spawn_blocking(move || write(&board, &dir, written)).await;
-        match result.map_err(io::Error::other).flatten() {
+        match result.map_err(io::Error::other).and_then(|written| written) {
             Ok(digest) => (written, failing) = (digest, false),
             Err(error) if !failing => {
                 failing = true;

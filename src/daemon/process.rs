@@ -49,7 +49,10 @@ pub fn last_words(task: tokio::task::Id) -> Option<String> {
 }
 
 fn words_of(panic: &PanicHookInfo<'_>) -> String {
-    let message = panic.payload_as_str().unwrap_or("panic");
+    let payload = panic.payload();
+    let literal = payload.downcast_ref::<&str>().copied();
+    let message = literal.or(payload.downcast_ref::<String>().map(String::as_str));
+    let message = message.unwrap_or("panic");
     match panic.location() {
         Some(place) => format!("{}:{}: {}", place.file(), place.line(), shown(message)),
         None => shown(message),
