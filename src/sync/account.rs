@@ -106,6 +106,8 @@ pub struct Control {
     pub interrupt: AtomicBool,
     /// End altogether, after that.
     pub stop: AtomicBool,
+    /// New mail came to INBOX during a first copy: it goes ahead of the backlog.
+    pub fresh: AtomicBool,
     /// Look now.
     pub wake: Notify,
     /// The operator consented to the removals that wait.
@@ -349,7 +351,7 @@ impl Life {
 
     /// Runs one session and listens to orders meanwhile.
     async fn session(&mut self, book: &mut Book) -> Ended {
-        let control = Control::default();
+        let control = Arc::new(Control::default());
         let following = Following {
             shared: &self.shared,
             enrollment: &self.enrollment,
@@ -390,7 +392,7 @@ impl Life {
             }
         };
         drop(session);
-        if result.is_ok() && !control.interrupt.load(Ordering::Relaxed) {
+        if result.is_ok() && !control.stop.load(Ordering::Relaxed) {
             self.told = None;
             return Ended::Finished;
         }

@@ -57,6 +57,8 @@ pub struct Pair {
     /// Something is left to do although the source's status has not changed.
     pub unfinished: bool,
     pub in_doubt: u64,
+    /// The highest UID of the source's folder when it was first listed in this session.
+    pub listed_to: Option<Uid>,
     pub trouble: Option<Reason>,
 }
 

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
+
 use super::account::{Control, Shared, completed_account, connect, shown_instant, worked_digest};
 use super::board::Board;
 use super::book::{Book, Counts, Pair};
@@ -14,11 +16,12 @@ use super::copy::Failure;
 use super::cutover::{self, Facts};
 use super::pass::{Pass, Scope, Verdict, at_source};
 use super::target::Target;
+use super::watch;
 use crate::checkpoint::{Edit, Phase, StoreError, Writer};
 use crate::config::{Enrollment, FolderUse};
 use crate::imap::{IdleNews, News, Session, WireName};
 use crate::journal::{Entry, Event};
-use crate::words::Side;
+use crate::words::{Side, Uid};
 
 /// The target's connection is dropped after so much quiet.
 const TARGET_LINGERS: Duration = Duration::from_secs(30);
@@ -40,7 +43,7 @@ pub struct Following<'a> {
     pub enrollment: &'a Arc<Enrollment>,
     pub writer: &'a Writer,
     pub board: &'a Board,
-    pub control: &'a Control,
+    pub control: &'a Arc<Control>,
     /// The journal has told of trouble: tell of its end.
     pub recovered: bool,
 }
@@ -75,6 +78,7 @@ pub fn open_pairs(
             look_at_target: false,
             unfinished: !in_doubt.is_empty(),
             in_doubt: in_doubt.iter().map(|intent| intent.messages.len() as u64).sum(),
+            listed_to: None,
             trouble: None,
             record,
         });
@@ -150,8 +154,15 @@ impl Following<'_> {
         let mut told: Option<(WireName, News)> = None;
         let mut clean_since = None;
         self.prepare(book, source, target).await?;
+        let mut watchers = JoinSet::new();
+        if !book.record.first_copy_completed {
+            self.watch_inbox(&mut watchers);
+        } else {
+            self.watch_others(book, &mut watchers);
+        }
         let mut swept = Instant::now();
         let mut scope = Scope::Changed;
+        let mut fresh_from = None;
         loop {
             if self.advance(book, clean_since).await? || self.stopping() {
                 return Ok(());
@@ -180,6 +191,7 @@ impl Following<'_> {
                 interrupt: &self.control.interrupt,
                 scope,
                 told: told.take(),
+                fresh_from: fresh_from.take(),
                 again: false,
                 due: None,
             };
@@ -192,8 +204,16 @@ impl Following<'_> {
             if verdict.clean {
                 clean_since = Some(verdict.began_at);
             }
-            self.first_copy(book, &mut slot).await?;
+            if self.first_copy(book, &mut slot).await? {
+                watchers.abort_all();
+                self.watch_others(book, &mut watchers);
+            }
             scope = Scope::Changed;
+            if self.control.fresh.swap(false, Ordering::Relaxed) && !self.stopping() {
+                self.control.interrupt.store(self.stopping(), Ordering::Relaxed);
+                (scope, told, fresh_from) = fresh_inbox(book);
+                continue;
+            }
             if verdict.again && !self.stopping() {
                 continue;
             }
@@ -222,6 +242,7 @@ impl Following<'_> {
             interrupt: &self.control.interrupt,
             scope: Scope::Changed,
             told: None,
+            fresh_from: None,
             again: false,
             due: None,
         };
@@ -248,15 +269,39 @@ impl Following<'_> {
         }
     }
 
-    /// Everything was looked at and copied once.
+    /// While the main connection copies, a second one waits for new mail.
+    fn watch_inbox(&self, watchers: &mut JoinSet<()>) {
+        let control = self.control.clone();
+        let tell = move || {
+            control.fresh.store(true, Ordering::Relaxed);
+            control.interrupt.store(true, Ordering::Relaxed);
+        };
+        let (shared, enrollment) = (self.shared.clone(), self.enrollment.clone());
+        let inbox = WireName::of_wire(b"INBOX");
+        watchers.spawn(watch::watch(shared, enrollment, inbox, tell));
+    }
+
+    /// The folders that `idle` names besides INBOX.
+    fn watch_others(&self, book: &Book, watchers: &mut JoinSet<()>) {
+        for name in &self.enrollment.migration.sync.idle {
+            let pair = book.pairs.iter().find(|pair| pair.source_shown == *name);
+            let Some(pair) = pair.filter(|pair| !pair.source.is_inbox()) else { continue };
+            let control = self.control.clone();
+            let tell = move || control.wake.notify_one();
+            let (shared, enrollment) = (self.shared.clone(), self.enrollment.clone());
+            watchers.spawn(watch::watch(shared, enrollment, pair.source.clone(), tell));
+        }
+    }
+
+    /// Everything was looked at and copied once. True at the moment this becomes so.
     async fn first_copy(
         &self,
         book: &mut Book,
         slot: &mut Option<tokio::sync::SemaphorePermit<'_>>,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         let copied = book.pairs.iter().all(|pair| pair.record.first_copy_completed);
         if book.record.first_copy_completed || !copied || book.pairs.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         book.record.first_copy_completed = true;
         *slot = None;
@@ -266,7 +311,7 @@ impl Following<'_> {
         let folders = book.pairs.len();
         let text = format!("{messages} messages in {folders} folders are at the target");
         self.emit(Entry::new(Event::FirstCopyCompleted, text).bytes(bytes));
-        Ok(())
+        Ok(true)
     }
 
     fn facts(&self, book: &Book, clean_since: Option<i64>) -> Facts {
@@ -485,6 +530,14 @@ impl Following<'_> {
         let entry = entry.account(&self.enrollment.address);
         self.shared.journal.emit(entry.migration(&self.enrollment.migration.name));
     }
+}
+
+/// A pass over what came to INBOX since it was last listed.
+fn fresh_inbox(book: &Book) -> (Scope, Option<(WireName, News)>, Option<Uid>) {
+    let inbox = book.pairs.iter().find(|pair| pair.source.is_inbox());
+    let Some(pair) = inbox else { return (Scope::Changed, None, None) };
+    let from = pair.listed_to.map(|uid| uid.get().saturating_add(1)).and_then(Uid::new);
+    (Scope::Told, Some((pair.source.clone(), News::default())), from)
 }
 
 fn said_something(news: &News) -> bool {

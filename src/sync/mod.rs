@@ -23,3 +23,4 @@ mod resolve;
 mod survey;
 mod target;
 pub mod trouble;
+mod watch;

@@ -57,6 +57,8 @@ pub struct Pass<'a> {
     pub scope: Scope,
     /// What was said in IDLE about which folder.
     pub told: Option<(WireName, News)>,
+    /// Copy only messages from this UID on: the backlog waits.
+    pub fresh_from: Option<Uid>,
     pub again: bool,
     /// In-doubt APPENDs and fresh folders hold appends back until then.
     pub due: Option<Instant>,
@@ -121,6 +123,7 @@ impl Pass<'_> {
         self.board.show_book(self.book);
         for look in &mut looks {
             self.resolve_folder(look).await?;
+            self.set_backlog_aside(look);
         }
         self.resolve_moves(&mut looks).await?;
         let interrupted = self.copy(&mut looks).await?;
@@ -135,6 +138,13 @@ impl Pass<'_> {
             }
         }
         self.conclude(looks, began_at, interrupted).await
+    }
+
+    fn set_backlog_aside(&self, look: &mut Look) {
+        let Some(from) = self.fresh_from else { return };
+        let before = look.wants.len();
+        look.wants.retain(|want| want.uid >= from);
+        look.unfinished |= look.wants.len() < before;
     }
 
     pub fn phase(&self) -> Phase {
@@ -252,6 +262,7 @@ impl Pass<'_> {
         let diff = plan::source_diff(&known, &look, self.shared.clock.now());
         let pair = &mut self.book.pairs[at];
         pair.trouble = None;
+        pair.listed_to = pair.listed_to.or(look.messages.last().map(|message| message.uid));
         pair.counts.recount(&known);
         pair.counts.source = u64::from(exists);
         let wanted: u64 = diff.new.iter().map(|message| message.size).sum();
@@ -402,7 +413,7 @@ impl Pass<'_> {
             pair.counts.recount(&look.known);
             pair.unfinished = look.unfinished || interrupted;
             pair.in_doubt = look.intents.iter().map(|intent| intent.messages.len() as u64).sum();
-            let copied = look.wants.is_empty();
+            let copied = look.wants.is_empty() && !look.unfinished;
             let newly_copied = copied && !pair.record.first_copy_completed;
             if !pair.unfinished && look.absence == Absence::Listed {
                 pair.look_at_target = false;

@@ -145,6 +145,7 @@ impl Pass<'_> {
             look_at_target: true,
             unfinished: true,
             in_doubt: 0,
+            listed_to: None,
             trouble: None,
         });
         Ok(())
