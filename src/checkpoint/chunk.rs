@@ -1,4 +1,4 @@
-//! One value with the records of up to 64 neighbouring UIDs: a version, then slot after slot.
+//! One value with the records of up to 32 neighbouring UIDs: a version, then slot after slot.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -64,12 +64,12 @@ mod tests {
     #[test]
     fn a_chunk_comes_back_in_order() {
         let mut chunk = Chunk::default();
-        for slot in [63, 0, 17] {
+        for slot in [31, 0, 17] {
             chunk.set(slot, Some(vec![slot; 200]));
         }
         chunk.set(17, None);
         let octets = chunk.encode().unwrap();
-        let expected = [(0, &[0; 200][..]), (63, &[63; 200][..])];
+        let expected = [(0, &[0; 200][..]), (31, &[31; 200][..])];
         assert_eq!(slots(&octets).unwrap(), expected);
         assert_eq!(Chunk::decode(&octets).unwrap().encode().unwrap(), octets);
     }
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn what_we_did_not_write_is_an_error() {
         let wrong: [&[u8]; 6] =
-            [&[], &[9], &[VERSION, 64, 0], &[VERSION, 1, 0, 1, 0], &[VERSION, 1], &[VERSION, 1, 5]];
+            [&[], &[9], &[VERSION, 32, 0], &[VERSION, 1, 0, 1, 0], &[VERSION, 1], &[VERSION, 1, 5]];
         for octets in wrong {
             assert!(slots(octets).is_err(), "{octets:x?}");
         }

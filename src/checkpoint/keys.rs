@@ -6,10 +6,11 @@ use crate::words::Uid;
 
 pub(super) type Key = Vec<u8>;
 
-/// UIDs of a chunk. 64 links take some 4 KiB, so that a leaf of the tree (up to 16 values) stays
-/// below the 128 KiB from which sled keeps a page in a file of its own, which it does not sync.
+/// UIDs of a chunk. Their links take some 2 KiB, so that a page of the tree (up to 16 values)
+/// stays far below the 128 KiB from which sled keeps it in a file of its own, which it does not
+/// sync.
 pub(super) const CHUNK_UIDS: u32 = 1 << CHUNK_BITS;
-const CHUNK_BITS: u32 = 6;
+const CHUNK_BITS: u32 = 5;
 
 pub(super) const FORMAT: &[u8] = b"mformat";
 /// Counts durable batches.

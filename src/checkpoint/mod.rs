@@ -5,6 +5,7 @@
 
 mod chunk;
 mod committer;
+mod completed;
 mod disk;
 mod encoding;
 mod ids;
@@ -16,6 +17,7 @@ mod staged;
 mod store;
 mod witness;
 
+pub use completed::{Completed, CompletedAccount};
 #[doc(hidden)]
 pub use encoding::decode_anything;
 pub use store::{OpenError, Store, StoreError, Writer};

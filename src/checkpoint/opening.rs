@@ -5,6 +5,8 @@ use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::disk::{Disk, Refusal};
 use super::encoding::{VERSION, decode, encode};
@@ -12,6 +14,8 @@ use super::keys;
 use super::lock::StateLock;
 use super::store::OpenError;
 use super::witness::Witness;
+
+const LOCK_WAIT: Duration = Duration::from_secs(3);
 
 /// An open store and the lock on its state directory.
 pub(super) struct Opened {
@@ -60,11 +64,25 @@ type Whole = (Disk, Witness);
 /// was never written. So everything but the links is read once, and the witness is asked. Damaged
 /// links are an error of their account, when they are read.
 fn open_whole(dir: &Path) -> Result<Whole, Refusal> {
-    let disk = Disk::open(dir)?;
+    let disk = open_patiently(dir)?;
     let probe = |prefix: &&[u8]| disk.scan(prefix, |_, _| Ok(()));
     keys::ALL_BUT_LINKS.iter().try_for_each(probe).map_err(of_reading)?;
     let witness = Witness::open(dir, &disk).map_err(of_reading)?;
     Ok((disk, witness))
+}
+
+/// sled may let go of its own lock only a moment after it was closed, by this very process; the
+/// state directory is ours, so there is nobody else to wait for.
+fn open_patiently(dir: &Path) -> Result<Disk, Refusal> {
+    let begun = Instant::now();
+    loop {
+        match Disk::open(dir) {
+            Err(Refusal::Locked) if begun.elapsed() < LOCK_WAIT => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            opened => return opened,
+        }
+    }
 }
 
 fn of_reading(error: io::Error) -> Refusal {

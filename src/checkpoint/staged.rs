@@ -92,8 +92,8 @@ impl<'a> Staged<'a> {
             self.remove(folder_key)?;
         }
         for address in self.keys_under(keys::ADDRESSES)? {
-            let owner = self.number_at(&address);
-            if matches!(owner, Ok(Some(owner)) if owner == u64::from(account.0)) {
+            let owner = self.number_at(&address).ok().flatten();
+            if owner == Some(u64::from(account.0)) {
                 self.remove(address)?;
             }
         }
@@ -142,7 +142,7 @@ impl<'a> Staged<'a> {
     /// An address may have passed to another account in the meantime.
     fn forget_address(&mut self, address: &str, account: AccountId) -> io::Result<()> {
         let key = keys::address(address);
-        if self.number_at(&key)? == Some(account.0.into()) {
+        if self.number_at(&key)? == Some(u64::from(account.0)) {
             self.remove(key)?;
         }
         Ok(())
