@@ -53,7 +53,8 @@ pub(super) fn read_text(
     if !facts.is_file() {
         return Err(Wrong::new("not a regular file", "put a file of text there").into());
     }
-    let octets = read_bounded(file, octets_max).map_err(|error| cannot_read(path, &error))?;
+    let octets =
+        read_bounded(file, facts.len(), octets_max).map_err(|error| cannot_read(path, &error))?;
     let octets = octets.ok_or_else(|| too_long(octets_max))?;
     let text = utf8(octets)?;
     Ok(Some(Text { text, others_read: facts.mode() & 0o004 != 0 }))
@@ -73,9 +74,14 @@ fn vanished(path: &Path) -> Result<Option<Text>, Unreadable> {
     }
 }
 
-fn read_bounded(file: File, octets_max: u64) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
-    // One allocation: a buffer that grows would leave copies of what it held behind.
-    let mut octets = Zeroizing::new(Vec::with_capacity(octets_max.min(64 << 10) as usize + 64));
+fn read_bounded(
+    file: File,
+    octets: u64,
+    octets_max: u64,
+) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    // One allocation that fits: a buffer that grows leaves copies of what it held behind.
+    let room = octets.min(octets_max) as usize + 1;
+    let mut octets = Zeroizing::new(Vec::with_capacity(room));
     file.take(octets_max + 1).read_to_end(&mut octets)?;
     Ok((octets.len() as u64 <= octets_max).then_some(octets))
 }

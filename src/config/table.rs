@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use secrecy::SecretString;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 use zeroize::Zeroize;
 
 use super::dates::{self, BareDay};
@@ -134,21 +134,21 @@ impl<'t> Table<'t> {
 
     /// All tables in it.
     pub fn all_quietly(&self) -> Vec<Table<'t>> {
-        self.names().filter_map(|name| self.quietly(name.value)).collect()
+        self.names().iter().filter_map(|name| self.quietly(name.value)).collect()
     }
 
     /// The tables in a table of tables, by name: `[migration.epap]`, `[migration.geometri]`.
-    pub fn tables(&self) -> impl Iterator<Item = (Found<&'t str>, Table<'t>)> + use<'t> {
-        let this = self.clone();
-        self.names().filter_map(move |name| {
-            let table = this.table(name.value)?;
-            Some((name, table))
-        })
+    pub fn tables(&self) -> Vec<(Found<&'t str>, Table<'t>)> {
+        let named = |name: Found<&'t str>| self.table(name.value).map(|table| (name, table));
+        self.names().into_iter().filter_map(named).collect()
     }
 
-    /// All keys, where they are somebody's names and not ours.
-    pub fn names(&self) -> impl Iterator<Item = Found<&'t str>> + use<'t> {
-        self.map.keys().map(|key| Found { at: key.span(), value: &**key.get_ref() })
+    /// All keys, where they are somebody's names and not ours, in the order of the file.
+    pub fn names(&self) -> Vec<Found<&'t str>> {
+        let found = |key: &'t Spanned<_>| Found { at: key.span(), value: name_of(key) };
+        let mut names: Vec<Found<&'t str>> = self.map.keys().map(found).collect();
+        names.sort_by_key(|name| name.at.start);
+        names
     }
 
     pub fn text(&self, key: &str) -> Option<Found<&'t str>> {
@@ -266,6 +266,10 @@ impl<'t> Table<'t> {
         self.wrong(&value.span(), Wrong::new(message, hint));
         None
     }
+}
+
+fn name_of<'t>(key: &'t Spanned<DeString<'_>>) -> &'t str {
+    key.get_ref()
 }
 
 fn remedy(keys: &Keys, unknown: &str) -> String {

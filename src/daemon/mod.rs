@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use accounts::{Accounts, Live};
 use board::Board;
@@ -33,12 +33,10 @@ use protocol::{exit, status_socket};
 use signals::Signals;
 use supervisor::Supervisor;
 
-use crate::checkpoint::{OpenError, Store};
+use crate::checkpoint::{Completed, OpenError, Store};
 use crate::config::{self, Problem, Settings};
-use crate::imap::Dialler;
 use crate::journal::{Entry, Event, Journal, Output};
 use crate::sync::account::{self, Shared};
-use crate::sync::hosts::Hosts;
 
 /// Orders that wait for the supervisor's next turn.
 const COMMANDS_MAX: usize = 32;
@@ -124,13 +122,8 @@ async fn supervise(
     let signals = Signals::new()?;
     let sockets = Sockets::open(&settings.daemon.control_socket)?;
     let board = Arc::new(Board::new(Timestamp::now()));
-    let shared = Arc::new(Shared {
-        hosts: Hosts::new(&settings.limits, journal.clone()),
-        dialler: Dialler::new(),
-        copying: Semaphore::new(settings.limits.accounts_copying),
-        store,
-        journal: journal.clone(),
-    });
+    let completed = Completed::open(&settings.daemon.state_dir)?;
+    let shared = Arc::new(Shared::new(store, completed, journal.clone(), &settings.limits));
     let state_dir = settings.daemon.state_dir.clone();
     let accounts = Accounts::new(live(shared.clone()), journal.clone());
     let (ready, is_ready) = oneshot::channel();
