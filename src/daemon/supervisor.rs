@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::accounts::Accounts;
 use super::board::Board;
 use super::control::Command;
-use super::notify::{Notifier, feed_watchdog, watchdog_interval};
+use super::notify::{Notifier, watchdog_interval};
 use super::protocol::{Answer, exit};
 use super::reading::{self, Reading};
 use super::signals::{Signal, Signals};
@@ -83,7 +83,7 @@ impl Supervisor {
             snapshot: Snapshot::default(),
             rejected: Vec::new(),
             records: Vec::new(),
-            notifier: Notifier::default(),
+            notifier: Notifier::new(),
             ready: Some(ready),
             reading: None,
             wanted: Wanted::default(),
@@ -168,9 +168,10 @@ impl Supervisor {
         }
         *asked_at = Instant::now();
         let (store, patience) = (self.shared.store.clone(), *every * 2);
+        let messages = self.notifier.messages();
         tokio::spawn(async move {
             if timeout(patience, store.alive()).await.is_ok() {
-                feed_watchdog();
+                messages.feed_watchdog();
             }
         });
     }
