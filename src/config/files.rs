@@ -53,7 +53,8 @@ pub(super) fn read_text(
     if !facts.is_file() {
         return Err(Wrong::new("not a regular file", "put a file of text there").into());
     }
-    let octets = read_bounded(file, facts.len(), octets_max).map_err(|error| cannot_read(path, &error))?;
+    let octets =
+        read_bounded(file, facts.len(), octets_max).map_err(|error| cannot_read(path, &error))?;
     let octets = octets.ok_or_else(|| too_long(octets_max))?;
     let text = utf8(octets)?;
     Ok(Some(Text { text, others_read: facts.mode() & 0o004 != 0 }))
