@@ -1,12 +1,15 @@
 //! Whatever is dropped into conf.d, at whatever moment of its writing: an answer, no panic, and
 //! no password in it.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::sync::OnceLock;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use pecsync::config::{Context, Settings, enrollment, load_in};
+use pecsync::config::{
+    Context, Difference, Enrollment, FileRead, Settings, Snapshot, enrollment, load_in, reconcile,
+};
 use proptest::prelude::*;
 
 /// Neither has a password that could become a part of a key.
@@ -127,7 +130,7 @@ fn settings() -> &'static Settings {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(1000) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
     #[test]
     fn enrollments(slips in slips()) {
@@ -145,6 +148,129 @@ proptest! {
         let text = slipped(MAIN, &slips);
         if let Err(said) = load(&text) {
             prop_assert!(!said.contains("hunter"), "{said}\nfor {text}");
+        }
+    }
+}
+
+/// What may happen to one of four files between two looks.
+#[derive(Clone, Debug)]
+enum Change {
+    /// Account, source login, target login: few of each, so that they collide.
+    Put(u8, u8, u8, u8),
+    Garbage(u8),
+    Remove(u8),
+    Restart,
+}
+
+fn changes() -> impl Strategy<Value = Vec<Vec<Change>>> {
+    let change = prop_oneof![
+        6 => (0..4_u8, 0..3_u8, 0..3_u8, 0..3_u8).prop_map(|(f, a, s, t)| Change::Put(f, a, s, t)),
+        2 => (0..4_u8).prop_map(Change::Garbage),
+        2 => (0..4_u8).prop_map(Change::Remove),
+        1 => Just(Change::Restart),
+    ];
+    prop::collection::vec(prop::collection::vec(change, 0..4), 1..12)
+}
+
+/// Without a service login, so that nothing but the files decides.
+fn plain_settings() -> &'static Settings {
+    static SETTINGS: OnceLock<Settings> = OnceLock::new();
+    SETTINGS.get_or_init(|| {
+        load("[migration.epap]\ndomains = [\"pec.epap.it\"]\n[migration.epap.source]\nhost = \"a\"\n[migration.epap.target]\nhost = \"b\"\n").unwrap()
+    })
+}
+
+type Files = BTreeMap<PathBuf, String>;
+
+fn apply(files: &mut Files, change: &Change) {
+    let path = |file: &u8| PathBuf::from(format!("/etc/pecsync/conf.d/{file}.toml"));
+    match change {
+        Change::Put(file, account, source, target) => {
+            let text = format!(
+                "address = \"{account}@pec.epap.it\"\n[source]\nuser = \"s{source}\"\npassword = \"x\"\n\
+                 [target]\nuser = \"t{target}\"\npassword = \"x\"\n"
+            );
+            files.insert(path(file), text);
+        }
+        Change::Garbage(file) => _ = files.insert(path(file), "garbage".to_owned()),
+        Change::Remove(file) => _ = files.remove(&path(file)),
+        Change::Restart => {}
+    }
+}
+
+fn look(
+    snapshot: &Snapshot,
+    files: &Files,
+    known: &BTreeMap<String, PathBuf>,
+) -> (Snapshot, Vec<Difference>) {
+    let reads = files.iter().map(|(path, text)| FileRead::of_text(path, text)).collect();
+    reconcile(snapshot, reads, plain_settings(), known)
+}
+
+/// What a daemon that acts on differences alone believes to be active.
+fn believe(active: &mut BTreeMap<String, Arc<Enrollment>>, difference: Difference) {
+    match difference {
+        Difference::Accepted(new) => {
+            assert!(active.insert(new.address.clone(), new).is_none(), "accepted twice");
+        }
+        Difference::Replaced(new) => {
+            assert!(active.insert(new.address.clone(), new).is_some(), "replaced out of nothing");
+        }
+        Difference::Removed(old) => assert!(active.remove(&old.address).is_some(), "removed twice"),
+        Difference::Rejected(_) => {}
+    }
+}
+
+fn logins<'e>(
+    enrollments: impl Iterator<Item = &'e Arc<Enrollment>>,
+) -> Vec<(String, String, String)> {
+    enrollments.map(|e| (e.address.clone(), e.source_user.clone(), e.target_user.clone())).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+    #[test]
+    fn worlds(rounds in changes()) {
+        let (mut files, mut snapshot, mut known) = (Files::new(), Snapshot::default(), BTreeMap::new());
+        let mut believed = BTreeMap::new();
+        for changes in rounds {
+            let before = files.clone();
+            changes.iter().for_each(|change| apply(&mut files, change));
+            if changes.iter().any(|change| matches!(change, Change::Restart)) {
+                known.extend(snapshot.active().values().map(|e| (e.address.clone(), e.file.clone())));
+                (snapshot, believed) = (Snapshot::default(), BTreeMap::new());
+            }
+            let (now, differences) = look(&snapshot, &files, &known);
+            differences.into_iter().for_each(|difference| believe(&mut believed, difference));
+            prop_assert_eq!(logins(believed.values()), logins(now.active().values()));
+
+            // No two accounts log in as one.
+            let active = logins(now.active().values());
+            for (n, a) in active.iter().enumerate() {
+                for b in &active[..n] {
+                    prop_assert!(a.1 != b.1 && a.2 != b.2, "{a:?} and {b:?}");
+                }
+            }
+            // Who was active and whose file did not change stays as it was.
+            for (address, enrollment) in snapshot.active() {
+                if files.get(&enrollment.file) == before.get(&enrollment.file) {
+                    let stays = now.active().get(address).map(|e| &e.file);
+                    let own_new_version = now.active().values().any(|e| {
+                        e.file == enrollment.file && e.address != *address
+                    });
+                    prop_assert!(stays == Some(&enrollment.file) || own_new_version, "{address} was disturbed");
+                }
+            }
+            // Whoever is neither active nor refused was forgotten.
+            for path in files.keys() {
+                let active = now.active().values().any(|e| e.file == *path);
+                prop_assert!(active || now.rejected().any(|bad| bad.path == path), "{path:?}");
+            }
+            // Looking again finds nothing.
+            let (again, differences) = look(&now, &files, &known);
+            prop_assert!(differences.is_empty(), "{differences:?}");
+            snapshot = again;
         }
     }
 }

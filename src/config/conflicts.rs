@@ -1,43 +1,53 @@
 //! Of two files that ask for one account, or log in as one, the first stays: the one that is
 //! active, or was when the daemon last ran, else the first by name. Pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::enrollment::Claim;
 use super::load::shown;
 use super::problem::Problem;
 use super::reconcile::File;
-use super::settings::Settings;
+use super::settings::{Enrollment, Settings};
+
+type Files = BTreeMap<PathBuf, File>;
 
 /// Chooses for every file what of it is active: its present version, else its last good one if
 /// what that claims is still free, else nothing.
+///
+/// `known` are the accounts that are remembered from before a restart, with their files.
 pub(super) fn resolve(
-    previous: &BTreeMap<PathBuf, File>,
-    now: &mut BTreeMap<PathBuf, File>,
+    previous: &Files,
+    now: &mut Files,
     settings: &Settings,
     known: &BTreeMap<String, PathBuf>,
 ) {
     // Files that came too late with their present version. Each round adds some, so this ends.
-    let mut losers: BTreeMap<PathBuf, Vec<Problem>> = BTreeMap::new();
-    let refused = loop {
-        let refused = claim_in_order(previous, now, settings, known, &losers);
-        let falls_back = |path: &Path| now[path].parsed.is_some() && now[path].active.is_some();
-        let fallen = refused.iter().filter(|(path, _)| falls_back(path));
-        let fallen: Vec<_> = fallen.filter(|(path, _)| !losers.contains_key(*path)).collect();
+    let mut losers = BTreeSet::new();
+    let claimed = loop {
+        let claimed = claim_in_order(previous, now, known, &losers);
+        let falls_back =
+            |path: &&PathBuf| now[*path].parsed.is_some() && now[*path].active.is_some();
+        let fallen = claimed.refused.iter().filter(falls_back);
+        let fallen: Vec<PathBuf> = fallen.filter(|path| !losers.contains(*path)).cloned().collect();
         if fallen.is_empty() {
-            break refused;
+            break claimed;
         }
-        losers.extend(fallen.into_iter().map(|(path, why)| (path.clone(), why.clone())));
+        losers.extend(fallen);
     };
+    // Only now is it known who stays, and so what to tell those who do not.
+    let late = claimed.refused.iter().chain(&losers);
+    let mut conflicts: BTreeMap<PathBuf, Vec<Problem>> = late
+        .map(|path| (path.clone(), conflicts(path, &now[path], &claimed.taken, settings)))
+        .collect();
+    let refused = claimed.refused;
     for (path, file) in now.iter_mut() {
-        let lost = losers.contains_key(path);
+        let lost = losers.contains(path);
         if !lost && file.parsed.is_some() {
             file.active_digest = file.digest;
         }
-        file.active = file.candidate(lost).filter(|_| !refused.contains_key(path)).cloned();
-        file.conflicts =
-            losers.remove(path).or_else(|| refused.get(path).cloned()).unwrap_or_default();
+        file.active = file.candidate(lost).filter(|_| !refused.contains(path)).cloned();
+        file.conflicts = conflicts.remove(path).unwrap_or_default();
     }
 }
 
@@ -53,56 +63,94 @@ enum Rank {
     New,
 }
 
-/// Lets each file claim, the best right first; gives those that came too late, with the reason.
+struct Claimed {
+    taken: HashMap<Claim, PathBuf>,
+    /// Files that came too late with the version they were to claim with.
+    refused: BTreeSet<PathBuf>,
+}
+
+/// Lets each file claim, the best right first.
 fn claim_in_order(
-    previous: &BTreeMap<PathBuf, File>,
-    now: &BTreeMap<PathBuf, File>,
-    settings: &Settings,
+    previous: &Files,
+    now: &Files,
     known: &BTreeMap<String, PathBuf>,
-    losers: &BTreeMap<PathBuf, Vec<Problem>>,
-) -> BTreeMap<PathBuf, Vec<Problem>> {
-    let mut taken: HashMap<Claim, &Path> = HashMap::new();
-    // A bad file that was an account's when the daemon last ran keeps the account from others.
-    for (address, path) in known {
-        if let Some((path, file)) = now.get_key_value(path)
-            && file.parsed.is_none()
-            && file.active.is_none()
-            && file.address.as_ref().is_none_or(|asked| asked == address)
-        {
-            taken.insert(Claim::Address(address.clone()), path);
-        }
-    }
+    losers: &BTreeSet<PathBuf>,
+) -> Claimed {
+    let mut taken = reserved(previous, now, known);
     let chosen = now.iter().filter_map(|(path, file)| {
-        let lost = losers.contains_key(path);
+        let lost = losers.contains(path);
         let enrollment = file.candidate(lost)?;
-        let before = previous.get(path).and_then(|before| before.active.as_ref());
-        let unchanged = lost || file.parsed.is_none() || file.digest == file.active_digest;
-        let rank = match before {
-            Some(_) if unchanged => Rank::Active,
-            Some(before) if before.address == enrollment.address => Rank::NewVersion,
-            _ if known.get(&enrollment.address) == Some(path) => Rank::Known,
-            _ => Rank::New,
-        };
-        Some((rank, path, enrollment))
+        Some((rank(path, file, lost, enrollment, previous, known), path, enrollment))
     });
     let mut chosen: Vec<_> = chosen.collect();
     // The files are in the order of their names, and the sort is stable.
     chosen.sort_by_key(|(rank, ..)| *rank);
-    let mut refused = BTreeMap::new();
+    let mut refused = BTreeSet::new();
     for (_, path, enrollment) in chosen {
         let claims = Claim::all_of(enrollment);
-        let others = claims.iter().enumerate().filter_map(|(place, claim)| {
-            let first = taken.get(claim).filter(|first| **first != path)?;
-            Some(conflict(path, now[path].claimed_at[place], claim, first, settings))
-        });
-        let others: Vec<Problem> = others.collect();
-        if others.is_empty() {
-            taken.extend(claims.into_iter().map(|claim| (claim, path.as_path())));
+        let free = |claim| taken.get(claim).is_none_or(|first| first == path);
+        if claims.iter().all(free) {
+            taken.extend(claims.into_iter().map(|claim| (claim, path.clone())));
         } else {
-            refused.insert(path.clone(), others);
+            refused.insert(path.clone());
         }
     }
-    refused
+    Claimed { taken, refused }
+}
+
+/// A bad file that was an account's when the daemon last ran keeps the account from others,
+/// until one of them has it nevertheless.
+fn reserved(
+    previous: &Files,
+    now: &Files,
+    known: &BTreeMap<String, PathBuf>,
+) -> HashMap<Claim, PathBuf> {
+    let active = previous.values().filter_map(|file| file.active.as_ref());
+    let active: BTreeSet<&String> = active.map(|enrollment| &enrollment.address).collect();
+    let keeps = |address: &String, file: &File| {
+        file.parsed.is_none()
+            && file.active.is_none()
+            && file.address.as_ref().is_none_or(|asked| asked == address)
+            && !active.contains(address)
+    };
+    let keepers = known
+        .iter()
+        .filter(|(address, path)| now.get(*path).is_some_and(|file| keeps(address, file)));
+    keepers.map(|(address, path)| (Claim::Address(address.clone()), path.clone())).collect()
+}
+
+fn rank(
+    path: &Path,
+    file: &File,
+    lost: bool,
+    enrollment: &Enrollment,
+    previous: &Files,
+    known: &BTreeMap<String, PathBuf>,
+) -> Rank {
+    let before = previous.get(path).and_then(|before| before.active.as_ref());
+    let unchanged = lost || file.parsed.is_none() || file.digest == file.active_digest;
+    match before {
+        Some(_) if unchanged => Rank::Active,
+        Some(before) if before.address == enrollment.address => Rank::NewVersion,
+        _ if known.get(&enrollment.address).is_some_and(|known| known == path) => Rank::Known,
+        _ => Rank::New,
+    }
+}
+
+/// Everything that others have of what the present version of a file claims.
+fn conflicts(
+    path: &Path,
+    file: &File,
+    taken: &HashMap<Claim, PathBuf>,
+    settings: &Settings,
+) -> Vec<Problem> {
+    let Some(enrollment) = file.parsed.as_ref().or(file.active.as_ref()) else { return Vec::new() };
+    let claims = Claim::all_of(enrollment).into_iter().zip(file.claimed_at);
+    let others = claims.filter_map(|(claim, at)| {
+        let first = taken.get(&claim).filter(|first| *first != path)?;
+        Some((claim, at, first))
+    });
+    others.map(|(claim, at, first)| conflict(path, at, &claim, first, settings)).collect()
 }
 
 fn conflict(

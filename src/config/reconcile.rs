@@ -18,6 +18,9 @@ use super::load::shown;
 use super::problem::{Problem, Wrong};
 use super::settings::{Endpoint, Enrollment, Migration, Settings};
 
+/// How often accounts that take over from each other are followed at once.
+const STEPS_MAX: usize = 8;
+
 /// What conf.d said when it was last read.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -103,15 +106,37 @@ pub fn reconcile(
     settings: &Settings,
     known: &BTreeMap<String, PathBuf>,
 ) -> (Snapshot, Vec<Difference>) {
-    let mut now = parse_all(previous, &files, settings);
-    let unlisted = keep_unlisted(previous, &files, &mut now, settings);
+    let mut snapshot = step(previous, &files, settings, known);
+    // A file that fell back to its last good version may have freed what another was refused:
+    // looking again finds it, so that the next look finds nothing.
+    for _ in 0..STEPS_MAX {
+        if snapshot.files.values().all(|file| file.conflicts.is_empty()) {
+            break;
+        }
+        let next = step(&snapshot, &files, settings, known);
+        let settled = differences(&snapshot, &next).is_empty();
+        snapshot = next;
+        if settled {
+            break;
+        }
+    }
+    let differences = differences(previous, &snapshot);
+    (snapshot, differences)
+}
+
+fn step(
+    previous: &Snapshot,
+    files: &[FileRead],
+    settings: &Settings,
+    known: &BTreeMap<String, PathBuf>,
+) -> Snapshot {
+    let mut now = parse_all(previous, files, settings);
+    let unlisted = keep_unlisted(previous, files, &mut now, settings);
     conflicts::resolve(&previous.files, &mut now, settings, known);
     let active = now.values().filter_map(|file| file.active.clone());
     let active = active.map(|enrollment| (enrollment.address.clone(), enrollment)).collect();
     now.extend(unlisted);
-    let snapshot = Snapshot { files: now, active, migrations: settings.migrations.clone() };
-    let differences = differences(previous, &snapshot);
-    (snapshot, differences)
+    Snapshot { files: now, active, migrations: settings.migrations.clone() }
 }
 
 /// Every file by itself. What has not changed is not parsed again.
