@@ -103,6 +103,14 @@ impl FileRead {
         }
     }
 
+    /// How many passwords stand in the file itself, readable by whoever reads it.
+    pub fn plain_passwords(&self) -> usize {
+        match &self.content {
+            Content::Text(content) => enrollment::plain_passwords_in(&content.text),
+            Content::Unreadable(_) | Content::UnlistedDirectory(_) => 0,
+        }
+    }
+
     /// A file of this text that only the daemon can read, for tests and benches.
     pub fn of_text(path: &Path, text: &str) -> FileRead {
         FileRead::of(path, Zeroizing::new(text.to_owned()), false)

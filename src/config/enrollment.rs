@@ -283,13 +283,21 @@ fn claimed_at(root: &Table<'_>) -> ClaimedAt {
 /// `[source] password_file` and `[target] password_file` of a file, to be read before it is
 /// parsed.
 pub(super) fn password_files_in(text: &str) -> Vec<String> {
-    if !text.contains("password_file") {
+    on_both_sides(text, "password_file", |written| written.to_owned())
+}
+
+pub(super) fn plain_passwords_in(text: &str) -> usize {
+    on_both_sides(text, "password", |_| ()).len()
+}
+
+fn on_both_sides<T>(text: &str, key: &str, take: impl Fn(&str) -> T) -> Vec<T> {
+    if !text.contains(key) {
         return Vec::new();
     }
     let (document, _) = toml::de::DeTable::parse_recoverable(text);
     let sides = ["source", "target"].iter().filter_map(|side| document.get_ref().get(*side));
-    let written = sides.filter_map(|side| side.get_ref().get("password_file")?.get_ref().as_str());
-    written.map(str::to_owned).collect()
+    let values = sides.filter_map(|side| side.get_ref().get(key));
+    values.filter_map(|value| value.get_ref().as_str()).map(take).collect()
 }
 
 /// What may exist once only: two accounts that log in as one would copy into each other.

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::problem::{Problem, Wrong};
+use super::problem::{Problem, Wrong, quoted};
 
 /// What was read of a file; wiped when dropped, since it may hold passwords.
 pub(super) struct Text {
@@ -151,8 +151,12 @@ pub(super) fn shell_word(path: &Path) -> String {
 
 /// A path written in a file: relative to that file's directory.
 pub(super) fn beside(dir: &Path, written: &str) -> Result<PathBuf, Wrong> {
-    if written.is_empty() || written.contains('\0') {
+    if written.is_empty() {
         return Err(Wrong::new("an empty path", "write a path, or leave the key out"));
+    }
+    if written.contains(char::is_control) {
+        let message = format!("{} is not a path", quoted(written));
+        return Err(Wrong::new(message, "is a quote missing?"));
     }
     Ok(dir.join(written))
 }
@@ -161,7 +165,7 @@ pub(super) fn beside(dir: &Path, written: &str) -> Result<PathBuf, Wrong> {
 pub(super) fn beside_without_climbing(dir: &Path, written: &str) -> Result<PathBuf, Wrong> {
     let path = beside(dir, written)?;
     if Path::new(written).components().any(|part| part == Component::ParentDir) {
-        let message = format!("{written:?} climbs out of its directory");
+        let message = format!("{} climbs out of its directory", quoted(written));
         return Err(Wrong::new(message, "name the file without \"..\""));
     }
     Ok(path)

@@ -14,6 +14,7 @@ pub mod presets;
 pub mod reconcile;
 pub mod watcher;
 
+mod conflicts;
 mod endpoint;
 mod files;
 mod limits;
