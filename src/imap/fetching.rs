@@ -24,7 +24,8 @@ pub struct Fetching<'s> {
     afterwards: Option<Fetched>,
 }
 
-/// The next thing a [`Fetching`] has to tell, in the order of the requests.
+/// The next thing a [`Fetching`] has to tell, in the order in which the server tells it. Bodies
+/// of a window may come before the window before is done: Dovecot runs FETCHes side by side.
 #[derive(Debug)]
 pub enum Fetched {
     /// A body of `message.size` octets (the literal's length, not RFC822.SIZE) follows: read it

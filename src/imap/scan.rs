@@ -318,7 +318,7 @@ mod tests {
                 &b"* 1 FETCH (UID 0 FLAGS NIL INTERNALDATE NIL RFC822.SIZE -1 BODY[] NIL)\r\n"[..],
                 true,
             ),
-            (b"* 1 FETCH (BODY[", false),
+            (b"* 1 FETCH (BODY[", true),
             (b"* 1 FETCH", false),
             (b"* 1 FETCH (UID", false),
             (b"* 1 FETCH (FLAGS (a (b", false),
