@@ -397,6 +397,27 @@ async fn flags_moves_and_expunges() {
 }
 
 #[tokio::test]
+async fn quotas_are_told_and_enforced() {
+    let server = Dovecot::start(
+        "mail_plugins = quota\nprotocol imap {\n mail_plugins = quota imap_quota\n }\n\
+         plugin {\n quota = count:User quota\n quota_vsizes = yes\n quota_rule = *:storage=1M\n }\n",
+    );
+    let mut session = server.session("mario").await;
+    let large = vec![b'x'; 700_000];
+    append(&mut session, &inbox(), &[&large], false).await;
+    let quota = session.quota(&inbox()).await.unwrap().unwrap();
+    assert_eq!(quota.limit_octets, 1 << 20);
+    assert!((600_000..800_000).contains(&quota.used_octets), "{quota:?}");
+    let refused = append(&mut session, &inbox(), &[&large], false).await;
+    match &refused[0] {
+        AppendAnswer::Refused { code: Some(code), .. } => assert_eq!(code.name, "OVERQUOTA"),
+        other => panic!("{other:?}"),
+    }
+    assert!(session.is_usable());
+    session.noop().await.unwrap();
+}
+
+#[tokio::test]
 async fn idle_tells_of_new_messages() {
     let server = Dovecot::start("");
     let mut reader = server.session("mario").await;
@@ -526,6 +547,7 @@ async fn dates_and_flags_that_append_can_say_are_accepted() {
             writer.begin(&inbox()).await?;
             let keyword = "k".repeat(50);
             let flags = Flags::of_names(["\\Draft", &keyword, "$a+b", "x'y", "é", "a\"b"]);
+            let flags = if batch == 0 { Flags::default() } else { flags };
             writer.item(&flags, InternalDate(*instant), 9, batch % 2 == 1).await?;
             writer.write(b"a: b\r\n\r\nx").await?;
             writer.commit().await
@@ -608,4 +630,85 @@ async fn futures_are_small_and_can_be_sent() {
     let mut fetching = session.fetching();
     assert!(sendable(fetching.next()) < 2048);
     assert!(sendable(fetching.chunk()) < 2048);
+}
+
+/// How fast messages go in and come out. Run it with --release --ignored --nocapture.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn throughput() {
+    let server = Dovecot::start("");
+    let mut session = server.session("mario").await;
+    let message = [b"A: b\r\n\r\n".to_vec(), b"0123456789abcd\r\n".repeat(3000)].concat();
+    let messages: Vec<&[u8]> = vec![&message; 2000];
+    let megabytes = (message.len() * messages.len()) as f64 / 1e6;
+    let started = std::time::Instant::now();
+    for some in messages.chunks(100) {
+        append(&mut session, &inbox(), some, true).await;
+    }
+    println!("append: {:.0} MB/s", megabytes / started.elapsed().as_secs_f64());
+    session.examine(&inbox()).await.unwrap();
+    let uids = session.list_uids().await.unwrap();
+    let started = std::time::Instant::now();
+    let mut fetching = session.fetching();
+    for window in uids.chunks(64) {
+        fetching.request(window).await.unwrap();
+    }
+    let mut windows = uids.chunks(64).count();
+    let mut octets = 0;
+    while windows > 0 {
+        match fetching.next().await.unwrap() {
+            Fetched::WindowDone { .. } => windows -= 1,
+            _ => {
+                while let Some(chunk) = fetching.chunk().await.unwrap() {
+                    octets += chunk.len();
+                }
+            }
+        }
+    }
+    assert_eq!(octets, message.len() * messages.len());
+    println!(
+        "fetch: {:.0} MB/s, {} KiB RSS",
+        megabytes / started.elapsed().as_secs_f64(),
+        resident_kib()
+    );
+}
+
+/// What a quiet TLS connection costs. Run it with --ignored --nocapture.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn memory_of_quiet_connections() {
+    let server = Dovecot::start(
+        "mail_max_userip_connections = 2000\nservice imap {\n process_limit = 2000\n }\n\
+         service imap-login {\n service_count = 0\n client_limit = 2500\n process_min_avail = 1\n }\n\
+         default_client_limit = 5000\ndefault_process_limit = 2000\n",
+    );
+    let dialler = Dialler::new();
+    let endpoint = server.endpoint(Tls::Implicit);
+    let mut sessions = Vec::new();
+    let mut marks = Vec::new();
+    for number in 0..=800 {
+        if number % 200 == 0 {
+            marks.push(resident_kib());
+        }
+        let mut session = dialler
+            .connect(&endpoint, &login(&format!("u{}", number % 50), "segreta"))
+            .await
+            .unwrap();
+        session.examine(&inbox()).await.unwrap();
+        session.idle_start().await.unwrap();
+        sessions.push(Box::pin(async move {
+            session.idle_wait(Duration::from_secs(600)).await.map(|_| ())
+        }));
+    }
+    let idle: Vec<_> = sessions.into_iter().map(tokio::spawn).collect();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    marks.push(resident_kib());
+    println!("RSS in KiB after each 200 connections, then all idling: {marks:?}");
+    idle.iter().for_each(|task| task.abort());
+}
+
+fn resident_kib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

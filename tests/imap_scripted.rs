@@ -74,7 +74,10 @@ async fn nothing_secret_is_said_before_tls() {
         (vec![say(offers), hear("STARTTLS"), say("$ OK go\r\n* OK injected\r\n")], "Protocol"),
         (vec![say(offers), hear("STARTTLS"), say("$ NO not today\r\n")], "No {"),
         (vec![say(offers), hear("STARTTLS"), say("$ BAD what\r\n")], "Bad {"),
-        (vec![say("* BYE [UNAVAILABLE] later\r\n")], "Closed { bye: Some(\"later\") }"),
+        (
+            vec![say("* BYE [UNAVAILABLE] later\r\n")],
+            "Closed { bye: Some(\"[UNAVAILABLE] later\") }",
+        ),
         (vec![say("220 mail ESMTP\r\n")], "Protocol"),
         (vec![Step::Close], "Closed { bye: None }"),
     ] {
@@ -585,7 +588,7 @@ async fn a_batch_of_several_is_one_command() {
         "LITERAL+ MULTIAPPEND",
         vec![
             hear(format!("APPEND \"a b\" {item} {{2+}}")),
-            hear_rest(&format!("aa () \"31-Dec-9999 23:59:59 +0000\" {{0}}\r\n")),
+            octets("aa () \"31-Dec-9999 23:59:59 +0000\" {0}\r\n"),
             say("+ ok\r\n"),
             octets(format!(" {item} {{1+}}\r\nb\r\n")),
             say("$ OK [APPENDUID 3 5,7,9] x\r\n"),
@@ -613,10 +616,6 @@ async fn a_batch_of_several_is_one_command() {
     );
     drop(session);
     assert_eq!(server.beyond().await, "");
-}
-
-fn hear_rest(text: &str) -> Step {
-    octets(text)
 }
 
 #[tokio::test]
@@ -689,4 +688,20 @@ async fn unusual_literals_do_not_fill_memory() {
         let refused = session.list().await;
         assert!(matches!(refused, Err(Error::Protocol(_))), "{refused:?}");
     }
+}
+
+/// How long it takes to read 100,000 messages. Run it with --release --ignored --nocapture.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn a_listing_of_100_000() {
+    let listing: String = (1..=100_000)
+        .map(|n| {
+            format!("* {n} FETCH (UID {n} FLAGS (\\Seen $Forwarded) INTERNALDATE \"14-Nov-2023 22:13:20 +0000\" RFC822.SIZE {})\r\n", n * 13)
+        })
+        .collect();
+    let script = vec![hear(format!("UID FETCH 1:* {METADATA}")), say(listing), say("$ OK\r\n")];
+    let (mut session, _server) = examined("", 100_000, script).await;
+    let started = Instant::now();
+    let listed = session.list_messages(uid(1)).await.unwrap();
+    println!("{} messages in {:?}", listed.len(), started.elapsed());
 }
