@@ -28,6 +28,6 @@ mod values;
 
 pub use conf_dir::{FileRead, read_dir_files};
 pub use load::{Context, load, load_in};
-pub use problem::Problem;
+pub use problem::{Problem, Wrong};
 pub use reconcile::{Difference, RejectedFile, Snapshot, reconcile};
 pub use settings::*;
