@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`keys`] says which keys there are, [`dates`] and `values` what may stand
 //! behind them, `load` makes [`Settings`] of them and [`enrollment`] an [`Enrollment`];
-//! [`conf_dir`] reads the directory, [`reconcile`] decides purely what changed in it, and
+//! [`conf_dir`] reads the directory, [`mod@reconcile`] decides purely what changed in it, and
 //! [`watcher`] says when to look.
 
 pub mod conf_dir;
