@@ -1,7 +1,7 @@
 //! What a newly read configuration changes: settings in use, accounts that come, change and go.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
 
@@ -70,6 +70,9 @@ impl Supervisor {
     fn settings_changed(&self, before: &Settings) {
         let limits = &self.settings.limits;
         self.shared.hosts.set_limits(limits);
+        // A service login that was refused may have another password now.
+        let services = &self.shared.refused_services;
+        services.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let (old, new) = (before.limits.accounts_copying, limits.accounts_copying);
         if new > old {
             self.shared.copying.add_permits(new - old);
