@@ -329,7 +329,8 @@ impl Dovecot {
         let mut text = format!(
             "protocols = imap\nlisten = 127.0.0.1\nbase_dir = {dir}/base\nstate_dir = {dir}/state\n\
              log_path = {dir}/log\nauth_verbose = yes\nfirst_valid_uid = 1\nmail_fsync = never\n\
-             default_vsz_limit = 1G\nauth_failure_delay = 0\nauth_master_user_separator = *\n\
+             default_vsz_limit = 1G\nauth_failure_delay = 0\nauth_username_format = %u\n\
+             auth_master_user_separator = *\n\
              ssl_cert = <{dir}/cert.pem\nssl_key = <{dir}/key.pem\n\
              mail_max_userip_connections = {}\n\
              passdb {{\n driver = passwd-file\n args = {dir}/masters\n master = yes\n}}\n\
