@@ -101,3 +101,36 @@ pub struct RejectedFile {
     pub message: String,
     pub hint: String,
 }
+
+/// Every reason code there is; `docs/operating.md` says of each what it means and what to do.
+/// They are stable: programs match on them.
+pub const REASONS: [&str; 28] = [
+    "credentials_rejected",
+    "service_login_rejected",
+    "logins_refused_by_host",
+    "second_factor_suspected",
+    "credentials_expired",
+    "imap_disabled",
+    "unreachable",
+    "tls_untrusted",
+    "throttled",
+    "too_many_connections",
+    "over_quota",
+    "no_permission",
+    "folder_conflict",
+    "mass_deletion",
+    "endpoint_changed",
+    "second_writer",
+    "state_lost",
+    "enrollment_rejected",
+    "window_not_open",
+    "clock_suspect",
+    "unsupported_server",
+    "protocol_error",
+    "timed_out",
+    "checkpoint_unreadable",
+    "disk_full",
+    "internal_error",
+    "deadline_passed",
+    "paused",
+];

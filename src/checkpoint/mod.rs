@@ -3,9 +3,23 @@
 //! Records are plain data; [`Store`] keeps them. Effect first, then commit: a link may lag the
 //! servers and never leads them. An [`Intent`] is the one exception, durable *before* the effect.
 
+mod chunk;
+mod committer;
+mod completed;
+mod disk;
 mod encoding;
+mod ids;
+mod keys;
+mod lock;
+mod octets;
+mod opening;
+mod staged;
 mod store;
+mod witness;
 
+pub use completed::{Completed, CompletedAccount};
+#[doc(hidden)]
+pub use encoding::decode_anything;
 pub use store::{OpenError, Store, StoreError, Writer};
 
 use crate::words::{Flags, HeaderDigest, InternalDate, ModSeq, Sha256, Uid, UidValidity};

@@ -1,9 +1,22 @@
-//! The store: sled behind one committer. The only file that says `sled`.
+//! The store: immediate reads, and writes through one committer.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
+use tokio::sync::oneshot;
+
+use super::chunk;
+use super::committer::{self, Lost, Request, Requests};
+use super::disk::Disk;
+use super::encoding::{Record, decode, decode_slot};
+use super::ids::Ids;
+use super::keys;
+use super::lock::StateLock;
+use super::octets::unreadable;
+use super::opening;
 use super::{
-    AccountId, AccountRecord, Edit, FolderId, FolderRecord, Intent, IntentId, Known, Orphan,
+    AccountId, AccountRecord, Edit, FolderId, FolderRecord, Intent, IntentId, Known, Link, Orphan,
 };
 use crate::words::Uid;
 
@@ -17,87 +30,237 @@ pub enum OpenError {
 }
 
 /// The checkpoint store. Cheap to clone; reads are immediate, writes go through the committer.
+///
+/// Reads see what was applied: all that a [`Writer::commit`] has returned for, and of what was
+/// queued lazily whatever the committer has come to. They never wait for a sync. A record that
+/// cannot be decoded is an `InvalidData` error for whoever asks for it.
+///
+/// After a failed write (a full disk is `StorageFull`) all further writes fail, and reads may,
+/// until the store is opened again: nobody knows what is on the disk. Dropping the last clone and the last writer
+/// waits for the committer and lets go of the directory.
 #[derive(Clone)]
-pub struct Store {}
+pub struct Store {
+    shared: Arc<Shared>,
+}
 
 /// An error of the store: the account (or the daemon) cannot go on until the disk is mended.
 pub type StoreError = std::io::Error;
 
+struct Shared {
+    disk: Arc<Disk>,
+    ids: Ids,
+    requests: Option<Requests>,
+    committer: Option<JoinHandle<()>>,
+    /// Last: the next daemon may come once all is closed.
+    _lock: StateLock,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.requests = None;
+        if let Some(committer) = self.committer.take() {
+            // It catches its panics; if not, there is nothing left to save.
+            let _ = committer.join();
+        }
+    }
+}
+
 impl Store {
     /// Opens or creates `dir`/checkpoint. A store that cannot be read is moved aside (named in
     /// the second value) and a new one begun: the servers can re-derive everything.
-    pub fn open(_dir: &Path) -> Result<(Store, Option<std::path::PathBuf>), OpenError> {
-        todo!()
+    pub fn open(dir: &Path) -> Result<(Store, Option<PathBuf>), OpenError> {
+        let opened = opening::open(dir)?;
+        let failed = |error: StoreError| OpenError::Failed(format!("{}: {error}", dir.display()));
+        let disk = Arc::new(opened.disk);
+        let ids = Ids::read(&disk).map_err(failed)?;
+        let (requests, committer) =
+            committer::start(disk.clone(), opened.witness).map_err(failed)?;
+        let shared = Shared {
+            disk,
+            ids,
+            requests: Some(requests),
+            committer: Some(committer),
+            _lock: opened.lock,
+        };
+        Ok((Store { shared: Arc::new(shared) }, opened.moved_aside))
     }
 
+    /// All accounts but those whose record cannot be read: see
+    /// [`unreadable_accounts`](Store::unreadable_accounts).
     pub fn accounts(&self) -> Result<Vec<AccountRecord>, StoreError> {
-        todo!()
+        let mut accounts = Vec::new();
+        self.shared.disk.scan(keys::ACCOUNTS, |_, value| {
+            accounts.extend(decode::<AccountRecord>(value));
+            Ok(())
+        })?;
+        Ok(accounts)
     }
 
-    pub fn account(&self, _address: &str) -> Result<Option<AccountRecord>, StoreError> {
-        todo!()
+    /// Addresses of the accounts that are in the store but cannot be read, to be shown held
+    /// (`checkpoint_unreadable`). Dropping one by its id forgets it, so that it is re-derived.
+    pub fn unreadable_accounts(&self) -> Result<Vec<(String, AccountId)>, StoreError> {
+        let mut unreadable = Vec::new();
+        self.shared.disk.scan(keys::ADDRESSES, |key, value| {
+            let id = account_id(value)?;
+            let record = self.shared.disk.get(&keys::account(id))?;
+            if record.is_none_or(|record| decode::<AccountRecord>(&record).is_err()) {
+                let address = &key[keys::ADDRESSES.len()..];
+                unreadable.push((String::from_utf8_lossy(address).into_owned(), id));
+            }
+            Ok(())
+        })?;
+        Ok(unreadable)
+    }
+
+    pub fn account(&self, address: &str) -> Result<Option<AccountRecord>, StoreError> {
+        let Some(id) = self.shared.disk.get(&keys::address(address))? else { return Ok(None) };
+        let record = self.shared.disk.get(&keys::account(account_id(&id)?))?;
+        record.map(|record| decode(&record)).transpose()
     }
 
     /// Numbers for new records, never used before in this store.
     pub fn new_account_id(&self) -> Result<AccountId, StoreError> {
-        todo!()
+        let number = self.shared.ids.accounts.next(&self.shared.disk)?;
+        small(number).map(AccountId)
     }
 
     pub fn new_folder_id(&self) -> Result<FolderId, StoreError> {
-        todo!()
+        let number = self.shared.ids.folders.next(&self.shared.disk)?;
+        small(number).map(FolderId)
     }
 
     pub fn new_intent_id(&self) -> Result<IntentId, StoreError> {
-        todo!()
+        self.shared.ids.intents.next(&self.shared.disk).map(IntentId)
     }
 
-    pub fn folders(&self, _account: AccountId) -> Result<Vec<FolderRecord>, StoreError> {
-        todo!()
+    pub fn folders(&self, account: AccountId) -> Result<Vec<FolderRecord>, StoreError> {
+        self.records(&keys::folders(account))
     }
 
     /// Everything known about a folder's source UIDs, ascending.
-    pub fn known(&self, _folder: FolderId) -> Result<Vec<(Uid, Known)>, StoreError> {
-        todo!()
+    pub fn known(&self, folder: FolderId) -> Result<Vec<(Uid, Known)>, StoreError> {
+        let mut known = Vec::new();
+        self.visit_known(folder, |uid, one| known.push((uid, one)))?;
+        Ok(known)
     }
 
-    pub fn known_one(&self, _folder: FolderId, _uid: Uid) -> Result<Option<Known>, StoreError> {
-        todo!()
+    /// The same one by one, for folders that are not to be held in memory.
+    pub fn visit_known(
+        &self,
+        folder: FolderId,
+        each: impl FnMut(Uid, Known),
+    ) -> Result<(), StoreError> {
+        self.visit_slots(&keys::all_known(folder), each)
     }
 
-    pub fn orphans(&self, _folder: FolderId) -> Result<Vec<Orphan>, StoreError> {
-        todo!()
+    pub fn known_one(&self, folder: FolderId, uid: Uid) -> Result<Option<Known>, StoreError> {
+        let Some(value) = self.shared.disk.get(&keys::known(folder, uid))? else {
+            return Ok(None);
+        };
+        let slots = chunk::slots(&value)?;
+        let slot = slots.iter().find(|(slot, _)| *slot == keys::slot(uid));
+        slot.map(|(_, octets)| decode_slot(octets)).transpose()
     }
 
-    pub fn intents(&self, _folder: FolderId) -> Result<Vec<Intent>, StoreError> {
-        todo!()
+    pub fn orphans(&self, folder: FolderId) -> Result<Vec<Orphan>, StoreError> {
+        let mut orphans = Vec::new();
+        self.visit_slots(&keys::all_orphans(folder), |target_uid, link: Link| {
+            orphans.push(Orphan { target_uid, link });
+        })?;
+        Ok(orphans)
+    }
+
+    pub fn intents(&self, folder: FolderId) -> Result<Vec<Intent>, StoreError> {
+        self.records(&keys::all_intents(folder))
     }
 
     /// A writer for one account's task.
     pub fn writer(&self) -> Writer {
-        todo!()
+        Writer { shared: self.shared.clone(), lost: Lost::default() }
     }
 
     /// Resolves when the committer has done a (possibly empty) durable commit: the watchdog's
     /// question.
     pub async fn alive(&self) -> Result<(), StoreError> {
-        todo!()
+        self.writer().commit(Vec::new()).await
     }
+
+    fn records<R: Record>(&self, prefix: &[u8]) -> Result<Vec<R>, StoreError> {
+        let mut records = Vec::new();
+        self.shared.disk.scan(prefix, |_, value| {
+            records.push(decode(value)?);
+            Ok(())
+        })?;
+        Ok(records)
+    }
+
+    fn visit_slots<R: Record>(
+        &self,
+        prefix: &[u8],
+        mut each: impl FnMut(Uid, R),
+    ) -> Result<(), StoreError> {
+        self.shared.disk.scan(prefix, |key, value| {
+            for (slot, octets) in chunk::slots(value)? {
+                let uid = keys::uid(key, slot).ok_or_else(|| unreadable("UID"))?;
+                each(uid, decode_slot(octets)?);
+            }
+            Ok(())
+        })
+    }
+}
+
+fn account_id(value: &[u8]) -> Result<AccountId, StoreError> {
+    small(decode(value)?).map(AccountId)
+}
+
+fn small(number: u64) -> Result<u32, StoreError> {
+    u32::try_from(number).map_err(|_| unreadable("number: it is too large"))
 }
 
 /// Sends edits to the committer, which merges waiting requests into one batch, applies it,
 /// flushes and syncs it.
+///
+/// What one writer and its clones send is applied in the order in which it was sent. The edits of
+/// one call are applied together or not at all.
 #[derive(Clone)]
-pub struct Writer {}
+pub struct Writer {
+    shared: Arc<Shared>,
+    lost: Lost,
+}
 
 impl Writer {
-    /// Applies and makes durable; returns when it is.
-    pub async fn commit(&self, _edits: Vec<Edit>) -> Result<(), StoreError> {
-        todo!()
+    /// Applies and makes durable; returns when it is, and reads see it. If it is dropped before,
+    /// the edits may or may not be applied.
+    ///
+    /// An error may be that of lazy edits before: then these edits were not applied either.
+    pub async fn commit(&self, edits: Vec<Edit>) -> Result<(), StoreError> {
+        let (waiting, answer) = oneshot::channel();
+        self.send(edits, Some(waiting)).await?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Queues edits behind those already queued, to be made durable soon. Waits only while the
-    /// queue is full. An error shows at the next `commit`.
-    pub async fn commit_lazily(&self, _edits: Vec<Edit>) -> Result<(), StoreError> {
-        todo!()
+    /// Queues edits behind those already queued, to be made durable soon: with the next commit of
+    /// anyone, or within a quarter of a second. Waits only while the queue is full. Reads may not
+    /// see them before. An error shows at the next `commit`, and until then nothing further from
+    /// this writer is applied.
+    pub async fn commit_lazily(&self, edits: Vec<Edit>) -> Result<(), StoreError> {
+        self.send(edits, None).await
+    }
+
+    async fn send(
+        &self,
+        edits: Vec<Edit>,
+        awaited: Option<oneshot::Sender<Result<(), StoreError>>>,
+    ) -> Result<(), StoreError> {
+        let requests = self.shared.requests.as_ref().ok_or_else(gone)?;
+        let request = Request { edits, awaited, lost: self.lost.clone() };
+        requests.send(request).await.map_err(|_| gone())
     }
 }
+
+fn gone() -> StoreError {
+    StoreError::other("checkpoint: the committer is gone")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,140 @@
-//! The commands: one file each.
+//! The commands: one file each. argv becomes a [`Command`], which becomes an exit code.
 
-pub fn main() -> std::process::ExitCode {
-    todo!()
+mod numbers;
+mod orders;
+mod place;
+mod status;
+mod table;
+mod terminal;
+mod verdict;
+mod watch;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::daemon::protocol::{Consent, Request};
+use crate::journal::Output;
+
+/// Moves certified mailboxes (PEC) between two IMAP servers, each message exactly once.
+#[derive(Parser, Debug)]
+#[command(name = "pecsync", version, propagate_version = true)]
+struct Cli {
+    /// The settings; sockets and the state directory are found through them
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/pecsync/pecsync.toml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// The daemon, in the foreground
+    Run {
+        /// Where entries go; default: journald when stderr is the journal, else readable lines
+        #[arg(long, value_name = "WHERE")]
+        log: Option<Log>,
+    },
+    /// What each account is doing
+    Status(status::Options),
+    /// Wakes held or waiting accounts; consents to nothing
+    Retry {
+        #[arg(required_unless_present = "all", conflicts_with = "all")]
+        address: Option<String>,
+        /// Every account
+        #[arg(long)]
+        all: bool,
+    },
+    /// Consents to what an account waits for
+    Approve { address: String, what: What },
+    /// Re-reads settings, migrations and enrollments; returns when done
+    Reload,
+}
+
+#[derive(Clone, Copy, ValueEnum, Debug)]
+enum Log {
+    /// With fields, for `journalctl`
+    Journald,
+    /// Readable lines
+    Stderr,
+    /// One JSON object a line, on stderr, with the fields of the journal
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum, Debug)]
+enum What {
+    /// Remove at the target what vanished from the source in great number
+    Deletions,
+    /// Go on with another server or login than the checkpoint was made with
+    Endpoint,
+    /// Begin, or go on, after the cutover without a checkpoint (state_lost)
+    Late,
+    /// Move again an account that is on record as completed
+    Completed,
+}
+
+/// Runs the command of this process's arguments.
+pub fn main() -> ExitCode {
+    // Usage errors end here, with 2 and clap's words.
+    let Cli { config, command } = Cli::parse();
+    let code = match command {
+        Command::Run { log } => {
+            let output = match log {
+                None => Output::fitting(),
+                Some(Log::Journald) => Output::Journald,
+                Some(Log::Stderr) => Output::Lines,
+                Some(Log::Json) => Output::Json,
+            };
+            crate::daemon::run(&config, output)
+        }
+        Command::Status(options) => status::run(&config, &options),
+        Command::Retry { address, .. } => orders::run(&config, &Request::Retry { address }),
+        Command::Approve { address, what } => {
+            let what = match what {
+                What::Deletions => Consent::Deletions,
+                What::Endpoint => Consent::Endpoint,
+                What::Late => Consent::Late,
+                What::Completed => Consent::Completed,
+            };
+            orders::run(&config, &Request::Approve { address, what })
+        }
+        Command::Reload => orders::run(&config, &Request::Reload {}),
+    };
+    ExitCode::from(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_does_not_exist_yet_is_an_error() {
+        #[track_caller]
+        fn check(arguments: &str, good: bool) {
+            let parsed = Cli::try_parse_from(arguments.split(' '));
+            assert_eq!(parsed.is_ok(), good, "{arguments}: {parsed:?}");
+        }
+        check("pecsync run --log json", true);
+        check("pecsync run --log syslog", false);
+        check("pecsync --config /x status a@b c@d --json", true);
+        check("pecsync status --config /x", true);
+        check("pecsync status --json --watch", false);
+        check("pecsync status --csv", false);
+        check("pecsync retry a@b", true);
+        check("pecsync retry --all", true);
+        check("pecsync retry", false);
+        check("pecsync retry a@b --all", false);
+        check("pecsync approve a@b deletions", true);
+        check("pecsync approve a@b everything", false);
+        check("pecsync plan a@b", false);
+        check("pecsync", false);
+    }
 }

@@ -1,172 +1,33 @@
 //! Text → settings and enrollments, or problems with file, line and column; the watcher of
 //! conf.d; secrets.
+//!
+//! Reading order: [`keys`] says which keys there are, [`dates`] and `values` what may stand
+//! behind them, `load` makes [`Settings`] of them and [`enrollment`] an [`Enrollment`];
+//! [`conf_dir`] reads the directory, [`reconcile`] decides purely what changed in it, and
+//! [`watcher`] says when to look.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::time::Duration;
+pub mod conf_dir;
+pub mod dates;
+pub mod enrollment;
+pub mod keys;
+pub mod presets;
+pub mod reconcile;
+pub mod watcher;
 
-use jiff::Timestamp;
-use secrecy::SecretString;
+mod conflicts;
+mod endpoint;
+mod files;
+mod limits;
+mod load;
+mod migration;
+mod problem;
+mod secrets;
+mod settings;
+mod table;
+mod values;
 
-/// What `pecsync.toml` and `migrations.d` say, checked.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub daemon: Daemon,
-    pub limits: Limits,
-    pub migrations: BTreeMap<String, Arc<Migration>>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Daemon {
-    pub conf_dir: PathBuf,
-    pub state_dir: PathBuf,
-    pub control_socket: PathBuf,
-    pub metrics_listen: Option<SocketAddr>,
-    pub exit_when_completed: bool,
-}
-
-#[derive(Clone, Debug)]
-pub struct Limits {
-    pub accounts_copying: usize,
-    pub memory_bytes: u64,
-    /// For hosts without a table of their own.
-    pub default: HostLimits,
-    pub hosts: BTreeMap<String, HostLimits>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct HostLimits {
-    pub logins_per_second: f64,
-    pub connections: usize,
-    pub sweeps_per_second: f64,
-}
-
-#[derive(Clone, Debug)]
-pub struct Migration {
-    pub name: String,
-    pub domains: Vec<String>,
-    pub timezone: String,
-    pub cutover: Option<Timestamp>,
-    pub cutover_window: Duration,
-    pub settle: Duration,
-    pub source_until: Option<Timestamp>,
-    pub target_is_ours: bool,
-    pub source: Endpoint,
-    pub target: Endpoint,
-    pub folders: FolderRules,
-    pub sync: SyncRules,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Tls {
-    Implicit,
-    StartTls,
-    None,
-}
-
-#[derive(Clone, Debug)]
-pub struct Endpoint {
-    /// The preset named, or implied by leaving `[target]` out.
-    pub provider: Option<String>,
-    pub host: String,
-    pub port: u16,
-    pub tls: Tls,
-    pub ca_file: Option<PathBuf>,
-    pub service_login: Option<ServiceLogin>,
-    /// Well-known folder names of the preset, as users see them (`INBOX/Spedite`), by use.
-    pub well_known: Vec<(FolderUse, String)>,
-}
-
-/// What a well-known folder is for.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum FolderUse {
-    Drafts,
-    Junk,
-    Sent,
-    Trash,
-    Archive,
-}
-
-#[derive(Clone, Debug)]
-pub struct ServiceLogin {
-    pub user: String,
-    pub password: SecretString,
-    pub style: ServiceStyle,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum ServiceStyle {
-    /// SASL PLAIN with an authorization identity.
-    Authzid,
-    /// `account<separator>user`.
-    Master { separator: String },
-}
-
-/// Folder names as users see them: UTF-8, `/` between levels, without the namespace prefix.
-#[derive(Clone, Debug, Default)]
-pub struct FolderRules {
-    /// Patterns with `*` (within a level) and `**`.
-    pub exclude: Vec<String>,
-    pub rename: BTreeMap<String, String>,
-}
-
-#[derive(Clone, Debug)]
-pub struct SyncRules {
-    pub deletions: Deletions,
-    pub sweep_interval: Duration,
-    pub idle: Vec<String>,
-    pub read_back: ReadBack,
-    pub in_doubt_wait: Duration,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Deletions {
-    Mirror,
-    Keep,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ReadBack {
-    Suspect,
-    All,
-    Off,
-}
-
-/// One account to be moved, as its file asks for it, with its migration resolved.
-#[derive(Clone, Debug)]
-pub struct Enrollment {
-    /// Case-folded.
-    pub address: String,
-    pub migration: Arc<Migration>,
-    /// The account's own cutover, else its migration's.
-    pub cutover: Option<Timestamp>,
-    pub source_user: String,
-    /// `None` where a service login stands in.
-    pub source_password: Option<SecretString>,
-    pub source_expires: Option<Timestamp>,
-    pub target_user: String,
-    pub target_password: Option<SecretString>,
-    pub contact: Contact,
-    pub file: PathBuf,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Contact {
-    pub email: Option<String>,
-    pub phone: Option<String>,
-}
-
-/// Something wrong with a file, for the one who can mend it.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Problem {
-    /// As the operator would name it: relative to the configuration's directory where it is below.
-    pub file: PathBuf,
-    /// From 1; 0 where the problem is not in one place.
-    pub line: usize,
-    pub column: usize,
-    pub message: String,
-    /// What to do about it.
-    pub hint: String,
-}
+pub use conf_dir::{FileRead, read_dir_files};
+pub use load::{Context, load, load_in};
+pub use problem::Problem;
+pub use reconcile::{Difference, RejectedFile, Snapshot, reconcile};
+pub use settings::*;

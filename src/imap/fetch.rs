@@ -1,12 +1,28 @@
-//! UID FETCH: listings, digests, and bodies as streams.
+//! UID FETCH: listings and digests. Bodies as streams are in [`super::fetching`].
 
-use super::{Code, Error, Selected, Session, WireName};
+use std::num::NonZeroU64;
+
+use imap_types::command::{CommandBody, FetchModifier};
+use imap_types::sequence::SequenceSet;
+
+use super::connection::Said;
+use super::decode::{Attributes, Data};
+use super::encode::{self, Asked, Draft};
+use super::fetching::{Fetching, Step};
+use super::{Error, Session};
+use crate::digest::Digester;
 use crate::words::{Digests, Flags, HeaderDigest, InternalDate, Message, ModSeq, Uid};
+
+/// Messages asked for at once when they are digested.
+const WINDOW: usize = 64;
+/// How many more messages than EXISTS a listing may hold before it is taken for an attack.
+const SURPLUS_MAX: usize = 10_000;
 
 /// What a message at the target looked like just before it is changed.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HeaderSeen {
     pub uid: Uid,
+    /// RFC822.SIZE.
     pub size: u64,
     pub instant: InternalDate,
     pub header: HeaderDigest,
@@ -16,87 +32,298 @@ impl Session {
     /// Every message with UID ≥ `from` of the selected folder: UID FETCH from:* (UID FLAGS
     /// INTERNALDATE RFC822.SIZE), ascending, each once. UIDs below `from` are dropped (a server
     /// answers `n:*` with the last message even if its UID is lower).
-    pub async fn list_messages(&mut self, _from: Uid) -> Result<Vec<Message>, Error> {
-        todo!()
+    ///
+    /// A message whose size or date cannot be read is asked for once more; if it still cannot be
+    /// read, that is an error: it must not look as if it were not there.
+    pub async fn list_messages(&mut self, from: Uid) -> Result<Vec<Message>, Error> {
+        let mut listing = self.new_listing(|message: &Message| message.uid);
+        let unreadable = self.list_into(&mut listing, since(from)?, from).await?;
+        for (set, _) in encode::sets(&unreadable) {
+            let still = self.list_into(&mut listing, set, from).await?;
+            if let Some(uid) = still.first() {
+                let text = format!("size or date of the message with UID {uid} cannot be read");
+                return self.note(Err(Error::Protocol(text)));
+            }
+        }
+        self.note(listing.finish())
+    }
+
+    /// Fetches metadata into the listing; returns the UIDs whose metadata could not be read.
+    async fn list_into(
+        &mut self,
+        listing: &mut Listing<Message>,
+        set: SequenceSet,
+        from: Uid,
+    ) -> Result<Vec<Uid>, Error> {
+        let mut unreadable = Vec::new();
+        let mut flags_changed = false;
+        let each = |found: Attributes| {
+            let Some(uid) = found.uid else {
+                flags_changed = true;
+                return;
+            };
+            match (found.flags, found.instant, found.size) {
+                _ if uid < from => {}
+                (Some(flags), Some(instant), Some(size)) => {
+                    listing.push(Message { uid, flags, instant, size });
+                }
+                // Told unasked in between: newer flags, but no message.
+                (Some(flags), None, None) => {
+                    flags_changed = true;
+                    listing.change(uid, |message| message.flags = flags);
+                }
+                _ => unreadable.push(uid),
+            }
+        };
+        self.fetch_each(Draft::of(encode::fetch(set, Asked::Metadata)), each).await?;
+        self.connection.inbound.news.flags_changed |= flags_changed;
+        unreadable.retain(|uid| !listing.holds(*uid));
+        unreadable.truncate(SURPLUS_MAX);
+        Ok(unreadable)
     }
 
     /// UID FETCH 1:* (UID FLAGS), or only what changed since (RFC 7162), ascending.
     pub async fn list_flags(
         &mut self,
-        _changed_since: Option<ModSeq>,
+        changed_since: Option<ModSeq>,
     ) -> Result<Vec<(Uid, Flags)>, Error> {
-        todo!()
+        let mut body = encode::fetch(everything()?, Asked::UidsAndFlags);
+        let since = changed_since.and_then(|modseq| NonZeroU64::new(modseq.0));
+        if let (CommandBody::Fetch { modifiers, .. }, Some(since)) = (&mut body, since) {
+            modifiers.push(FetchModifier::ChangedSince(since));
+        }
+        let mut listing = self.new_listing(|(uid, _): &(Uid, Flags)| *uid);
+        let each = |found: Attributes| {
+            if let (Some(uid), Some(flags)) = (found.uid, found.flags) {
+                listing.push((uid, flags));
+            }
+        };
+        self.fetch_each(Draft::of(body), each).await?;
+        self.note(listing.finish())
     }
 
     /// UIDs of all messages of the selected folder, ascending.
     pub async fn list_uids(&mut self) -> Result<Vec<Uid>, Error> {
-        todo!()
+        let mut listing = self.new_listing(|uid: &Uid| *uid);
+        let each = |found: Attributes| {
+            if let Some(uid) = found.uid {
+                listing.push(uid);
+            }
+        };
+        self.fetch_each(Draft::of(encode::fetch(everything()?, Asked::Uids)), each).await?;
+        self.note(listing.finish())
+    }
+
+    async fn fetch_each(
+        &mut self,
+        draft: Draft,
+        mut each: impl FnMut(Attributes),
+    ) -> Result<(), Error> {
+        self.ready()?;
+        self.connection.inbound.fetching = true;
+        let on = |said: Said<'_>| {
+            if let Said::Data(Data::Fetch(attributes)) = said {
+                each(attributes);
+            }
+        };
+        let ended = self.connection.run("UID FETCH", draft, on).await;
+        self.connection.inbound.fetching = false;
+        self.note(ended?.ok()).map(|_| ())
+    }
+
+    fn new_listing<T>(&self, uid: fn(&T) -> Uid) -> Listing<T> {
+        let exists = self.selected.as_ref().map_or(0, |selected| selected.exists);
+        let exists = exists.max(self.connection.inbound.news.exists.unwrap_or(0));
+        Listing {
+            items: Vec::new(),
+            uid,
+            sorted: true,
+            most: exists as usize + SURPLUS_MAX,
+            full: false,
+        }
     }
 
     /// Size, instant and header digest of each of `uids` that exists.
-    pub async fn header_digests(&mut self, _uids: &[Uid]) -> Result<Vec<HeaderSeen>, Error> {
-        todo!()
+    ///
+    /// Servers disagree about the header of a message without an empty line, so the odd ones are
+    /// downloaded whole.
+    pub async fn header_digests(&mut self, uids: &[Uid]) -> Result<Vec<HeaderSeen>, Error> {
+        let (mut seen, mut odd) = (Vec::new(), Vec::new());
+        let mut each = |attributes: &Attributes, digests: Digests| {
+            let (Some(uid), Some(size), Some(instant)) =
+                (attributes.uid, attributes.size, attributes.instant)
+            else {
+                return Err(Error::Protocol("a header came without its UID, size or date".into()));
+            };
+            if digests.suspect || digests.size >= size {
+                odd.push(uid);
+            }
+            seen.push(HeaderSeen { uid, size, instant, header: digests.header });
+            Ok(())
+        };
+        self.digest_each(uids, Asked::Headers, &mut each).await?;
+        for (uid, digests) in self.digests(&odd).await? {
+            for one in seen.iter_mut().filter(|one| one.uid == uid) {
+                one.header = digests.header;
+            }
+        }
+        Ok(seen)
     }
 
     /// Downloads and digests each of `uids` that exists.
-    pub async fn digests(&mut self, _uids: &[Uid]) -> Result<Vec<(Uid, Digests)>, Error> {
-        todo!()
+    pub async fn digests(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Digests)>, Error> {
+        let mut found = Vec::new();
+        let mut each = |attributes: &Attributes, digests: Digests| {
+            let uid = attributes.uid;
+            let uid = uid.ok_or_else(|| Error::Protocol("a body came without its UID".into()))?;
+            found.push((uid, digests));
+            Ok(())
+        };
+        self.digest_each(uids, Asked::Messages, &mut each).await?;
+        Ok(found)
     }
 
-    /// Starts a conversation of pipelined body fetches. What is still outstanding when it is
-    /// dropped makes the session unusable ([`Error::Protocol`] on the next command).
-    pub fn fetching(&mut self) -> Fetching<'_> {
-        todo!()
+    /// Streams what is asked for through the digests. The order of attributes does not matter
+    /// here: whose body it was may be said after it.
+    async fn digest_each(
+        &mut self,
+        uids: &[Uid],
+        asked: Asked,
+        each: &mut (dyn FnMut(&Attributes, Digests) -> Result<(), Error> + Send),
+    ) -> Result<(), Error> {
+        let mut fetching = self.fetching();
+        for window in uids.chunks(WINDOW) {
+            fetching.ask(window, asked).await?;
+            let refused = fetching.digest_window(each).await?;
+            if let Some((code, text)) = refused {
+                return Err(Error::No { command: "UID FETCH", code, text });
+            }
+        }
+        Ok(())
     }
-}
-
-/// Pipelined UID FETCH windows whose bodies are read as streams.
-pub struct Fetching<'s> {
-    _session: &'s mut Session,
-}
-
-/// The next thing a [`Fetching`] has to tell, in the order of the requests.
-#[derive(Debug)]
-pub enum Fetched {
-    /// A body of `message.size` octets (the literal's length, not RFC822.SIZE) follows: read it
-    /// with [`Fetching::chunk`] until `None`. `message.flags` are as fresh as the answer.
-    Body { message: Message },
-    /// The server had no body to give for this UID (NIL, an empty string for a message that its
-    /// RFC822.SIZE says is not empty, or no literal).
-    NoBody { uid: Uid },
-    /// The oldest window is answered. `refused` is the NO, if it was one; messages of the window
-    /// that came before it are complete.
-    WindowDone { refused: Option<(Option<Code>, String)> },
-    /// The oldest queued EXAMINE is answered.
-    Examined(Result<Selected, Error>),
 }
 
 impl Fetching<'_> {
-    /// Sends `UID FETCH uids (UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])`, in as many
-    /// commands as line lengths ask for but as one window.
-    pub async fn request(&mut self, _uids: &[Uid]) -> Result<(), Error> {
-        todo!()
+    async fn digest_window(
+        &mut self,
+        each: &mut (dyn FnMut(&Attributes, Digests) -> Result<(), Error> + Send),
+    ) -> Result<Option<(Option<super::Code>, String)>, Error> {
+        loop {
+            match self.step().await? {
+                Step::Body { .. } => {
+                    let mut digester = Digester::new();
+                    while let Some(octets) = self.chunk().await? {
+                        digester.update(octets);
+                    }
+                    let attributes = self.take_attributes();
+                    if attributes.uid.is_none_or(|uid| self.answer(uid)) {
+                        each(&attributes, digester.finish()).map_err(|error| self.note(error))?;
+                    }
+                }
+                Step::NoBody(_) | Step::Examined(_) => {}
+                Step::WindowDone { refused } => return Ok(refused),
+            }
+        }
+    }
+}
+
+fn since(from: Uid) -> Result<SequenceSet, Error> {
+    set_of(&format!("{from}:*"))
+}
+
+fn everything() -> Result<SequenceSet, Error> {
+    set_of("1:*")
+}
+
+fn set_of(text: &str) -> Result<SequenceSet, Error> {
+    text.parse().map_err(|_| Error::Protocol(format!("{text} is no set of UIDs")))
+}
+
+/// What a FETCH lists, to be ascending and each once; of two answers the later counts.
+struct Listing<T> {
+    items: Vec<T>,
+    uid: fn(&T) -> Uid,
+    sorted: bool,
+    most: usize,
+    full: bool,
+}
+
+impl<T> Listing<T> {
+    fn push(&mut self, item: T) {
+        let uid = (self.uid)(&item);
+        self.sorted &= self.items.last().is_none_or(|last| (self.uid)(last) < uid);
+        if self.items.len() >= self.most {
+            self.sort();
+            self.full |= self.items.len() >= self.most;
+        }
+        if !self.full {
+            self.items.push(item);
+        }
     }
 
-    /// For servers that answer BODY before UID: one message, whose identity is known from the
-    /// listing. Send the next one only after its [`Fetched::WindowDone`].
-    pub async fn request_single(&mut self, _message: &Message) -> Result<(), Error> {
-        todo!()
+    fn change(&mut self, uid: Uid, change: impl FnOnce(&mut T)) {
+        if let Ok(place) = self.place(uid) {
+            change(&mut self.items[place]);
+        }
     }
 
-    /// Sends EXAMINE behind the windows already asked for.
-    pub async fn examine(&mut self, _name: &WireName) -> Result<(), Error> {
-        todo!()
+    fn holds(&mut self, uid: Uid) -> bool {
+        self.place(uid).is_ok()
     }
 
-    /// Waits for the next item. Every body must have been read to its end first. Safe to cancel.
-    pub async fn next(&mut self) -> Result<Fetched, Error> {
-        todo!()
+    fn place(&mut self, uid: Uid) -> Result<usize, usize> {
+        self.sort();
+        self.items.binary_search_by_key(&uid, self.uid)
     }
 
-    /// The next octets of the current body, borrowed from the receive buffer; `None` at its end.
-    /// A connection that ends in mid-body is an error.
-    pub async fn chunk(&mut self) -> Result<Option<&[u8]>, Error> {
-        todo!()
+    fn sort(&mut self) {
+        if self.sorted {
+            return;
+        }
+        let uid = self.uid;
+        self.items.sort_by_key(uid);
+        self.items.dedup_by(|later, earlier| {
+            let same = uid(later) == uid(earlier);
+            if same {
+                std::mem::swap(later, earlier);
+            }
+            same
+        });
+        self.sorted = true;
+    }
+
+    fn finish(mut self) -> Result<Vec<T>, Error> {
+        self.sort();
+        match self.full {
+            true => Err(Error::Protocol("a listing holds far more messages than EXISTS".into())),
+            false => Ok(self.items),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listings_are_ascending_and_the_later_answer_counts() {
+        let mut listing =
+            Listing { items: vec![], uid: |(uid, _)| *uid, sorted: true, most: 6, full: false };
+        for (uid, said) in [(3, 'a'), (1, 'b'), (3, 'c'), (2, 'd'), (3, 'e')] {
+            listing.push((Uid::new(uid).unwrap(), said));
+        }
+        listing.change(Uid::new(2).unwrap(), |(_, said)| *said = 'f');
+        listing.change(Uid::new(9).unwrap(), |(_, said)| *said = 'g');
+        let found: Vec<_> =
+            listing.finish().unwrap().into_iter().map(|(uid, said)| (uid.get(), said)).collect();
+        assert_eq!(found, [(1, 'b'), (2, 'f'), (3, 'e')]);
+    }
+
+    #[test]
+    fn listings_are_bounded() {
+        let mut listing =
+            Listing { items: vec![], uid: |uid| *uid, sorted: true, most: 3, full: false };
+        (1..9).for_each(|uid| listing.push(Uid::new(uid).unwrap()));
+        assert!(listing.finish().is_err());
     }
 }

@@ -1,43 +1,14 @@
-//! NAMESPACE, LIST and folder names (RFC 2342, 5258, 5819, 6154; modified UTF-7 of RFC 3501).
+//! NAMESPACE and LIST (RFC 2342, 5258, 5819, 6154), and making folders.
 
-use std::fmt;
+use std::collections::HashMap;
 
-use super::{Error, FolderStatus, Session};
+use imap_types::command::CommandBody;
+use imap_types::mailbox::{ListCharString, ListMailbox, Mailbox};
 
-/// A folder's name exactly as the server's LIST gave it (modified UTF-7 or raw UTF-8, with the
-/// server's prefix and delimiter).
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WireName(Box<[u8]>);
-
-impl WireName {
-    pub fn of_wire(octets: &[u8]) -> WireName {
-        WireName(octets.into())
-    }
-
-    pub fn as_octets(&self) -> &[u8] {
-        &self.0
-    }
-
-    /// Encodes a name as users see it, in modified UTF-7.
-    pub fn encode(_utf8: &str) -> WireName {
-        todo!()
-    }
-
-    /// The name as users see it. What is not valid modified UTF-7 is shown as it stands.
-    pub fn decode(&self) -> String {
-        todo!()
-    }
-
-    pub fn is_inbox(&self) -> bool {
-        self.0.eq_ignore_ascii_case(b"INBOX")
-    }
-}
-
-impl fmt::Debug for WireName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
-    }
-}
+use super::connection::{Ended, Said};
+use super::decode::{Data, Kind, ListData, NamespaceData};
+use super::encode::{self, Draft};
+use super::{Error, FolderStatus, Session, WireName};
 
 /// Special uses a folder can be marked with (RFC 6154).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -51,6 +22,22 @@ pub enum SpecialUse {
     Trash,
 }
 
+impl SpecialUse {
+    fn of_attribute(attribute: &str) -> Option<SpecialUse> {
+        let known = [
+            ("\\All", SpecialUse::All),
+            ("\\Archive", SpecialUse::Archive),
+            ("\\Drafts", SpecialUse::Drafts),
+            ("\\Flagged", SpecialUse::Flagged),
+            ("\\Junk", SpecialUse::Junk),
+            ("\\Sent", SpecialUse::Sent),
+            ("\\Trash", SpecialUse::Trash),
+        ];
+        let found = known.into_iter().find(|(name, _)| name.eq_ignore_ascii_case(attribute));
+        found.map(|(_, special_use)| special_use)
+    }
+}
+
 /// The personal namespace.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Namespace {
@@ -60,7 +47,7 @@ pub struct Namespace {
 }
 
 /// One folder of LIST.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Listed {
     pub name: WireName,
     pub delimiter: Option<char>,
@@ -73,18 +60,189 @@ pub struct Listed {
 
 impl Session {
     /// All folders of the personal namespace, each once, with their status where one command
-    /// gives both. Falls back to plain LIST where extended LIST is refused.
+    /// gives both. Falls back to plain LIST where extended LIST is refused or hides INBOX.
     pub async fn list(&mut self) -> Result<Vec<Listed>, Error> {
-        todo!()
+        self.ready()?;
+        if self.capabilities.has("LIST-EXTENDED") && self.capabilities.has("LIST-STATUS") {
+            let (ended, found) = self.listing(self.extended_list()).await?;
+            let has_inbox = found.folders.iter().any(|folder| folder.name.is_inbox());
+            if ended.condition.kind == Kind::Ok && has_inbox {
+                return Ok(self.personal(found));
+            }
+        }
+        let (ended, found) = self.listing(plain_list("*")).await?;
+        self.note(ended.ok())?;
+        Ok(self.personal(found))
+    }
+
+    /// Names outside the personal namespace that the last [`Session::list`] left out.
+    pub fn skipped(&self) -> &[WireName] {
+        &self.skipped
     }
 
     /// Creates a folder (with its parents, where the server does so); one that is there already
     /// is success.
-    pub async fn create(&mut self, _name: &WireName) -> Result<(), Error> {
-        todo!()
+    pub async fn create(&mut self, name: &WireName) -> Result<(), Error> {
+        let mailbox = encode::mailbox(name)?;
+        let refused = match self.simple("CREATE", Draft::of(CommandBody::Create { mailbox })).await
+        {
+            Err(refused @ Error::No { .. }) => refused,
+            result => return result.map(|_| ()),
+        };
+        match self.is_there(name).await? {
+            true => Ok(()),
+            false => Err(refused),
+        }
     }
 
-    pub async fn subscribe(&mut self, _name: &WireName) -> Result<(), Error> {
-        todo!()
+    pub async fn subscribe(&mut self, name: &WireName) -> Result<(), Error> {
+        let mailbox = encode::mailbox(name)?;
+        self.simple("SUBSCRIBE", Draft::of(CommandBody::Subscribe { mailbox })).await.map(|_| ())
     }
+
+    /// Not every server marks its refusal with ALREADYEXISTS, so LIST is asked. The name may hold
+    /// wildcards; only itself counts.
+    async fn is_there(&mut self, name: &WireName) -> Result<bool, Error> {
+        let mut draft = Draft::text("LIST \"\" ");
+        draft.push_folder(name)?;
+        let (ended, found) = self.listing(draft.end()).await?;
+        self.note(ended.ok())?;
+        let is_it =
+            |listed: &Listed| listed.name == *name || (listed.name.is_inbox() && name.is_inbox());
+        Ok(found.folders.iter().any(|listed| is_it(listed) && !listed.no_select))
+    }
+
+    async fn listing(&mut self, draft: Draft) -> Result<(Ended, Found), Error> {
+        let mut found = Found::default();
+        let on = |said: Said<'_>| match said {
+            Said::Data(Data::List(data)) => found.add(data),
+            Said::Data(Data::Status(data)) => {
+                if let Some(status) = FolderStatus::of(&data) {
+                    found.statuses.insert(canonical(&data.name), status);
+                }
+            }
+            _ => {}
+        };
+        let ended = self.connection.run("LIST", draft, on).await?;
+        Ok((ended, found))
+    }
+
+    /// `LIST "" "*" RETURN (…)` (RFC 5258, 5819), which imap-codec cannot say.
+    fn extended_list(&self) -> Draft {
+        let special = if self.capabilities.has("SPECIAL-USE") { "SPECIAL-USE " } else { "" };
+        let modseq = if self.capabilities.has("CONDSTORE") { " HIGHESTMODSEQ" } else { "" };
+        let status = format!("STATUS (MESSAGES UIDNEXT UIDVALIDITY{modseq})");
+        Draft::text(&format!("LIST \"\" \"*\" RETURN ({special}{status})")).end()
+    }
+
+    /// Leaves out what belongs to others: the longest prefix of a namespace that fits decides.
+    fn personal(&mut self, found: Found) -> Vec<Listed> {
+        let Found { folders, mut statuses, .. } = found;
+        let (personal, skipped): (Vec<_>, Vec<_>) =
+            folders.into_iter().partition(|folder| self.is_personal(folder));
+        self.skipped = skipped.into_iter().map(|folder| folder.name).collect();
+        let with_status =
+            |folder: Listed| Listed { status: statuses.remove(&folder.name), ..folder };
+        personal.into_iter().map(with_status).collect()
+    }
+
+    fn is_personal(&self, folder: &Listed) -> bool {
+        let name = folder.name.as_octets();
+        let own = self.namespace.prefix.as_bytes();
+        let own = if is_under(name, own) { own.len() } else { 0 };
+        let others = self.others.iter().filter(|prefix| is_under(name, prefix));
+        folder.name.is_inbox()
+            || others.map(|prefix| prefix.len()).max().is_none_or(|length| length < own)
+    }
+
+    /// NAMESPACE where it is offered; else the delimiter that `LIST "" ""` tells.
+    pub(super) async fn read_namespace(&mut self) -> Result<(), Error> {
+        if self.capabilities.has("NAMESPACE") {
+            let mut told = None;
+            let on = |said: Said<'_>| {
+                if let Said::Data(Data::Namespace(data)) = said {
+                    told = Some(data);
+                }
+            };
+            let ended =
+                self.connection.run("NAMESPACE", Draft::of(CommandBody::Namespace), on).await?;
+            if let (Kind::Ok, Some(told)) = (ended.condition.kind, told) {
+                self.take_namespace(told);
+                return Ok(());
+            }
+        }
+        let (ended, found) = self.listing(plain_list("")).await?;
+        self.note(ended.ok())?;
+        self.namespace.delimiter = found.delimiter;
+        Ok(())
+    }
+
+    fn take_namespace(&mut self, told: NamespaceData) {
+        if let Some((prefix, delimiter)) = told.personal.into_iter().next() {
+            self.namespace.prefix = String::from_utf8_lossy(&prefix).into_owned();
+            self.namespace.delimiter = delimiter;
+        }
+        self.others = told.others.into_iter().map(|(prefix, _)| prefix).collect();
+    }
+}
+
+/// Is a name under a namespace's prefix, or the prefix itself without its delimiter?
+fn is_under(name: &[u8], prefix: &[u8]) -> bool {
+    let starts = |prefix: &[u8]| {
+        name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    };
+    starts(prefix) || prefix.split_last().is_some_and(|(_, place)| name.eq_ignore_ascii_case(place))
+}
+
+fn plain_list(pattern: &'static str) -> Draft {
+    let mailbox_wildcard = match ListCharString::try_from(pattern) {
+        Ok(wildcard) => ListMailbox::Token(wildcard),
+        Err(_) => ListMailbox::String(imap_types::core::IString::Quoted(
+            imap_types::core::Quoted::unvalidated(pattern),
+        )),
+    };
+    let reference = Mailbox::try_from("").unwrap_or(Mailbox::Inbox);
+    Draft::of(CommandBody::List { reference, mailbox_wildcard })
+}
+
+/// What LIST said, in its order, each name once.
+#[derive(Default)]
+struct Found {
+    folders: Vec<Listed>,
+    places: HashMap<WireName, usize>,
+    statuses: HashMap<WireName, FolderStatus>,
+    delimiter: Option<char>,
+}
+
+impl Found {
+    fn add(&mut self, data: ListData) {
+        self.delimiter = self.delimiter.or(data.delimiter);
+        if data.name.is_empty() {
+            return;
+        }
+        let has = |wanted: &str| data.attributes.iter().any(|one| one.eq_ignore_ascii_case(wanted));
+        let special = data.attributes.iter().find_map(|one| SpecialUse::of_attribute(one));
+        let no_select = has("\\Noselect") || has("\\NonExistent");
+        let name = canonical(&data.name);
+        if let Some(place) = self.places.get(&name) {
+            let known = &mut self.folders[*place];
+            known.special_use = known.special_use.or(special);
+            known.no_select &= no_select;
+            return;
+        }
+        self.places.insert(name.clone(), self.folders.len());
+        self.folders.push(Listed {
+            name,
+            delimiter: data.delimiter,
+            special_use: special,
+            no_select,
+            status: None,
+        });
+    }
+}
+
+/// INBOX in any case is one folder.
+fn canonical(name: &[u8]) -> WireName {
+    let name = WireName::of_wire(name);
+    if name.is_inbox() { WireName::of_wire(b"INBOX") } else { name }
 }

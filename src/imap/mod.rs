@@ -3,26 +3,42 @@
 //! Commands are encoded by imap-codec; answers are framed here, decoded by imap-codec and, where
 //! that fails, by imap-proto; message bodies are streamed past both and never held.
 //! This room knows the wire and nothing of what a migration is.
+//!
+//! Reading order: `wire` finds responses in octets, `decode` and `scan` understand them, `encode`
+//! writes commands, `link` waits for octets, `connection` pairs commands with answers; `dial`,
+//! `tls` and `login` make a [`Session`], and each further file is one family of commands.
 
 mod append;
+mod connection;
+mod dates;
+mod decode;
 mod dial;
+mod encode;
 mod error;
 mod fetch;
+mod fetching;
 mod idle;
+mod link;
 mod list;
+mod login;
+mod name;
 mod quirks;
-mod quota;
+mod scan;
 mod session;
 mod status;
 mod store;
+mod stream;
+mod tls;
 mod wire;
 
 pub use append::{AppendAnswer, AppendAnswers, AppendWriter};
 pub use dial::{Dialler, Endpoint, Login, Tls};
 pub use error::{Code, Error};
-pub use fetch::{Fetched, Fetching, HeaderSeen};
+pub use fetch::HeaderSeen;
+pub use fetching::{Fetched, Fetching};
 pub use idle::IdleNews;
-pub use list::{Listed, Namespace, SpecialUse, WireName};
+pub use list::{Listed, Namespace, SpecialUse};
+pub use name::WireName;
 pub use session::{Capabilities, News, PermanentFlags, Selected, Session};
 pub use status::FolderStatus;
 pub use store::{Change, CopyUid};

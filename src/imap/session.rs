@@ -1,10 +1,21 @@
 //! One authenticated connection: capabilities, the selected folder, and what was said unasked.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use imap_types::command::{CommandBody, SelectParameter};
+use tokio::time::timeout;
+
+use super::append::Exchange;
+use super::connection::{Connection, Said};
+use super::decode::{Condition, Data};
+use super::encode::{self, Draft};
+use super::scan::{self, Cursor};
 use super::{Error, Namespace, WireName};
-use crate::words::{Flags, ModSeq, Uid, UidValidity};
+use crate::words::{Flags, ModSeq, SystemFlags, Uid, UidValidity};
 
 /// What the server offers after login.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct Capabilities {
     /// Upper-case atoms as offered, e.g. `LITERAL+`.
     pub atoms: Vec<String>,
@@ -28,8 +39,21 @@ pub struct PermanentFlags {
 
 impl PermanentFlags {
     /// May the flag of that wire name be stored, and is it safe to send?
-    pub fn admits(&self, _name: &str) -> bool {
-        todo!()
+    pub fn admits(&self, name: &str) -> bool {
+        let is_keyword = SystemFlags::of_name(name).is_none();
+        encode::is_safe_flag(name)
+            && (self.unstated
+                || (self.any_keyword && is_keyword)
+                || self.flags.names().any(|listed| listed.eq_ignore_ascii_case(name)))
+    }
+
+    fn parse(list: &str) -> PermanentFlags {
+        let words = scan::words(&mut Cursor::new(list.as_bytes())).unwrap_or_default();
+        PermanentFlags {
+            flags: Flags::of_names(words.iter().map(|word| &**word)),
+            any_keyword: words.iter().any(|word| word == "\\*"),
+            unstated: false,
+        }
     }
 }
 
@@ -47,8 +71,49 @@ pub struct Selected {
     pub read_only: bool,
 }
 
+impl Selected {
+    /// Nothing heard yet.
+    pub(super) fn unheard(name: &WireName, read_only: bool) -> Selected {
+        Selected {
+            name: name.clone(),
+            uid_validity: UidValidity(0),
+            uid_next: None,
+            exists: 0,
+            highest_modseq: None,
+            permanent_flags: PermanentFlags { unstated: true, ..PermanentFlags::default() },
+            read_only,
+        }
+    }
+
+    pub(super) fn hear(&mut self, said: &Said<'_>) {
+        match said {
+            Said::Condition(condition) => self.hear_condition(condition),
+            Said::Data(Data::Exists(exists)) => self.exists = *exists,
+            Said::Data(_) => {}
+        }
+    }
+
+    /// The codes of RFC 9051, 6.3.2 and RFC 7162, 3.1.2, tagged or not. A value that cannot be
+    /// read counts as not said.
+    pub(super) fn hear_condition(&mut self, condition: &Condition) {
+        let Some(code) = &condition.code else { return };
+        match code.name.as_str() {
+            "UIDVALIDITY" => self.uid_validity = UidValidity(code.rest.parse().unwrap_or(0)),
+            "UIDNEXT" => self.uid_next = code.rest.parse().ok().filter(|uid_next| *uid_next != 0),
+            "HIGHESTMODSEQ" => {
+                let modseq = code.rest.parse().ok().filter(|modseq| *modseq != 0);
+                self.highest_modseq = modseq.map(ModSeq);
+            }
+            "NOMODSEQ" => self.highest_modseq = None,
+            "PERMANENTFLAGS" => self.permanent_flags = PermanentFlags::parse(&code.rest),
+            "READ-ONLY" => self.read_only = true,
+            _ => {}
+        }
+    }
+}
+
 /// What the server said unasked about the selected folder since it was last taken.
-#[derive(Clone, Default, Debug)]
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct News {
     /// The last EXISTS, if there was one.
     pub exists: Option<u32>,
@@ -60,54 +125,161 @@ pub struct News {
     pub flags_changed: bool,
 }
 
+/// An authenticated connection. Dropping it closes the connection without a word.
+///
+/// A future of one of its methods that is dropped before its end leaves the session unusable
+/// ([`Error::Protocol`] from then on), unless the method says that it is safe to cancel.
 pub struct Session {
-    _private: (),
+    pub(super) connection: Connection,
+    pub(super) capabilities: Arc<Capabilities>,
+    pub(super) namespace: Namespace,
+    /// Prefixes of other users' and shared folders.
+    pub(super) others: Vec<Vec<u8>>,
+    pub(super) server_name: String,
+    pub(super) selected: Option<Selected>,
+    pub(super) skipped: Vec<WireName>,
+    pub(super) exchange: Box<Exchange>,
 }
 
 impl Session {
     pub fn capabilities(&self) -> &Capabilities {
-        todo!()
+        &self.capabilities
     }
 
     /// The personal namespace.
     pub fn namespace(&self) -> &Namespace {
-        todo!()
+        &self.namespace
     }
 
     /// The server's own name for itself (ID), or the text of its greeting.
     pub fn server_name(&self) -> &str {
-        todo!()
+        &self.server_name
     }
 
-    pub async fn examine(&mut self, _name: &WireName) -> Result<Selected, Error> {
-        todo!()
+    pub async fn examine(&mut self, name: &WireName) -> Result<Selected, Error> {
+        self.open("EXAMINE", name, true).await
     }
 
-    pub async fn select(&mut self, _name: &WireName) -> Result<Selected, Error> {
-        todo!()
+    pub async fn select(&mut self, name: &WireName) -> Result<Selected, Error> {
+        self.open("SELECT", name, false).await
+    }
+
+    async fn open(
+        &mut self,
+        command: &'static str,
+        name: &WireName,
+        read_only: bool,
+    ) -> Result<Selected, Error> {
+        let draft = self.opening(name, read_only)?;
+        self.ready()?;
+        self.selected = None;
+        let mut selected = Selected::unheard(name, read_only);
+        let ended = self.connection.run(command, draft, |said| selected.hear(&said)).await?;
+        let condition = self.note(ended.ok())?;
+        selected.hear_condition(&condition);
+        self.opened(selected.clone());
+        Ok(selected)
+    }
+
+    /// SELECT or EXAMINE; CONDSTORE is asked for where ENABLE could not.
+    pub(super) fn opening(&self, name: &WireName, read_only: bool) -> Result<Draft, Error> {
+        let mailbox = encode::mailbox(name)?;
+        let condstore = self.capabilities.has("CONDSTORE") && !self.capabilities.has("ENABLE");
+        let parameters = if condstore { vec![SelectParameter::CondStore] } else { vec![] };
+        Ok(Draft::of(match read_only {
+            true => CommandBody::Examine { mailbox, parameters },
+            false => CommandBody::Select { mailbox, parameters },
+        }))
+    }
+
+    /// From here on all news is of this folder.
+    pub(super) fn opened(&mut self, selected: Selected) {
+        self.connection.inbound.news = News::default();
+        self.connection.inbound.untold = false;
+        self.selected = Some(selected);
     }
 
     /// The folder selected now.
     pub fn selected(&self) -> Option<&Selected> {
-        todo!()
+        self.selected.as_ref()
     }
 
     /// Leaves the selected folder without expunging: UNSELECT, or EXAMINE of a folder that does
     /// not exist where UNSELECT is not offered. Never CLOSE on a folder opened read-write.
     pub async fn unselect(&mut self) -> Result<(), Error> {
-        todo!()
+        self.ready()?;
+        self.selected = None;
+        if self.capabilities.has("UNSELECT") {
+            let draft = Draft::of(CommandBody::Unselect);
+            return self.connection.simple("UNSELECT", draft).await.map(|_| ());
+        }
+        let nowhere = WireName::of_wire(b"no folder of this name, it is to be left");
+        let draft = self.opening(&nowhere, true)?;
+        match self.connection.simple("EXAMINE", draft).await {
+            Ok(_) | Err(Error::No { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     pub fn take_news(&mut self) -> News {
-        todo!()
+        self.connection.inbound.untold = false;
+        std::mem::take(&mut self.connection.inbound.news)
     }
 
     pub async fn noop(&mut self) -> Result<(), Error> {
-        todo!()
+        self.simple("NOOP", Draft::of(CommandBody::Noop)).await.map(|_| ())
     }
 
     /// LOGOUT, politely and briefly.
-    pub async fn logout(self) {
-        todo!()
+    pub async fn logout(mut self) {
+        let draft = Draft::of(CommandBody::Logout);
+        let _ = timeout(Duration::from_secs(5), self.simple("LOGOUT", draft)).await;
+        self.connection.link.shutdown().await;
+    }
+
+    /// One command of which only the answer matters.
+    pub(super) async fn simple(
+        &mut self,
+        command: &'static str,
+        draft: Draft,
+    ) -> Result<Condition, Error> {
+        self.ready()?;
+        self.connection.simple(command, draft).await
+    }
+
+    pub(super) fn ready(&mut self) -> Result<(), Error> {
+        match self.exchange.is_idle() {
+            true => self.connection.ready(),
+            false => Err(self.connection.unusable()),
+        }
+    }
+
+    pub(super) fn note<T>(&self, result: Result<T, Error>) -> Result<T, Error> {
+        result.map_err(|error| self.connection.link.note(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permanent_flags_admit_what_is_listed_and_safe() {
+        let some = PermanentFlags::parse("(\\Seen $a]b NonJunk)");
+        let any = PermanentFlags::parse("(\\Seen \\*)");
+        let unstated = PermanentFlags { unstated: true, ..PermanentFlags::default() };
+        for (name, in_some, in_any, in_unstated) in [
+            ("\\seen", true, true, true),
+            ("\\Flagged", false, false, true),
+            ("nonjunk", true, true, true),
+            ("other", false, true, true),
+            ("$a]b", false, false, false),
+            ("\\Recent", false, false, false),
+            ("\\*", false, false, false),
+            ("a b", false, false, false),
+        ] {
+            let admitted = (some.admits(name), any.admits(name), unstated.admits(name));
+            assert_eq!(admitted, (in_some, in_any, in_unstated), "{name}");
+        }
     }
 }

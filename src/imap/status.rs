@@ -1,7 +1,16 @@
 //! STATUS (RFC 9051, 6.3.11; RFC 7162 for HIGHESTMODSEQ).
 
+use imap_types::command::CommandBody;
+use imap_types::status::StatusDataItemName;
+
+use super::connection::Said;
+use super::decode::{Data, StatusData};
+use super::encode::{self, Draft};
 use super::{Error, Session, WireName};
 use crate::words::{ModSeq, UidValidity};
+
+/// Commands sent ahead of their answers.
+const AHEAD: usize = 32;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FolderStatus {
@@ -11,12 +20,64 @@ pub struct FolderStatus {
     pub highest_modseq: Option<ModSeq>,
 }
 
+impl FolderStatus {
+    /// `None` without a count of messages: that much every server can say.
+    pub(super) fn of(data: &StatusData) -> Option<FolderStatus> {
+        Some(FolderStatus {
+            messages: data.messages?,
+            uid_next: data.uid_next.filter(|uid_next| *uid_next != 0),
+            uid_validity: UidValidity(data.uid_validity.unwrap_or(0)),
+            highest_modseq: data.highest_modseq.filter(|modseq| modseq.0 != 0),
+        })
+    }
+}
+
 impl Session {
     /// STATUS of each folder, in order, pipelined; a folder's own refusal does not fail the rest.
     pub async fn statuses(
         &mut self,
-        _names: &[&WireName],
+        names: &[&WireName],
     ) -> Result<Vec<Result<FolderStatus, Error>>, Error> {
-        todo!()
+        self.ready()?;
+        let mut found = Vec::with_capacity(names.len());
+        for some in names.chunks(AHEAD) {
+            let drafts = some.iter().map(|name| self.asking_status(name));
+            let drafts = drafts.collect::<Result<Vec<_>, _>>()?;
+            let tags: Vec<u32> =
+                drafts.into_iter().map(|draft| self.connection.issue(draft)).collect();
+            for tag in tags {
+                found.push(self.one_status(tag).await?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The answer to one STATUS. Servers spell the name as they like, but they answer in order.
+    async fn one_status(&mut self, tag: u32) -> Result<Result<FolderStatus, Error>, Error> {
+        let mut status = None;
+        let on = |said: Said<'_>| {
+            if let Said::Data(Data::Status(data)) = said {
+                status = FolderStatus::of(&data);
+            }
+        };
+        let ended = self.connection.ended(tag, "STATUS", on).await?;
+        Ok(match ended.ok() {
+            Ok(_) => status.ok_or_else(|| Error::Protocol("STATUS without a status".into())),
+            Err(refused @ Error::No { .. }) => Err(refused),
+            Err(error) => return self.note(Err(error)),
+        })
+    }
+
+    fn asking_status(&self, name: &WireName) -> Result<Draft, Error> {
+        let mut items = vec![
+            StatusDataItemName::Messages,
+            StatusDataItemName::UidNext,
+            StatusDataItemName::UidValidity,
+        ];
+        if self.capabilities.has("CONDSTORE") {
+            items.push(StatusDataItemName::HighestModSeq);
+        }
+        let mailbox = encode::mailbox(name)?;
+        Ok(Draft::of(CommandBody::Status { mailbox, item_names: items.into() }))
     }
 }

@@ -1,24 +1,89 @@
 //! One account's life, from its enrollment to its seal: the task that the supervisor starts.
+//!
+//! Here errors end: they are understood ([`super::trouble`]), waited out or held, and told.
 
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use jiff::Timestamp;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
+use tokio::time::Instant;
 
-use super::hosts::Hosts;
-use crate::checkpoint::Store;
-use crate::config::Enrollment;
-use crate::imap::Dialler;
-use crate::journal::Journal;
-use crate::status::AccountStatus;
+use super::backoff;
+use super::board::{Board, rfc3339};
+use super::book::{Book, Pace};
+use super::clock::Clock;
+use super::copy::Failure;
+use super::follow::{self, Following};
+use super::gone::Evidence;
+use super::hosts::{Hosts, Place, Verdict};
+use super::trouble::{self, Remedy, Trouble};
+use crate::checkpoint::{
+    self, AccountRecord, Completed, CompletedAccount, Edit, Phase, Refused, Store, StoreError,
+    Writer,
+};
+use crate::config::{self, Enrollment, Limits, ServiceStyle};
+use crate::imap::{Dialler, Endpoint, Login, Session, Tls};
+use crate::journal::{Entry, Event, Journal};
+use crate::words::Side;
+
+pub use super::board::StatusCell;
 
 /// What all accounts of a daemon share.
 pub struct Shared {
     pub store: Store,
+    /// Accounts that have completed, outside the store.
+    pub completed: Completed,
     pub journal: Journal,
     pub hosts: Hosts,
     pub dialler: Dialler,
+    pub clock: Clock,
     /// First copies that may run at once.
     pub copying: Semaphore,
+    /// What listings may take in memory at once.
+    pub memory: Memory,
+    /// Service logins that were refused, by migration and side: not tried again until reloaded.
+    pub refused_services: Mutex<HashSet<(String, Side)>>,
+}
+
+impl Shared {
+    pub fn new(store: Store, completed: Completed, journal: Journal, limits: &Limits) -> Shared {
+        Shared {
+            store,
+            completed,
+            hosts: Hosts::new(limits, journal.clone()),
+            journal,
+            dialler: Dialler::new(),
+            clock: Clock::default(),
+            copying: Semaphore::new(limits.accounts_copying),
+            memory: Memory::new(limits.memory_bytes),
+            refused_services: Mutex::default(),
+        }
+    }
+}
+
+/// A budget of memory for listings, over all accounts.
+pub struct Memory {
+    permits: Semaphore,
+    kib: u32,
+}
+
+/// What a listed message takes in memory, about: itself, its place in maps, its link.
+const KIB_PER_MESSAGES: u64 = 3;
+
+impl Memory {
+    pub fn new(bytes: u64) -> Memory {
+        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).clamp(1024, u32::MAX >> 4);
+        Memory { permits: Semaphore::new(kib as usize), kib }
+    }
+
+    /// Waits until the listings of so many messages fit. One that fits never gets it all.
+    pub async fn of_messages(&self, messages: u64) -> Option<SemaphorePermit<'_>> {
+        let wanted = u32::try_from(messages.div_ceil(KIB_PER_MESSAGES)).unwrap_or(u32::MAX);
+        self.permits.acquire_many(wanted.clamp(1, self.kib)).await.ok()
+    }
 }
 
 /// What the supervisor may tell a running account.
@@ -34,17 +99,678 @@ pub enum Order {
     Replace(Arc<Enrollment>),
 }
 
-/// What `status` shows of the account, kept current by its task.
-pub type StatusCell = Arc<Mutex<AccountStatus>>;
+/// How the task and the session it runs talk.
+#[derive(Default)]
+pub struct Control {
+    /// End at the next safe point.
+    pub interrupt: AtomicBool,
+    /// End altogether, after that.
+    pub stop: AtomicBool,
+    /// New mail came to INBOX during a first copy: it goes ahead of the backlog.
+    pub fresh: AtomicBool,
+    /// Look now.
+    pub wake: Notify,
+    /// The operator consented to the removals that wait.
+    pub removals_approved: AtomicBool,
+}
+
+/// How long a session gets to come to a safe point.
+const SAFE_POINT_WITHIN: Duration = Duration::from_secs(4);
+/// A password that has worked before is tried again after an hour, then six-hourly.
+const SUSPECT_FIRST: Duration = Duration::from_secs(3600);
+const SUSPECT_LATER: Duration = Duration::from_secs(6 * 3600);
 
 /// Lives the account's life. Returns when it has completed or closed; dropping the future stops
 /// it anywhere without harm (that is what kill -9 does, too). When `orders` closes it comes to a
 /// clean stop within a few seconds: in-flight APPENDs are answered or left to their intents.
 pub async fn run(
-    _shared: Arc<Shared>,
-    _enrollment: Arc<Enrollment>,
-    _orders: mpsc::Receiver<Order>,
-    _status: StatusCell,
+    shared: Arc<Shared>,
+    enrollment: Arc<Enrollment>,
+    orders: mpsc::Receiver<Order>,
+    status: StatusCell,
 ) {
-    todo!()
+    let writer = shared.store.writer();
+    let life = Life {
+        shared,
+        enrollment,
+        orders,
+        board: Board::new(status),
+        writer,
+        attempts: 0,
+        told: None,
+        approved: Approved::default(),
+        suspect_tries: 0,
+    };
+    // Boxed, so that the task of a quiet account is small.
+    Box::pin(life.live()).await;
+}
+
+/// What the operator consented to since the task started.
+#[derive(Default)]
+struct Approved {
+    endpoint: bool,
+    late: bool,
+    completed: bool,
+    removals: bool,
+}
+
+struct Life {
+    shared: Arc<Shared>,
+    enrollment: Arc<Enrollment>,
+    orders: mpsc::Receiver<Order>,
+    board: Board,
+    writer: Writer,
+    /// Failures in a row.
+    attempts: u32,
+    /// The reason code the journal was last told.
+    told: Option<&'static str>,
+    approved: Approved,
+    suspect_tries: u32,
+}
+
+/// How a session ended.
+enum Ended {
+    Finished,
+    Stopped,
+    Replaced,
+    Failed(Failure),
+}
+
+impl Life {
+    async fn live(mut self) {
+        self.show_enrollment();
+        loop {
+            let mut book = match self.open_book().await {
+                Ok(Some(book)) => book,
+                Ok(None) => return,
+                Err(Gate::Held(trouble)) => {
+                    if self.hold(trouble, None).await == Flow::Stop {
+                        return;
+                    }
+                    continue;
+                }
+                Err(Gate::Failed(error)) => {
+                    if self.failed(Failure::Store(error), None).await == Flow::Stop {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            match self.session(&mut book).await {
+                Ended::Finished => return,
+                Ended::Stopped => return,
+                Ended::Replaced => self.show_enrollment(),
+                Ended::Failed(failure) => {
+                    if self.failed(failure, Some(&mut book)).await == Flow::Stop {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn show_enrollment(&self) {
+        let enrollment = &self.enrollment;
+        let keeps = enrollment.migration.sync.deletions == config::Deletions::Keep;
+        let mut status = self.board.edit();
+        status.address.clone_from(&enrollment.address);
+        status.migration.clone_from(&enrollment.migration.name);
+        status.cutover = enrollment.cutover.map(|cutover| cutover.to_string());
+        if status.phase.is_empty() {
+            "enrolled".clone_into(&mut status.phase);
+        }
+        "ok".clone_into(&mut status.condition);
+        "polled".clone_into(&mut status.mode);
+        if keeps { "kept" } else { "mirrored" }.clone_into(&mut status.removals);
+    }
+
+    /// Reads the checkpoint, or begins one. `None` if there is nothing left to do.
+    async fn open_book(&mut self) -> Result<Option<Book>, Gate> {
+        let done = self.shared.completed.get(&self.enrollment.address);
+        if let Some(done) = done.filter(|done| self.is_same_place(&done.source, &done.target)) {
+            if !self.approved.completed {
+                self.board.show_phase(done.phase, done.sealed_at, done.completed_at);
+                self.board.well();
+                return Ok(None);
+            }
+        }
+        let record = match self.shared.store.account(&self.enrollment.address)? {
+            Some(record) => self.known_account(record).await?,
+            None => self.new_account().await?,
+        };
+        let mut book = Book {
+            record,
+            pairs: Vec::new(),
+            left_out: Vec::new(),
+            missing: Evidence::default(),
+            vanished: Evidence::default(),
+            folders_missing: Evidence::default(),
+            recopied: HashSet::new(),
+            pace: Pace::default(),
+            removals_approved: std::mem::take(&mut self.approved.removals),
+            bodies_singly: false,
+            said_no_removals: false,
+            said_overdue: false,
+        };
+        follow::open_pairs(&self.shared, &self.enrollment, &mut book)?;
+        let record = &book.record;
+        self.board.show_phase(record.phase, record.sealed_at, record.source_seen_until);
+        self.board.show_book(&book);
+        if record.phase >= Phase::Completed {
+            self.board.well();
+            return Ok(None);
+        }
+        if let Some(refused) = &book.record.refused_credentials
+            && refused.digest == self.credentials_digest(at_side(refused.at_target))
+        {
+            return Err(Gate::Held(self.refused_before(refused, &book.record)));
+        }
+        Ok(Some(book))
+    }
+
+    fn place(&self, side: Side) -> checkpoint::Place {
+        let (endpoint, user) = match side {
+            Side::Source => (&self.enrollment.migration.source, &self.enrollment.source_user),
+            Side::Target => (&self.enrollment.migration.target, &self.enrollment.target_user),
+        };
+        checkpoint::Place { host: endpoint.host.clone(), user: user.clone() }
+    }
+
+    fn is_same_place(&self, source: &checkpoint::Place, target: &checkpoint::Place) -> bool {
+        *source == self.place(Side::Source) && *target == self.place(Side::Target)
+    }
+
+    /// A checkpoint belongs to hosts and users: with others it is approved first, and its links
+    /// are derived anew.
+    async fn known_account(&mut self, mut record: AccountRecord) -> Result<AccountRecord, Gate> {
+        if !self.is_same_place(&record.source, &record.target) {
+            if !self.approved.endpoint {
+                return Err(Gate::Held(held(
+                    "endpoint_changed",
+                    "the source or the target is another host or user than before",
+                    "`pecsync approve ADDRESS endpoint` if that is meant.",
+                )));
+            }
+            self.approved.endpoint = false;
+            let drop = Edit::DropAccount(record.id);
+            self.writer.commit(vec![drop]).await?;
+            return self.create_record().await;
+        }
+        let file = self.enrollment.file.display().to_string();
+        if record.enrolled_by != file {
+            record.enrolled_by = file;
+            self.writer.commit(vec![Edit::PutAccount(record.clone())]).await?;
+        }
+        Ok(record)
+    }
+
+    /// An account without a checkpoint: new, or its state was lost. After the cutover the target
+    /// is its owner's, so what was enrolled before it is not guessed.
+    async fn new_account(&mut self) -> Result<AccountRecord, Gate> {
+        let reading = self.shared.clock.read();
+        let past = self.enrollment.cutover.is_some_and(|cutover| {
+            reading.now >= cutover.as_second() && !self.enrolled_after(cutover)
+        });
+        if past && !self.approved.late {
+            return Err(Gate::Held(held(
+                "state_lost",
+                "there is no checkpoint of this account, and its cutover is past",
+                "`pecsync approve ADDRESS late` copies what is missing, and only adds.",
+            )));
+        }
+        self.create_record().await
+    }
+
+    /// Was the enrollment dropped after the cutover?
+    fn enrolled_after(&self, cutover: Timestamp) -> bool {
+        let written = std::fs::metadata(&self.enrollment.file).and_then(|file| file.modified());
+        let written = written.ok().and_then(|written| Timestamp::try_from(written).ok());
+        written.is_some_and(|written| written >= cutover)
+    }
+
+    async fn create_record(&mut self) -> Result<AccountRecord, Gate> {
+        let record = AccountRecord {
+            id: self.shared.store.new_account_id()?,
+            address: self.enrollment.address.clone(),
+            migration: self.enrollment.migration.name.clone(),
+            enrolled_by: self.enrollment.file.display().to_string(),
+            source: self.place(Side::Source),
+            target: self.place(Side::Target),
+            phase: Phase::Enrolled,
+            sealed_at: None,
+            completed_at: None,
+            source_seen_until: None,
+            first_copy_completed: false,
+            removals_suspended: false,
+            refused_credentials: None,
+            worked_credentials: None,
+        };
+        self.writer.commit(vec![Edit::PutAccount(record.clone())]).await?;
+        Ok(record)
+    }
+
+    /// Runs one session and listens to orders meanwhile.
+    async fn session(&mut self, book: &mut Book) -> Ended {
+        let control = Arc::new(Control::default());
+        let following = Following {
+            shared: &self.shared,
+            enrollment: &self.enrollment,
+            writer: &self.writer,
+            board: &self.board,
+            control: &control,
+            recovered: self.told.is_some() || self.attempts > 0,
+        };
+        let mut session = Box::pin(following.run(book));
+        let mut replaced = None;
+        let mut patience: Option<Instant> = None;
+        let result: Result<(), Failure> = loop {
+            let give_up = async {
+                match patience {
+                    Some(until) => tokio::time::sleep_until(until).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                result = &mut session => break result,
+                () = give_up => break Ok(()),
+                order = self.orders.recv(), if patience.is_none() => match order {
+                    None => {
+                        stop(&control);
+                        patience = Some(Instant::now() + SAFE_POINT_WITHIN);
+                    }
+                    Some(Order::Replace(enrollment)) => {
+                        replaced = Some(enrollment);
+                        stop(&control);
+                        patience = Some(Instant::now() + SAFE_POINT_WITHIN);
+                    }
+                    Some(Order::ApproveDeletions) => {
+                        control.removals_approved.store(true, Ordering::Relaxed);
+                        control.wake.notify_one();
+                    }
+                    Some(_) => control.wake.notify_one(),
+                },
+            }
+        };
+        drop(session);
+        if result.is_ok() && !control.stop.load(Ordering::Relaxed) {
+            self.told = None;
+            return Ended::Finished;
+        }
+        if let Some(enrollment) = replaced {
+            self.enrollment = enrollment;
+            self.attempts = 0;
+            return Ended::Replaced;
+        }
+        match result {
+            Ok(()) => Ended::Stopped,
+            Err(_) if control.stop.load(Ordering::Relaxed) => Ended::Stopped,
+            Err(failure) => Ended::Failed(failure),
+        }
+    }
+
+    /// Understands a failure, tells it once, and waits.
+    async fn failed(&mut self, failure: Failure, book: Option<&mut Book>) -> Flow {
+        let trouble = trouble::trouble(&failure);
+        let worked = self.board.edit().proved_alive_at.is_some();
+        if worked && matches!(failure, Failure::Imap(..)) && self.attempts > 3 {
+            // It got somewhere: a long life with cuts is not one long failure.
+            self.attempts = 3;
+        }
+        self.attempts += 1;
+        let host = trouble.side.map(|side| {
+            let migration = &self.enrollment.migration;
+            let endpoint = match side {
+                Side::Source => &migration.source,
+                Side::Target => &migration.target,
+            };
+            self.shared.hosts.host(&endpoint.host)
+        });
+        let own = backoff::delay(self.attempts, backoff::jitter());
+        let delay = match (trouble.remedy, host) {
+            (Remedy::Credentials, Some(host)) => {
+                let side = trouble.side.unwrap_or(Side::Source);
+                if self.has_service_login(side) {
+                    return self.service_refused(trouble, side).await;
+                }
+                match host.refused(&self.enrollment.address) {
+                    Verdict::Account => return self.refused(trouble, side, book).await,
+                    Verdict::Host => own.max(Duration::from_secs(60)),
+                }
+            }
+            (Remedy::Operator, _) => return self.hold(trouble, None).await,
+            (Remedy::Host, Some(host)) => host.failed(&trouble.message),
+            (Remedy::Throttle(hint), Some(host)) => host.throttled(hint),
+            _ => own,
+        };
+        self.retry(trouble, delay).await
+    }
+
+    /// Waits and tries again; the journal hears of it when the reason changes.
+    async fn retry(&mut self, trouble: Trouble, delay: Duration) -> Flow {
+        let next = self.shared.clock.now() + delay.as_secs() as i64;
+        let reason = self.board.reason_of(&trouble, Some(next));
+        self.board.unwell("retrying", reason);
+        self.board.rest();
+        // A connection that is simply cut now and then is no news.
+        let newsworthy = self.attempts > 1 || trouble.remedy != Remedy::Account;
+        if self.told != Some(trouble.code) && newsworthy {
+            self.told = Some(trouble.code);
+            let text = format!("{}{}", told_side(&trouble), trouble.message);
+            self.emit(Entry::new(Event::AccountRetrying, text).reason(trouble.code));
+        }
+        self.wait(Some(delay)).await
+    }
+
+    /// Holds the account until something changes, or until `until`.
+    async fn hold(&mut self, trouble: Trouble, until: Option<Duration>) -> Flow {
+        let next = until.map(|until| self.shared.clock.now() + until.as_secs() as i64);
+        let reason = self.board.reason_of(&trouble, next);
+        self.board.unwell("held", reason);
+        self.board.rest();
+        if self.told != Some(trouble.code) {
+            self.told = Some(trouble.code);
+            let text = format!("{}{} – {}", told_side(&trouble), trouble.message, trouble.hint);
+            self.emit(Entry::new(Event::AccountHeld, text).reason(trouble.code));
+        }
+        self.wait(until).await
+    }
+
+    /// Waits for time to pass or an order to come.
+    async fn wait(&mut self, at_most: Option<Duration>) -> Flow {
+        let passed = async {
+            match at_most {
+                Some(at_most) => tokio::time::sleep(at_most).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = passed => Flow::Go,
+            order = self.orders.recv() => self.ordered(order).await,
+        }
+    }
+
+    /// Acts on an order while no session runs.
+    async fn ordered(&mut self, order: Option<Order>) -> Flow {
+        match order {
+            None => return Flow::Stop,
+            Some(Order::Replace(enrollment)) => {
+                self.enrollment = enrollment;
+                self.attempts = 0;
+                self.show_enrollment();
+            }
+            Some(Order::Retry) => self.forgive().await,
+            Some(Order::ApproveDeletions) => self.approved.removals = true,
+            Some(Order::ApproveEndpoint) => self.approved.endpoint = true,
+            Some(Order::ApproveLate) => self.approved.late = true,
+            Some(Order::ApproveCompleted) => self.approved.completed = true,
+        }
+        Flow::Go
+    }
+
+    /// An operator asked: refused credentials may be tried once more.
+    async fn forgive(&mut self) {
+        self.attempts = 0;
+        let services = &self.shared.refused_services;
+        let name = &self.enrollment.migration.name;
+        services.lock().expect("no panic while held").retain(|(migration, _)| migration != name);
+        if let Ok(Some(mut record)) = self.shared.store.account(&self.enrollment.address)
+            && record.refused_credentials.take().is_some()
+        {
+            // If this cannot be written, the refusal stands, and the journal says why.
+            let _ = self.writer.commit(vec![Edit::PutAccount(record)]).await;
+        }
+    }
+
+    /// The account's own password was refused: it is not tried again until it changes, or, where
+    /// it has worked before, much later.
+    async fn refused(&mut self, trouble: Trouble, side: Side, book: Option<&mut Book>) -> Flow {
+        let digest = self.credentials_digest(side);
+        let mut worked = false;
+        if let Some(book) = book {
+            worked = book.record.worked_credentials == Some(self.worked_digest());
+            book.record.refused_credentials = Some(Refused {
+                digest,
+                at_target: side == Side::Target,
+                since: self.shared.clock.now(),
+                text: format!("{}: {}", trouble.code, crate::journal::shown(&trouble.message)),
+            });
+            if let Err(error) =
+                self.writer.commit(vec![Edit::PutAccount(book.record.clone())]).await
+            {
+                let trouble = trouble::trouble(&Failure::Store(error));
+                return self.retry(trouble, backoff::delay(self.attempts, 0.5)).await;
+            }
+        }
+        if !worked {
+            return self.hold(trouble, None).await;
+        }
+        let pause = if self.suspect_tries == 0 || self.in_cutover_window() {
+            SUSPECT_FIRST
+        } else {
+            SUSPECT_LATER
+        };
+        self.suspect_tries += 1;
+        let flow = self.hold(trouble, Some(pause)).await;
+        self.forgive().await;
+        flow
+    }
+
+    fn in_cutover_window(&self) -> bool {
+        let window = self.enrollment.migration.cutover_window.as_secs() as i64;
+        let now = self.shared.clock.now();
+        self.enrollment.cutover.is_some_and(|cutover| {
+            let cutover = cutover.as_second();
+            (cutover..cutover + window).contains(&now)
+        })
+    }
+
+    /// What the journal and status say of credentials refused in an earlier life.
+    fn refused_before(&self, refused: &Refused, record: &AccountRecord) -> Trouble {
+        let (code, words) = refused.text.split_once(": ").unwrap_or(("", &refused.text));
+        let codes = ["credentials_expired", "second_factor_suspected", "imap_disabled"];
+        let known = codes.into_iter().find(|known| *known == code);
+        let _ = record;
+        Trouble {
+            code: known.unwrap_or("credentials_rejected"),
+            side: Some(at_side(refused.at_target)),
+            message: words.to_owned(),
+            hint: "Ask the owner for the current password and drop the enrollment again.",
+            remedy: Remedy::Credentials,
+        }
+    }
+
+    async fn service_refused(&mut self, trouble: Trouble, side: Side) -> Flow {
+        let name = self.enrollment.migration.name.clone();
+        let first = {
+            let mut services = self.shared.refused_services.lock().expect("no panic while held");
+            services.insert((name, side))
+        };
+        if !first {
+            // Another account has told; this one only waits with it.
+            self.told = Some("service_login_rejected");
+        }
+        let hint = "Mend the migration's service_login and reload.";
+        self.hold(Trouble { code: "service_login_rejected", hint, ..trouble }, None).await
+    }
+
+    fn has_service_login(&self, side: Side) -> bool {
+        service_login(&self.enrollment, side).is_some()
+    }
+
+    /// Tells these credentials from others without keeping them.
+    fn credentials_digest(&self, side: Side) -> [u8; 16] {
+        digest_of(&login(&self.enrollment, side))
+    }
+
+    fn worked_digest(&self) -> [u8; 16] {
+        worked_digest(&self.enrollment)
+    }
+
+    fn emit(&self, entry: Entry) {
+        let entry = entry.account(&self.enrollment.address);
+        self.shared.journal.emit(entry.migration(&self.enrollment.migration.name));
+    }
+}
+
+/// Does the life go on?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Flow {
+    Go,
+    Stop,
+}
+
+/// Why an account may not start.
+enum Gate {
+    Held(Trouble),
+    Failed(StoreError),
+}
+
+impl From<StoreError> for Gate {
+    fn from(error: StoreError) -> Gate {
+        Gate::Failed(error)
+    }
+}
+
+fn stop(control: &Control) {
+    control.stop.store(true, Ordering::Relaxed);
+    control.interrupt.store(true, Ordering::Relaxed);
+    control.wake.notify_one();
+}
+
+fn held(code: &'static str, message: &str, hint: &'static str) -> Trouble {
+    let message = message.to_owned();
+    Trouble { code, side: None, message, hint, remedy: Remedy::Operator }
+}
+
+fn told_side(trouble: &Trouble) -> String {
+    trouble.side.map_or_else(String::new, |side| format!("{side}: "))
+}
+
+fn at_side(at_target: bool) -> Side {
+    if at_target { Side::Target } else { Side::Source }
+}
+
+/// Opens a session on one side, within the host's budget.
+pub async fn connect(
+    shared: &Shared,
+    enrollment: &Enrollment,
+    side: Side,
+) -> Result<(Session, Place), Failure> {
+    let endpoint = endpoint(enrollment, side);
+    let service = (enrollment.migration.name.clone(), side);
+    let refused = |shared: &Shared| {
+        shared.refused_services.lock().expect("no panic while held").contains(&service)
+    };
+    let host = shared.hosts.host(&endpoint.host);
+    let urgent = enrollment
+        .cutover
+        .is_some_and(|cutover| (cutover.as_second() - shared.clock.now()).abs() < 600);
+    let place = host.login(urgent).await;
+    if service_login(enrollment, side).is_some() && refused(shared) {
+        let text = "the migration's service login was refused before".to_owned();
+        let error = crate::imap::Error::No { command: "LOGIN", code: None, text };
+        return Err(Failure::Connect(side, error));
+    }
+    match shared.dialler.connect(&endpoint, &login(enrollment, side)).await {
+        Ok(session) => {
+            host.worked();
+            Ok((session, place))
+        }
+        Err(error) => Err(Failure::Connect(side, error)),
+    }
+}
+
+fn endpoint(enrollment: &Enrollment, side: Side) -> Endpoint {
+    let endpoint = match side {
+        Side::Source => &enrollment.migration.source,
+        Side::Target => &enrollment.migration.target,
+    };
+    Endpoint {
+        host: endpoint.host.clone(),
+        port: endpoint.port,
+        tls: match endpoint.tls {
+            config::Tls::Implicit => Tls::Implicit,
+            config::Tls::StartTls => Tls::StartTls,
+            config::Tls::None => Tls::None,
+        },
+        ca_file: endpoint.ca_file.clone(),
+    }
+}
+
+/// The service login that stands in for the account's own on that side.
+fn service_login(enrollment: &Enrollment, side: Side) -> Option<&config::ServiceLogin> {
+    match side {
+        Side::Source if enrollment.source_password.is_none() => {
+            enrollment.migration.source.service_login.as_ref()
+        }
+        Side::Target if enrollment.target_password.is_none() => {
+            enrollment.migration.target.service_login.as_ref()
+        }
+        _ => None,
+    }
+}
+
+fn login(enrollment: &Enrollment, side: Side) -> Login {
+    let (user, password) = match side {
+        Side::Source => (&enrollment.source_user, &enrollment.source_password),
+        Side::Target => (&enrollment.target_user, &enrollment.target_password),
+    };
+    match (service_login(enrollment, side), password) {
+        (Some(service), _) => match &service.style {
+            ServiceStyle::Authzid => Login {
+                user: service.user.clone(),
+                password: service.password.clone(),
+                authzid: Some(user.clone()),
+            },
+            ServiceStyle::Master { separator } => Login {
+                user: format!("{user}{separator}{}", service.user),
+                password: service.password.clone(),
+                authzid: None,
+            },
+        },
+        (None, password) => Login {
+            user: user.clone(),
+            // Configuration has seen to it that there is one.
+            password: password.clone().unwrap_or_else(|| String::new().into()),
+            authzid: None,
+        },
+    }
+}
+
+fn digest_of(login: &Login) -> [u8; 16] {
+    use secrecy::ExposeSecret;
+    use sha2::Digest;
+    let mut hasher = sha2::Sha256::new();
+    hasher.update(b"pecsync credentials\0");
+    for part in [&login.user, login.authzid.as_deref().unwrap_or("")] {
+        hasher.update(part.as_bytes());
+        hasher.update([0]);
+    }
+    hasher.update(login.password.expose_secret().as_bytes());
+    let whole: [u8; 32] = hasher.finalize().into();
+    whole[..16].try_into().expect("16 of 32 octets")
+}
+
+/// Both sides' credentials, as they were when a session stood.
+pub fn worked_digest(enrollment: &Enrollment) -> [u8; 16] {
+    let source = digest_of(&login(enrollment, Side::Source));
+    let target = digest_of(&login(enrollment, Side::Target));
+    std::array::from_fn(|at| source[at] ^ target[at].rotate_left(1))
+}
+
+/// The record of a completed or closed account.
+pub fn completed_account(record: &AccountRecord) -> CompletedAccount {
+    CompletedAccount {
+        address: record.address.clone(),
+        source: record.source.clone(),
+        target: record.target.clone(),
+        phase: record.phase,
+        sealed_at: record.sealed_at,
+        completed_at: record.completed_at,
+    }
+}
+
+/// An instant as the journal shows it.
+pub fn shown_instant(unix: i64) -> String {
+    rfc3339(unix)
 }

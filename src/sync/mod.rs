@@ -1,4 +1,26 @@
 //! What must happen for the target to equal the source, decided purely; and one account's life.
+//!
+//! Pure: [`plan`], [`adopt`], [`folders`], [`gone`], [`cutover`], [`trouble`], [`backoff`]. Doing:
+//! [`copy`] (the pipeline), [`pass`] with `survey`, `resolve` and `apply` (one look at an account),
+//! `follow` (one session), [`account`] (one life), [`hosts`] (what accounts of a host share).
 
 pub mod account;
+pub mod adopt;
+mod apply;
+pub mod backoff;
+pub mod board;
+pub mod book;
+pub mod clock;
+pub mod copy;
+pub mod cutover;
+pub mod folders;
+mod follow;
+pub mod gone;
 pub mod hosts;
+pub mod pass;
+pub mod plan;
+mod resolve;
+mod survey;
+mod target;
+pub mod trouble;
+mod watch;

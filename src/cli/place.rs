@@ -1,0 +1,66 @@
+//! Where the daemon is found: sockets and state, as the configuration says.
+//!
+//! Asking a daemon must work while its configuration is being mended, so only the keys that
+//! matter are looked at, and of a file that is not quite TOML whatever can be read.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::daemon::protocol::exit;
+
+pub struct Place {
+    pub control_socket: PathBuf,
+    pub state_dir: PathBuf,
+}
+
+impl Place {
+    /// An exit code and what to say where there is no such file.
+    pub fn of(config: &Path) -> Result<Place, (u8, String)> {
+        match std::fs::read_to_string(config) {
+            Ok(text) => {
+                let config = std::path::absolute(config).unwrap_or_else(|_| config.to_owned());
+                Ok(Place::in_text(&text, config.parent().unwrap_or(Path::new("/"))))
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                let text = format!("{}: no such file; name it with --config", config.display());
+                Err((exit::CONFIGURATION, text))
+            }
+            // Who may not read it may still be let in by the socket.
+            Err(_) => Ok(Place::in_text("", Path::new("/"))),
+        }
+    }
+
+    fn in_text(text: &str, dir: &Path) -> Place {
+        let (table, _errors) = toml::de::DeTable::parse_recoverable(text);
+        let path = |key: &str, default: &str| {
+            let daemon = table.get_ref().get("daemon").map(|daemon| daemon.get_ref());
+            let written = daemon.and_then(|daemon| daemon.get(key)?.get_ref().as_str());
+            dir.join(written.unwrap_or(default))
+        };
+        Place {
+            control_socket: path("control_socket", "/run/pecsync/control.sock"),
+            state_dir: path("state_dir", "/var/lib/pecsync"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_relative_to_the_file_and_have_defaults() {
+        #[track_caller]
+        fn check(text: &str, control_socket: &str, state_dir: &str) {
+            let place = Place::in_text(text, Path::new("/srv/p"));
+            assert_eq!(place.control_socket, Path::new(control_socket));
+            assert_eq!(place.state_dir, Path::new(state_dir));
+        }
+        let (socket, state) = ("/run/pecsync/control.sock", "/var/lib/pecsync");
+        check("", socket, state);
+        check("[daemon]\ncontrol_socket = 'run/c'", "/srv/p/run/c", state);
+        check("[daemon]\nstate_dir = '/s'\n[limits]\nx = 1", socket, "/s");
+        check("[daemon\nbroken", socket, state);
+        check("[daemon]\nstate_dir = '/s'\n[", socket, "/s");
+    }
+}

@@ -1,0 +1,313 @@
+//! `status --watch`: redrawn every second, with bars, rates and what remains. Where stdout is no
+//! terminal the plain table is repeated.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+
+use super::numbers::{bytes, duration, part, short_count};
+use super::status::{Asker, Options, chosen};
+use super::table;
+use super::terminal::{Style, complain, write};
+use crate::daemon::Counts;
+use crate::daemon::protocol::exit;
+use crate::journal::shown;
+use crate::status::{AccountStatus, Status};
+
+const EVERY: Duration = Duration::from_secs(1);
+const HIDE_CURSOR: &str = "\x1b[?1049h\x1b[?25l";
+const SHOW_CURSOR: &str = "\x1b[?25h\x1b[?1049l";
+
+/// Until Ctrl-C, or until nobody reads.
+pub fn run(asker: &Asker, options: &Options) -> u8 {
+    let style = Style::of_stdout();
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // Without it Ctrl-C ends the process as it always does.
+        let _ = signal_hook::flag::register(signal, stop.clone());
+    }
+    let mut rates = Rates::default();
+    let mut code = exit::FINE;
+    let mut last = String::new();
+    if style.is_terminal {
+        write(HIDE_CURSOR);
+    }
+    while !stop.load(Ordering::Relaxed) {
+        match asker.ask() {
+            Ok(status) => {
+                code = exit::FINE;
+                let (status, _) = chosen(status, options);
+                rates.learn(&status, Instant::now());
+                last = frame(&status, options, &rates, Style::of_stdout());
+            }
+            Err((no, text)) => {
+                code = no;
+                last = format!("pecsync: {text}\n");
+            }
+        }
+        let drawn = match style.is_terminal {
+            true => write(&format!("\x1b[H{}\x1b[J", last.replace('\n', "\x1b[K\n"))),
+            false => write(&format!("{last}\n")),
+        };
+        if !drawn {
+            return code;
+        }
+        pause(&stop);
+    }
+    if style.is_terminal {
+        write(SHOW_CURSOR);
+        write(&last);
+    }
+    if code != exit::FINE {
+        complain("the daemon did not answer in the end");
+    }
+    code
+}
+
+/// A second, but a signal is heard sooner.
+fn pause(stop: &AtomicBool) {
+    let until = Instant::now() + EVERY;
+    while Instant::now() < until && !stop.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// What is drawn. Without a terminal: the table of `status`.
+fn frame(status: &Status, options: &Options, rates: &Rates, style: Style) -> String {
+    let now = Timestamp::now();
+    if !style.is_terminal {
+        let time = now.round(jiff::Unit::Second).unwrap_or(now);
+        return format!("{time}\n{}", table::overview(status, options.held, style, now));
+    }
+    let mut lines = vec![style.heading(&headline(status)), String::new()];
+    lines.extend(migration_bars(status, rates, style));
+    lines.push(String::new());
+    let room = style.height.saturating_sub(lines.len() + 2);
+    let mut busy: Vec<&AccountStatus> =
+        status.accounts.iter().filter(|account| account.phase == "copying").collect();
+    busy.sort_by_key(|account| std::cmp::Reverse(rates.of(&account.address) as u64));
+    let hidden = busy.len().saturating_sub(room);
+    lines.extend(busy.iter().take(room).map(|account| account_bar(account, rates, style)));
+    if hidden > 0 {
+        lines.push(format!("  and {hidden} more in their first copy"));
+    } else {
+        let left = style.height.saturating_sub(lines.len() + 1);
+        let table = table::overview(&needy(status), true, style, now);
+        if !status.accounts.is_empty() && !table.starts_with("no accounts") {
+            lines.extend(table.lines().take(left).map(str::to_owned));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+fn needy(status: &Status) -> Status {
+    let mut status = status.clone();
+    status.accounts.retain(|account| account.condition != "ok");
+    status.missing.clear();
+    status
+}
+
+fn headline(status: &Status) -> String {
+    let mut counts = Counts { rejected: status.rejected.len(), ..Counts::default() };
+    status.accounts.iter().for_each(|account| counts.count(account));
+    format!("pecsync {}: {counts}", shown(&status.daemon.version))
+}
+
+/// A bar a migration: bytes where they are known, else messages.
+fn migration_bars(status: &Status, rates: &Rates, style: Style) -> Vec<String> {
+    let mut by_name: BTreeMap<&str, (Progress, f64)> = BTreeMap::new();
+    for account in &status.accounts {
+        let (sum, rate) = by_name.entry(&account.migration).or_default();
+        sum.add(&Progress::of(account));
+        *rate += rates.of(&account.address);
+    }
+    let lines = by_name
+        .into_iter()
+        .map(|(name, (sum, rate))| progress_line(&shown(name), &sum, rate, None, style));
+    lines.collect()
+}
+
+fn account_bar(account: &AccountStatus, rates: &Rates, style: Style) -> String {
+    let rate = rates.of(&account.address);
+    let name = format!("  {}", shown(&account.address));
+    progress_line(&name, &Progress::of(account), rate, account.eta_s, style)
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+struct Progress {
+    messages: [u64; 2],
+    bytes: [u64; 2],
+    /// Some source count is not known: the whole is not, either.
+    partial: bool,
+}
+
+impl Progress {
+    fn of(account: &AccountStatus) -> Progress {
+        let AccountStatus { messages, bytes, .. } = account;
+        Progress {
+            messages: [messages.copied.unwrap_or(0), messages.source.unwrap_or(0)],
+            bytes: [bytes.copied.unwrap_or(0), bytes.source.unwrap_or(0)],
+            partial: messages.source.is_none(),
+        }
+    }
+
+    fn add(&mut self, other: &Progress) {
+        for side in 0..2 {
+            self.messages[side] += other.messages[side];
+            self.bytes[side] += other.bytes[side];
+        }
+        self.partial |= other.partial;
+    }
+
+    fn fraction(&self) -> f64 {
+        let [copied, source] = if self.bytes[1] > 0 { self.bytes } else { self.messages };
+        match source {
+            0 => 0.0,
+            _ => (copied as f64 / source as f64).min(1.0),
+        }
+    }
+}
+
+fn progress_line(
+    name: &str,
+    progress: &Progress,
+    rate: f64,
+    eta_s: Option<u64>,
+    style: Style,
+) -> String {
+    let [copied, source] = progress.messages;
+    let remaining = progress.bytes[1].saturating_sub(progress.bytes[0]);
+    let eta = eta_s.or((rate > 1.0 && remaining > 0 && !progress.partial)
+        .then(|| (remaining as f64 / rate) as u64));
+    let numbers = format!(
+        "{:>3.0}%{} {:>13} {:>7}/s {}",
+        // 100 % is for what is whole.
+        (progress.fraction() * 100.0).floor(),
+        if progress.partial { "?" } else { " " },
+        part(Some(copied), (source > 0).then_some(source), short_count),
+        bytes(rate as u64),
+        eta.map_or_else(String::new, |eta| format!("{} left", duration(eta))),
+    );
+    let name_width = (style.width / 3).clamp(26, 40);
+    let name = cut(name, name_width, style);
+    let bar_width = style.width.saturating_sub(name_width + 42).clamp(6, 60);
+    format!("{name:name_width$} {} {numbers}", bar(progress.fraction(), bar_width, style))
+        .trim_end()
+        .to_owned()
+}
+
+fn bar(fraction: f64, width: usize, style: Style) -> String {
+    let filled = ((fraction * width as f64).floor() as usize).min(width);
+    let (full, empty) = if style.unicode { ("█", "░") } else { ("#", ".") };
+    let drawn = style.good(&full.repeat(filled));
+    match style.unicode {
+        true => format!("{drawn}{}", empty.repeat(width - filled)),
+        false => format!("[{drawn}{}]", empty.repeat(width - filled)),
+    }
+}
+
+fn cut(text: &str, width: usize, style: Style) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mark = style.sign("…", "~");
+    text.chars().take(width - 1).collect::<String>() + mark
+}
+
+/// Octets copied a second, by account, smoothed.
+#[derive(Default)]
+struct Rates {
+    seen: HashMap<String, Seen>,
+}
+
+struct Seen {
+    bytes: u64,
+    at: Instant,
+    rate: f64,
+}
+
+impl Rates {
+    fn learn(&mut self, status: &Status, now: Instant) {
+        /// How much the newest second counts.
+        const NEWEST: f64 = 0.3;
+        for account in &status.accounts {
+            let Some(bytes) = account.bytes.copied else { continue };
+            let first = Seen { bytes, at: now, rate: 0.0 };
+            let seen = self.seen.entry(account.address.clone()).or_insert(first);
+            let seconds = now.duration_since(seen.at).as_secs_f64();
+            if seconds < 0.1 {
+                continue;
+            }
+            let newest = bytes.saturating_sub(seen.bytes) as f64 / seconds;
+            let before = if seen.rate == 0.0 { newest } else { seen.rate };
+            let rate = before + NEWEST * (newest - before);
+            *seen = Seen { bytes, at: now, rate: if rate < 1.0 { 0.0 } else { rate } };
+        }
+    }
+
+    fn of(&self, address: &str) -> f64 {
+        self.seen.get(address).map_or(0.0, |seen| seen.rate)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{ByteCounts, MessageCounts};
+
+    const TERMINAL: Style =
+        Style { width: 80, height: 24, colour: false, unicode: true, is_terminal: true };
+
+    fn copying(address: &str, copied: u64) -> AccountStatus {
+        AccountStatus {
+            address: address.into(),
+            migration: "epap".into(),
+            phase: "copying".into(),
+            condition: "ok".into(),
+            messages: MessageCounts {
+                source: Some(2000),
+                copied: Some(copied / 1000),
+                ..MessageCounts::default()
+            },
+            bytes: ByteCounts { source: Some(2_000_000), copied: Some(copied) },
+            ..AccountStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_frame_fits_and_shows_rates() {
+        let status = |copied| Status {
+            accounts: (0..40).map(|n| copying(&format!("a{n}@pec.epap.it"), copied)).collect(),
+            ..Status::default()
+        };
+        let mut rates = Rates::default();
+        let begun = Instant::now();
+        rates.learn(&status(500_000), begun);
+        rates.learn(&status(1_000_000), begun + Duration::from_secs(1));
+        let text = frame(&status(1_000_000), &Options::default(), &rates, TERMINAL);
+        assert!(text.lines().count() < 24, "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        assert!(text.contains("  a0@pec.epap.it           ██████░░░░░░  50%"), "{text}");
+        assert!(text.contains(" 50%") && text.contains("500 KB/s 2s left"), "{text}");
+        assert!(text.contains("more in their first copy"), "{text}");
+    }
+
+    #[test]
+    fn bars_in_two_alphabets() {
+        let ascii = Style { unicode: false, ..TERMINAL };
+        assert_eq!(bar(0.5, 6, ascii), "[###...]");
+        assert_eq!(bar(1.0, 4, TERMINAL), "████");
+        assert_eq!(bar(0.999, 4, TERMINAL), "███░", "not whole");
+    }
+
+    #[test]
+    fn no_terminal_no_escapes() {
+        let status = Status { accounts: vec![copying("a@b", 5)], ..Status::default() };
+        let style = Style { is_terminal: false, ..TERMINAL };
+        let text = frame(&status, &Options::default(), &Rates::default(), style);
+        assert!(text.contains("ADDRESS") && !text.contains('\u{1b}'), "{text}");
+    }
+}

@@ -1,0 +1,163 @@
+//! The files of `conf.d`, read: `*.toml` and `*/*.toml`, each with a digest of all that decides
+//! what it means. What is in them is for [`super::reconcile`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::enrollment;
+use super::files::{self, Text, Unreadable};
+use super::problem::Wrong;
+use super::secrets;
+
+const FILE_OCTETS_MAX: u64 = 64 << 10;
+
+/// One file, or a directory that cannot be listed.
+pub struct FileRead {
+    /// Absolute if the directory's path is.
+    pub path: PathBuf,
+    /// Over the text, the permissions that matter and the password files it names.
+    pub digest: [u8; 32],
+    pub(super) content: Content,
+}
+
+pub(super) enum Content {
+    Text(EnrollmentText),
+    Unreadable(Unreadable),
+    /// Of the files in it nothing is known: neither that they are there nor that they are gone.
+    UnlistedDirectory(Wrong),
+}
+
+pub(super) struct EnrollmentText {
+    pub text: Zeroizing<String>,
+    pub others_read: bool,
+    /// By what the file calls them.
+    pub passwords: BTreeMap<String, Result<SecretString, Wrong>>,
+}
+
+/// Reads all enrollments, sorted by name. Blocking, for thousands of files: call it where that
+/// harms nobody.
+pub fn read_dir_files(dir: &Path) -> Vec<FileRead> {
+    let mut reads = Vec::new();
+    for entry in list(dir).unwrap_or_else(|error| unlisted(dir, &error, &mut reads)) {
+        match (entry.is_dir(), is_enrollment(&entry)) {
+            (true, _) => read_inner(&entry, &mut reads),
+            (false, true) => reads.extend(FileRead::of_path(&entry)),
+            (false, false) => {}
+        }
+    }
+    reads.sort_by(|a, b| a.path.cmp(&b.path));
+    reads
+}
+
+fn read_inner(dir: &Path, reads: &mut Vec<FileRead>) {
+    let entries = match list(dir) {
+        // Removed since it was listed.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        listed => listed.unwrap_or_else(|error| unlisted(dir, &error, reads)),
+    };
+    let files = entries.iter().filter(|entry| is_enrollment(entry) && !entry.is_dir());
+    reads.extend(files.filter_map(|file| FileRead::of_path(file)));
+}
+
+/// What a directory shows, hidden and unfinished files left out.
+fn list(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if !files::is_ignored(&entry.file_name().to_string_lossy()) {
+            paths.push(entry.path());
+        }
+    }
+    Ok(paths)
+}
+
+fn unlisted(dir: &Path, error: &std::io::Error, reads: &mut Vec<FileRead>) -> Vec<PathBuf> {
+    reads.push(FileRead::unlisted(dir, files::cannot_read(dir, error)));
+    Vec::new()
+}
+
+fn is_enrollment(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "toml")
+}
+
+impl FileRead {
+    /// Reads a file; `None` if it has just vanished. Blocking.
+    pub fn of_path(path: &Path) -> Option<FileRead> {
+        match files::read_text(path, FILE_OCTETS_MAX, true) {
+            Ok(None) => None,
+            Ok(Some(Text { text, others_read })) => Some(FileRead::of(path, text, others_read)),
+            Err(unreadable) => {
+                let digest = Sha256::digest(format!("unreadable {unreadable:?}")).into();
+                Some(FileRead {
+                    path: path.to_owned(),
+                    digest,
+                    content: Content::Unreadable(unreadable),
+                })
+            }
+        }
+    }
+
+    /// How many passwords stand in the file itself, readable by whoever reads it.
+    pub fn plain_passwords(&self) -> usize {
+        match &self.content {
+            Content::Text(content) => enrollment::plain_passwords_in(&content.text),
+            Content::Unreadable(_) | Content::UnlistedDirectory(_) => 0,
+        }
+    }
+
+    /// A file of this text that only the daemon can read, for tests and benches.
+    pub fn of_text(path: &Path, text: &str) -> FileRead {
+        FileRead::of(path, Zeroizing::new(text.to_owned()), false)
+    }
+
+    fn of(path: &Path, text: Zeroizing<String>, others_read: bool) -> FileRead {
+        let dir = path.parent().unwrap_or(Path::new("."));
+        let written = enrollment::password_files_in(&text).into_iter();
+        let passwords: BTreeMap<_, _> = written
+            .map(|written| {
+                let password = secrets::password_file(dir, &written);
+                (written, password)
+            })
+            .collect();
+        let digest = digest(&text, others_read, &passwords);
+        let content = Content::Text(EnrollmentText { text, others_read, passwords });
+        FileRead { path: path.to_owned(), digest, content }
+    }
+
+    fn unlisted(dir: &Path, wrong: Wrong) -> FileRead {
+        let digest = Sha256::digest(format!("unlisted {wrong}")).into();
+        FileRead { path: dir.to_owned(), digest, content: Content::UnlistedDirectory(wrong) }
+    }
+}
+
+fn digest(
+    text: &str,
+    others_read: bool,
+    passwords: &BTreeMap<String, Result<SecretString, Wrong>>,
+) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    digest.update([u8::from(others_read)]);
+    digest.update(text.len().to_le_bytes());
+    digest.update(text);
+    for password in passwords.values() {
+        match password {
+            Ok(secret) => digest.update(secret.expose_secret()),
+            Err(wrong) => digest.update(wrong.to_string()),
+        }
+        digest.update([0]);
+    }
+    digest.finalize().into()
+}
+
+/// Without its content, which may hold passwords.
+impl fmt::Debug for FileRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileRead").field("path", &self.path).finish_non_exhaustive()
+    }
+}

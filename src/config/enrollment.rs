@@ -1,0 +1,340 @@
+//! One file of `conf.d` → one [`Enrollment`], or every problem in it at once.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use secrecy::SecretString;
+
+use super::dates::{self, BareDay};
+use super::endpoint::one_at_most;
+use super::load::shown;
+use super::problem::{Problem, Sink, Wrong, nearest, quoted};
+use super::settings::{Contact, Endpoint, Enrollment, Migration, ServiceStyle, Settings};
+use super::table::{self, Table};
+use super::{files, keys, presets, secrets, values};
+
+/// Where the password in a file of its own comes from.
+pub(super) type PasswordFile<'a> = &'a dyn Fn(&str) -> Result<SecretString, Wrong>;
+
+/// Reads an enrollment. Blocking where it names a `password_file`, which is read at once;
+/// pure otherwise.
+pub fn parse(file: &Path, text: &str, settings: &Settings) -> Result<Enrollment, Vec<Problem>> {
+    let dir = file.parent().unwrap_or(Path::new("."));
+    let password_file = |written: &str| secrets::password_file(dir, written);
+    Ok(parse_with(file, text, false, settings, &password_file)?.enrollment)
+}
+
+/// An enrollment and where its file says what nobody else may: for conflicts with other files.
+pub(super) struct Parsed {
+    pub enrollment: Enrollment,
+    pub claimed_at: ClaimedAt,
+}
+
+/// Line and column of each [`Claim`], in the order of [`Claim::all_of`].
+pub(super) type ClaimedAt = [(usize, usize); 3];
+
+/// [`parse`] with what is known of the file's permissions, and password files read before.
+pub(super) fn parse_with(
+    file: &Path,
+    text: &str,
+    others_read: bool,
+    settings: &Settings,
+    password_file: PasswordFile<'_>,
+) -> Result<Parsed, Vec<Problem>> {
+    let name = shown(&settings.dir, file);
+    let sink = Sink::new(&name, text);
+    let reading = Reading { file, others_read, settings, password_file };
+    let enrollment = table::read_document(&sink, text, |root| {
+        let enrollment = reading.enrollment(&root)?;
+        Some(Parsed { enrollment, claimed_at: claimed_at(&root) })
+    });
+    match (enrollment, sink.finish().0) {
+        (Some(parsed), problems) if problems.is_empty() => Ok(parsed),
+        (_, problems) => {
+            assert!(!problems.is_empty(), "{} is refused without a reason", name.display());
+            Err(problems)
+        }
+    }
+}
+
+/// The account that a file asks for, as far as it can be read although the file is bad.
+pub fn address_in(text: &str) -> Option<String> {
+    let (document, _) = toml::de::DeTable::parse_recoverable(text);
+    let address = document.get_ref().get("address")?.get_ref().as_str()?;
+    values::address(address).ok()
+}
+
+struct Reading<'r> {
+    file: &'r Path,
+    others_read: bool,
+    settings: &'r Settings,
+    password_file: PasswordFile<'r>,
+}
+
+impl Reading<'_> {
+    fn enrollment(&self, root: &Table<'_>) -> Option<Enrollment> {
+        root.allow(&keys::ENROLLMENT);
+        let address = address(root);
+        let migration = self.migration(root, address.as_deref());
+        let contact = root.table("contact").map(|table| contact(&table)).unwrap_or_default();
+        let side = |key: &str| root.table(key);
+        let (source, target) = (side("source"), side("target"));
+        if let Some(table) = &source {
+            table.allow(&keys::ENROLLMENT_SOURCE);
+        }
+        if let Some(table) = &target {
+            table.allow(&keys::ENROLLMENT_TARGET);
+        }
+        let (address, migration) = (address?, migration?);
+        let zone = dates::zone(&migration.timezone).ok()?;
+        let cutover = own_cutover(root, &zone, &migration).or(migration.cutover);
+        let source_expires = source
+            .as_ref()
+            .and_then(|table| Some(table.instant("expires", &zone, BareDay::LastInstant)?.value));
+        let source_user = user(source.as_ref()).unwrap_or_else(|| address.clone());
+        let target_user = target_user(root, target.as_ref(), &address, &migration.target);
+        let login = |key, table: &Option<Table<'_>>, endpoint: &Endpoint| {
+            self.password(root, key, table.as_ref(), endpoint.service_login.is_some())
+        };
+        let source_password = login("source", &source, &migration.source);
+        let target_password = login("target", &target, &migration.target);
+        let enrollment = Enrollment {
+            address,
+            cutover,
+            source_user,
+            source_password,
+            source_expires,
+            target_user: target_user?,
+            target_password,
+            contact,
+            file: self.file.to_owned(),
+            migration,
+        };
+        keep_sides_apart(root, &enrollment);
+        Some(enrollment)
+    }
+
+    /// The one that is named, else the one the domain belongs to.
+    fn migration(&self, root: &Table<'_>, address: Option<&str>) -> Option<Arc<Migration>> {
+        let migrations = &self.settings.migrations;
+        let Some(name) = root.text("migration") else {
+            return self.migration_of_domain(root, address.filter(|_| !root.has("migration"))?);
+        };
+        let Some(migration) = migrations.get(name.value) else {
+            let hint = match nearest(name.value, migrations.keys().map(String::as_str)) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => format!("configured are: {}", listed(migrations.keys())),
+            };
+            let message = format!("unknown migration {}", quoted(name.value));
+            root.wrong(&name.at, Wrong::new(message, hint));
+            return None;
+        };
+        let domain = values::domain_of(address?);
+        if !migration.domains.iter().any(|known| known == domain) {
+            let message = format!("{domain} does not belong to migration {:?}", migration.name);
+            let hint = format!("its domains are: {}", listed(&migration.domains));
+            root.wrong(&name.at, Wrong::new(message, hint));
+            return None;
+        }
+        Some(migration.clone())
+    }
+
+    fn migration_of_domain(&self, root: &Table<'_>, address: &str) -> Option<Arc<Migration>> {
+        let domain = values::domain_of(address);
+        let migrations = self.settings.migrations.values();
+        let found = migrations.clone().find(|m| m.domains.iter().any(|known| known == domain));
+        if found.is_none() {
+            let known: Vec<&String> = migrations.flat_map(|m| &m.domains).collect();
+            let hint = match known.is_empty() {
+                true => "no migration is configured".to_owned(),
+                false => format!("known domains are: {}", listed(known)),
+            };
+            let message = format!("{domain} belongs to no migration");
+            let at = root.text("address").map_or(root.at.clone(), |address| address.at);
+            root.wrong(&at, Wrong::new(message, hint));
+        }
+        found.cloned()
+    }
+
+    /// `None` where there is none, be it that a service login stands in or that it is a problem.
+    fn password(
+        &self,
+        root: &Table<'_>,
+        side: &str,
+        table: Option<&Table<'_>>,
+        service_login: bool,
+    ) -> Option<SecretString> {
+        const KEYS: [&str; 3] = ["password_file", "password", "sealed_password"];
+        let given = table.filter(|table| KEYS.iter().any(|key| table.has(key)));
+        let Some(table) = given else {
+            if !service_login {
+                let message = format!("the {side} has no password");
+                let hint = format!("add password_file or password under [{side}]");
+                let nearest_table = table.unwrap_or(root);
+                nearest_table.missing(Wrong::new(message, hint));
+            }
+            return None;
+        };
+        one_at_most(table, &KEYS[..2]);
+        if table.has("password") && self.others_read {
+            let wrong = files::others_read(self.file, "a file with a plain password");
+            table.wrong(&table.at_key("password"), wrong);
+        }
+        let password = table.secret("password");
+        let from_file = || table.parsed("password_file", self.password_file);
+        Some(password.or_else(from_file)?.value)
+    }
+}
+
+fn address(root: &Table<'_>) -> Option<String> {
+    if !root.has("address") {
+        let hint = "add address = \"…@…\", the account to be moved";
+        root.missing(Wrong::new("\"address\" is missing", hint));
+    }
+    Some(root.parsed("address", values::address)?.value)
+}
+
+fn contact(table: &Table<'_>) -> Contact {
+    table.allow(&keys::CONTACT);
+    Contact {
+        email: table.parsed("email", values::address).map(|email| email.value),
+        phone: table.parsed("phone", values::phone).map(|phone| phone.value),
+    }
+}
+
+fn own_cutover(root: &Table<'_>, zone: &TimeZone, migration: &Migration) -> Option<Timestamp> {
+    let cutover = root.instant("cutover", zone, BareDay::FirstInstant)?;
+    if let Some(until) = migration.source_until
+        && cutover.value > until
+    {
+        let until = dates::in_zone(until, zone);
+        let message = format!("the cutover is after source_until of the migration, {until}");
+        let hint = "the last pass comes after the cutover: write an earlier one";
+        root.wrong(&cutover.at, Wrong::new(message, hint));
+    }
+    Some(cutover.value)
+}
+
+fn user(table: Option<&Table<'_>>) -> Option<String> {
+    Some(table?.parsed("user", values::user)?.value)
+}
+
+/// The address, unless the provider's logins are codes and nobody says which.
+fn target_user(
+    root: &Table<'_>,
+    table: Option<&Table<'_>>,
+    address: &str,
+    endpoint: &Endpoint,
+) -> Option<String> {
+    if table.is_some_and(|table| table.has("user")) {
+        return user(table);
+    }
+    let preset = endpoint.provider.as_deref().and_then(presets::by_name);
+    let by_address = endpoint.service_login.as_ref().is_some_and(|login| {
+        // A master login appends itself to the account's own login, so it needs the code too.
+        login.style == ServiceStyle::Authzid
+    });
+    match preset.filter(|preset| preset.login_is_a_code && !by_address) {
+        None => Some(address.to_owned()),
+        Some(preset) => {
+            let message =
+                format!("\"user\" of the target is missing: {} logins are codes", preset.name);
+            let hint = "add user = \"M…\" under [target]";
+            table.unwrap_or(root).missing(Wrong::new(message, hint));
+            None
+        }
+    }
+}
+
+/// An account that is its own target would copy itself into itself.
+fn keep_sides_apart(root: &Table<'_>, enrollment: &Enrollment) {
+    let (source, target) = (&enrollment.migration.source, &enrollment.migration.target);
+    let same_port = source.port == target.port || !values::is_loopback(&source.host);
+    if source.host == target.host
+        && same_port
+        && enrollment.source_user.eq_ignore_ascii_case(&enrollment.target_user)
+    {
+        let message =
+            format!("source and target are both {} at {}", enrollment.source_user, source.host);
+        let hint = "write the target's own login under [target]";
+        root.wrong(&root.at, Wrong::new(message, hint));
+    }
+}
+
+fn listed<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> String {
+    let names: Vec<String> = names.into_iter().map(|name| name.as_ref().to_owned()).collect();
+    names.join(", ")
+}
+
+/// A login that is not written out is claimed by the address.
+fn claimed_at(root: &Table<'_>) -> ClaimedAt {
+    let login = |side: &str| match root.table(side).filter(|table| table.has("user")) {
+        Some(table) => table.at_key("user"),
+        None => root.at_key("address"),
+    };
+    [root.at_key("address"), login("source"), login("target")].map(|at| {
+        let placed = root.sink().placed(&at, Wrong::new("", ""));
+        (placed.line, placed.column)
+    })
+}
+
+/// `[source] password_file` and `[target] password_file` of a file, to be read before it is
+/// parsed.
+pub(super) fn password_files_in(text: &str) -> Vec<String> {
+    on_both_sides(text, "password_file", |written| written.to_owned())
+}
+
+pub(super) fn plain_passwords_in(text: &str) -> usize {
+    on_both_sides(text, "password", |_| ()).len()
+}
+
+fn on_both_sides<T>(text: &str, key: &str, take: impl Fn(&str) -> T) -> Vec<T> {
+    if !text.contains(key) {
+        return Vec::new();
+    }
+    let (document, _) = toml::de::DeTable::parse_recoverable(text);
+    let sides = ["source", "target"].iter().filter_map(|side| document.get_ref().get(*side));
+    let values = sides.filter_map(|side| side.get_ref().get(key));
+    values.filter_map(|value| value.get_ref().as_str()).map(take).collect()
+}
+
+/// What may exist once only: two accounts that log in as one would copy into each other.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Claim {
+    Address(String),
+    Source(String),
+    Target(String),
+}
+
+impl Claim {
+    pub fn all_of(enrollment: &Enrollment) -> [Claim; 3] {
+        let Enrollment { address, migration, source_user, target_user, .. } = enrollment;
+        [
+            Claim::Address(address.clone()),
+            Claim::Source(login(&migration.source, source_user)),
+            Claim::Target(login(&migration.target, target_user)),
+        ]
+    }
+
+    /// `the account mario.rossi@pec.epap.it`
+    pub fn named(&self) -> String {
+        match self {
+            Claim::Address(address) => format!("the account {address}"),
+            Claim::Source(login) => format!("the source login {login}"),
+            Claim::Target(login) => format!("the target login {login}"),
+        }
+    }
+}
+
+/// Case-folded: servers that tell logins apart by case alone are not worth a mailbox. The port
+/// tells servers apart on this machine only, where each tunnel has one.
+fn login(endpoint: &Endpoint, user: &str) -> String {
+    let Endpoint { host, port, .. } = endpoint;
+    let user = user.to_lowercase();
+    match values::is_loopback(host) {
+        true => format!("{user} at {host}:{port}"),
+        false => format!("{user} at {host}"),
+    }
+}

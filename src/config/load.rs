@@ -1,0 +1,216 @@
+//! `pecsync.toml` and `migrations.d/*.toml` → [`Settings`], or every problem in them at once.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::files::{self, Text};
+use super::migration::{self, Read};
+use super::problem::{Problem, Sink, Wrong, quoted};
+use super::settings::{Daemon, Limits, Migration, Settings};
+use super::table::{self, Found, Table};
+use super::{keys, limits};
+
+const FILE_OCTETS_MAX: u64 = 1 << 20;
+
+/// What reading depends on besides the files.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub now: Timestamp,
+    /// systemd's `$CREDENTIALS_DIRECTORY`.
+    pub credentials: Option<PathBuf>,
+    /// Somebody looks whether all is well, from a shell that has no credentials: that they
+    /// cannot be read there is a warning.
+    pub checking: bool,
+}
+
+impl Context {
+    /// That of a daemon which reads its configuration now.
+    pub fn of_daemon() -> Context {
+        let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+        Context { now: Timestamp::now(), credentials, checking: false }
+    }
+}
+
+/// Reads all settings. Blocking: some small files.
+///
+/// Gives the settings with warnings, or all problems at once.
+pub fn load(path: &Path) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
+    load_in(path, &Context::of_daemon())
+}
+
+/// [`load`] at a given time.
+pub fn load_in(path: &Path, context: &Context) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
+    let mut loading = Loading::default();
+    let (daemon, limits) = loading.main_file(&path, &dir, context);
+    for file in loading.migration_files(&dir.join("migrations.d"), &dir) {
+        loading.migration_file(&file, &dir, context);
+    }
+    loading.finish(dir, daemon, limits)
+}
+
+/// A file as the operator would name it.
+pub(super) fn shown(dir: &Path, path: &Path) -> PathBuf {
+    path.strip_prefix(dir).unwrap_or(path).to_owned()
+}
+
+#[derive(Default)]
+struct Loading {
+    migrations: BTreeMap<String, Arc<Migration>>,
+    /// Where a migration or a domain was first seen.
+    names: BTreeMap<String, String>,
+    domains: BTreeMap<String, (String, String)>,
+    problems: Vec<Problem>,
+    warnings: Vec<Problem>,
+}
+
+impl Loading {
+    fn main_file(&mut self, path: &Path, dir: &Path, context: &Context) -> (Daemon, Limits) {
+        self.file(path, dir, |loading, root| {
+            root.allow(&keys::TOP);
+            loading.migrations_in(&root, dir, context);
+            let daemon = limits::daemon(root.table("daemon").as_ref(), dir);
+            (daemon, limits::limits(root.table("limits").as_ref()))
+        })
+        .unwrap_or_else(|| (limits::daemon(None, dir), limits::limits(None)))
+    }
+
+    fn migration_file(&mut self, path: &Path, dir: &Path, context: &Context) {
+        let own_dir = path.parent().unwrap_or(dir);
+        self.file(path, dir, |loading, root| {
+            for key in ["daemon", "limits"].into_iter().filter(|key| root.has(key)) {
+                let message = format!("[{key}] stands in a file of migrations");
+                let wrong = Wrong::new(message, "it belongs in pecsync.toml");
+                root.wrong(&root.at_key(key), wrong);
+            }
+            root.allow(&keys::TOP);
+            loading.migrations_in(&root, own_dir, context);
+        });
+    }
+
+    /// `migrations.d/*.toml` in the order of their names.
+    fn migration_files(&mut self, dir: &Path, config_dir: &Path) -> Vec<PathBuf> {
+        let entries = match std::fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
+            Err(error) => {
+                let wrong = files::cannot_read(dir, &error);
+                self.problems.push(Problem::of_file(&shown(config_dir, dir), wrong));
+                return Vec::new();
+            }
+        };
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let names = names.filter(|name| name.ends_with(".toml") && !files::is_ignored(name));
+        let mut paths: Vec<PathBuf> = names.map(|name| dir.join(name)).collect();
+        paths.sort();
+        paths
+    }
+
+    fn file<T>(
+        &mut self,
+        path: &Path,
+        dir: &Path,
+        read: impl FnOnce(&mut Loading, Table<'_>) -> T,
+    ) -> Option<T> {
+        let name = shown(dir, path);
+        let Text { text, others_read } = match files::read_text(path, FILE_OCTETS_MAX, true) {
+            Ok(Some(text)) => text,
+            Ok(None) => {
+                let wrong = files::cannot_read(path, &std::io::ErrorKind::NotFound.into());
+                self.problems.push(Problem::of_file(&name, wrong));
+                return None;
+            }
+            Err(unreadable) => {
+                self.problems.push(unreadable.problem(&name));
+                return None;
+            }
+        };
+        let sink = Sink::new(&name, &text);
+        let value = table::read_document(&sink, &text, |root| {
+            if others_read && holds_password(&root) {
+                sink.wrong_file(files::others_read(path, "a file with a plain password"));
+            }
+            read(self, root)
+        });
+        let (problems, warnings) = sink.finish();
+        self.problems.extend(problems);
+        self.warnings.extend(warnings);
+        Some(value)
+    }
+
+    fn migrations_in(&mut self, root: &Table<'_>, dir: &Path, context: &Context) {
+        let Some(migrations) = root.table("migration") else { return };
+        for (name, table) in migrations.tables() {
+            let Read { name, domains, migration } = migration::read(name, &table, dir, context);
+            if let Some(first) = self.names.get(name.value) {
+                let message = format!("migration {} is already in {first}", quoted(name.value));
+                let wrong = Wrong::new(message, "give one of them another name, or remove it");
+                root.wrong(&name.at, wrong);
+                continue;
+            }
+            self.names.insert(name.value.to_owned(), place(root, &name.at));
+            self.claim_domains(root, name.value, domains);
+            if let Some(migration) = migration {
+                self.migrations.insert(migration.name.clone(), Arc::new(migration));
+            }
+        }
+    }
+
+    fn claim_domains(&mut self, root: &Table<'_>, migration: &str, domains: Vec<Found<String>>) {
+        for Found { at, value: domain } in domains {
+            match self.domains.get(&domain) {
+                None => {
+                    self.domains.insert(domain, (migration.to_owned(), place(root, &at)));
+                }
+                Some((other, first)) => {
+                    let other = quoted(other);
+                    let message = format!("{domain} already belongs to migration {other}, {first}");
+                    let hint = "a domain is listed once: remove it from one of them";
+                    root.wrong(&at, Wrong::new(message, hint));
+                }
+            }
+        }
+    }
+
+    fn finish(
+        mut self,
+        dir: PathBuf,
+        daemon: Daemon,
+        limits: Limits,
+    ) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
+        if !self.problems.is_empty() {
+            return Err(self.problems);
+        }
+        let main_file = Path::new("pecsync.toml");
+        if self.migrations.is_empty() {
+            let hint = "add [migration.NAME] to it or to a file in migrations.d";
+            let wrong = Wrong::new("no migration is configured", hint);
+            self.warnings.push(Problem::of_file(main_file, wrong));
+        }
+        if !daemon.conf_dir.is_dir() {
+            let message = format!("conf_dir {} is not a directory", daemon.conf_dir.display());
+            let hint = format!("mkdir {}", files::shell_word(&daemon.conf_dir));
+            self.warnings.push(Problem::of_file(main_file, Wrong::new(message, hint)));
+        }
+        Ok((Settings { dir, daemon, limits, migrations: self.migrations }, self.warnings))
+    }
+}
+
+/// `epap.toml:3:1`
+fn place(root: &Table<'_>, at: &Range<usize>) -> String {
+    let Problem { file, line, column, .. } = root.sink().placed(at, Wrong::new("", ""));
+    format!("{}:{line}:{column}", file.display())
+}
+
+/// Whether a service login stands there with its password.
+fn holds_password(root: &Table<'_>) -> bool {
+    let migrations = root.quietly("migration").into_iter().flat_map(|table| table.all_quietly());
+    let sides = migrations.flat_map(|table| ["source", "target"].map(|side| table.quietly(side)));
+    let logins = sides.flatten().filter_map(|side| side.quietly("service_login"));
+    logins.into_iter().any(|login| login.has("password"))
+}

@@ -1,0 +1,328 @@
+//! What changed in conf.d: a pure function from what was and what is read to what is now, and
+//! the differences the daemon acts on.
+//!
+//! A wrong file never disturbs the others, nor the last good version of itself: that stays
+//! active until the file is mended or removed. Which of two files wins that ask for the same is
+//! decided in `conflicts`.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+
+use super::conf_dir::{Content, EnrollmentText, FileRead};
+use super::conflicts;
+use super::enrollment::{self, ClaimedAt, Parsed};
+use super::load::shown;
+use super::problem::{Problem, Wrong};
+use super::settings::{Endpoint, Enrollment, Migration, Settings};
+
+/// How often accounts that take over from each other are followed at once.
+const STEPS_MAX: usize = 8;
+
+/// What conf.d said when it was last read.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    files: BTreeMap<PathBuf, File>,
+    /// By address.
+    active: BTreeMap<String, Arc<Enrollment>>,
+    /// Those that the files were read under.
+    migrations: BTreeMap<String, Arc<Migration>>,
+}
+
+/// One file as it was read last.
+#[derive(Clone, Debug)]
+pub(super) struct File {
+    pub digest: [u8; 32],
+    /// What it says now; `None` if it is wrong in itself.
+    pub parsed: Option<Arc<Enrollment>>,
+    /// Where it says so: lines and columns of what it claims.
+    pub claimed_at: ClaimedAt,
+    /// What of it is active: `parsed`, or the last good version, or nothing.
+    pub active: Option<Arc<Enrollment>>,
+    /// Which version of the file `active` is.
+    pub active_digest: [u8; 32],
+    /// What is wrong in itself.
+    own_problems: Vec<Problem>,
+    /// What is wrong beside the others.
+    pub conflicts: Vec<Problem>,
+    /// The account it asks for, as far as that can be read.
+    pub address: Option<String>,
+}
+
+/// What the daemon must act on.
+#[derive(Clone, Debug)]
+pub enum Difference {
+    Accepted(Arc<Enrollment>),
+    /// A new version of an active account's enrollment, or the same under changed settings.
+    Replaced(Arc<Enrollment>),
+    Removed(Arc<Enrollment>),
+    /// Said once per content of a file; each problem on its own.
+    Rejected(Problem),
+}
+
+/// A file that is not (or not in its present version) followed.
+#[derive(Clone, Copy, Debug)]
+pub struct RejectedFile<'s> {
+    pub path: &'s Path,
+    /// The account it asks for, as far as that can be read.
+    pub address: Option<&'s str>,
+    pub problems: (&'s [Problem], &'s [Problem]),
+    /// An older version of it is still active.
+    pub last_good: bool,
+}
+
+impl Snapshot {
+    /// All accounts that are to be moved, by address.
+    pub fn active(&self) -> &BTreeMap<String, Arc<Enrollment>> {
+        &self.active
+    }
+
+    /// Every problem there is, in the order of the files.
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.files.values().flat_map(|file| file.own_problems.iter().chain(&file.conflicts))
+    }
+
+    pub fn rejected(&self) -> impl Iterator<Item = RejectedFile<'_>> {
+        let bad = |file: &&File| !file.own_problems.is_empty() || !file.conflicts.is_empty();
+        let files = self.files.iter().filter(move |(_, file)| bad(file));
+        files.map(|(path, file)| RejectedFile {
+            path,
+            address: file.address.as_deref(),
+            problems: (&file.own_problems, &file.conflicts),
+            last_good: file.active.is_some(),
+        })
+    }
+}
+
+/// Compares what is read with what was.
+///
+/// `known` are the accounts the checkpoint remembers and the file each came from: it decides who
+/// is first after a restart.
+pub fn reconcile(
+    previous: &Snapshot,
+    files: Vec<FileRead>,
+    settings: &Settings,
+    known: &BTreeMap<String, PathBuf>,
+) -> (Snapshot, Vec<Difference>) {
+    let mut snapshot = step(previous, &files, settings, known);
+    // A file that fell back to its last good version may have freed what another was refused:
+    // looking again finds it, so that the next look finds nothing.
+    for _ in 0..STEPS_MAX {
+        if snapshot.files.values().all(|file| file.conflicts.is_empty()) {
+            break;
+        }
+        let next = step(&snapshot, &files, settings, known);
+        let settled = differences(&snapshot, &next).is_empty();
+        snapshot = next;
+        if settled {
+            break;
+        }
+    }
+    let differences = differences(previous, &snapshot);
+    (snapshot, differences)
+}
+
+fn step(
+    previous: &Snapshot,
+    files: &[FileRead],
+    settings: &Settings,
+    known: &BTreeMap<String, PathBuf>,
+) -> Snapshot {
+    let mut now = parse_all(previous, files, settings);
+    let unlisted = keep_unlisted(previous, files, &mut now, settings);
+    conflicts::resolve(&previous.files, &mut now, settings, known);
+    let active = now.values().filter_map(|file| file.active.clone());
+    let active = active.map(|enrollment| (enrollment.address.clone(), enrollment)).collect();
+    now.extend(unlisted);
+    Snapshot { files: now, active, migrations: settings.migrations.clone() }
+}
+
+/// Every file by itself. What has not changed is not parsed again.
+fn parse_all(
+    previous: &Snapshot,
+    files: &[FileRead],
+    settings: &Settings,
+) -> BTreeMap<PathBuf, File> {
+    let same_settings = same_generation(&previous.migrations, &settings.migrations);
+    let mut now = BTreeMap::new();
+    for file in files {
+        let before = previous.files.get(&file.path);
+        let unchanged = before.filter(|before| same_settings && before.digest == file.digest);
+        let parsed = match (&file.content, unchanged) {
+            (Content::UnlistedDirectory(_), _) => continue,
+            (_, Some(unchanged)) => File { conflicts: Vec::new(), ..unchanged.clone() },
+            (Content::Text(text), None) => parse(file, text, before, settings),
+            (Content::Unreadable(unreadable), None) => {
+                let problem = unreadable.problem(&shown(&settings.dir, &file.path));
+                File::bad(file, vec![problem], None).after(before, settings)
+            }
+        };
+        now.insert(file.path.clone(), parsed);
+    }
+    now
+}
+
+/// Settings that were loaded once are equal; loaded again they are looked at again.
+fn same_generation(
+    a: &BTreeMap<String, Arc<Migration>>,
+    b: &BTreeMap<String, Arc<Migration>>,
+) -> bool {
+    a.len() == b.len() && a.values().zip(b.values()).all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+fn parse(
+    file: &FileRead,
+    content: &EnrollmentText,
+    before: Option<&File>,
+    settings: &Settings,
+) -> File {
+    let password_file = |written: &str| match content.passwords.get(written) {
+        Some(password) => password.clone(),
+        None => Err(Wrong::new("the password file was not read", "save the file again")),
+    };
+    let EnrollmentText { text, others_read, .. } = content;
+    let parsed = enrollment::parse_with(&file.path, text, *others_read, settings, &password_file);
+    let parsed = match parsed {
+        Ok(parsed) => File::good(file, parsed),
+        Err(problems) => File::bad(file, problems, enrollment::address_in(text)),
+    };
+    parsed.after(before, settings)
+}
+
+impl File {
+    fn good(file: &FileRead, parsed: Parsed) -> File {
+        let Parsed { enrollment, claimed_at } = parsed;
+        let address = Some(enrollment.address.clone());
+        let parsed = Some(Arc::new(enrollment));
+        File { parsed, claimed_at, ..File::bad(file, Vec::new(), address) }
+    }
+
+    fn bad(file: &FileRead, own_problems: Vec<Problem>, address: Option<String>) -> File {
+        File {
+            digest: file.digest,
+            parsed: None,
+            claimed_at: ClaimedAt::default(),
+            active: None,
+            active_digest: [0; 32],
+            own_problems,
+            conflicts: Vec::new(),
+            address,
+        }
+    }
+
+    /// With the last good version of the same file, if it still holds under the settings.
+    fn after(self, before: Option<&File>, settings: &Settings) -> File {
+        let Some(before) = before else { return self };
+        let same_content_turned_bad = self.parsed.is_none() && self.digest == before.active_digest;
+        let last_good = before.active.as_ref().filter(|_| !same_content_turned_bad);
+        let active = last_good.and_then(|enrollment| under(settings, enrollment));
+        File { active, active_digest: before.active_digest, ..self }
+    }
+
+    /// The version of it that is a candidate: a file that is wrong, or came too late with what
+    /// it says now, stays what it was.
+    pub fn candidate(&self, lost: bool) -> Option<&Arc<Enrollment>> {
+        if lost || self.parsed.is_none() { self.active.as_ref() } else { self.parsed.as_ref() }
+    }
+}
+
+/// An enrollment whose file cannot be asked again, under the settings as they are now; `None`
+/// where they changed in what it was checked against.
+fn under(settings: &Settings, enrollment: &Arc<Enrollment>) -> Option<Arc<Enrollment>> {
+    let before = &enrollment.migration;
+    let migration = settings.migrations.get(&before.name)?;
+    if Arc::ptr_eq(migration, before) {
+        return Some(enrollment.clone());
+    }
+    let login_as_before = |a: &Endpoint, b: &Endpoint| format!("{a:?}") == format!("{b:?}");
+    let holds = login_as_before(&migration.source, &before.source)
+        && login_as_before(&migration.target, &before.target)
+        && migration.domains == before.domains;
+    let own_cutover = enrollment.cutover.filter(|_| enrollment.cutover != before.cutover);
+    let cutover = own_cutover.or(migration.cutover);
+    let migration = migration.clone();
+    holds.then(|| Arc::new(Enrollment { migration, cutover, ..(**enrollment).clone() }))
+}
+
+/// A directory that cannot be listed says nothing about its files: what they said last stays.
+fn keep_unlisted(
+    previous: &Snapshot,
+    files: &[FileRead],
+    now: &mut BTreeMap<PathBuf, File>,
+    settings: &Settings,
+) -> BTreeMap<PathBuf, File> {
+    let mut directories = BTreeMap::new();
+    for file in files {
+        let Content::UnlistedDirectory(wrong) = &file.content else { continue };
+        for (path, before) in previous.files.iter().filter(|(path, _)| path.starts_with(&file.path))
+        {
+            if *path != file.path {
+                let kept = File { conflicts: Vec::new(), ..before.clone() };
+                now.entry(path.clone()).or_insert(kept);
+            }
+        }
+        let problem = Problem::of_file(&shown(&settings.dir, &file.path), wrong.clone());
+        directories.insert(file.path.clone(), File::bad(file, vec![problem], None));
+    }
+    directories
+}
+
+fn differences(previous: &Snapshot, now: &Snapshot) -> Vec<Difference> {
+    let mut differences = Vec::new();
+    for (address, before) in &previous.active {
+        if !now.active.contains_key(address) {
+            differences.push(Difference::Removed(before.clone()));
+        }
+    }
+    for (address, enrollment) in &now.active {
+        match previous.active.get(address) {
+            None => differences.push(Difference::Accepted(enrollment.clone())),
+            Some(before) if is_new(previous, before, now, enrollment) => {
+                differences.push(Difference::Replaced(enrollment.clone()));
+            }
+            Some(_) => {}
+        }
+    }
+    for (path, file) in &now.files {
+        let before = previous.files.get(path).filter(|before| before.digest == file.digest);
+        let said: Vec<&Problem> =
+            before.iter().flat_map(|b| b.own_problems.iter().chain(&b.conflicts)).collect();
+        let problems = file.own_problems.iter().chain(&file.conflicts);
+        let unsaid = problems.filter(|problem| !said.contains(problem));
+        differences.extend(unsaid.cloned().map(Difference::Rejected));
+    }
+    differences
+}
+
+/// Another version of the file, another file, or the same under settings that changed for it.
+fn is_new(previous: &Snapshot, before: &Enrollment, now: &Snapshot, after: &Enrollment) -> bool {
+    let version = |snapshot: &Snapshot, enrollment: &Enrollment| {
+        snapshot.files.get(&enrollment.file).map(|file| file.active_digest)
+    };
+    before.file != after.file
+        || version(previous, before) != version(now, after)
+        || (!Arc::ptr_eq(&before.migration, &after.migration) && !same(before, after))
+}
+
+/// Debug shows every field but the secrets, which are compared beside it.
+fn same(a: &Enrollment, b: &Enrollment) -> bool {
+    let secrets = |enrollment: &Enrollment| {
+        let service = |endpoint: &Endpoint| {
+            endpoint.service_login.as_ref().map(|login| login.password.clone())
+        };
+        [
+            enrollment.source_password.clone(),
+            enrollment.target_password.clone(),
+            service(&enrollment.migration.source),
+            service(&enrollment.migration.target),
+        ]
+    };
+    let (a_secrets, b_secrets) = (secrets(a), secrets(b));
+    let exposed = |secret: &Option<secrecy::SecretString>| {
+        secret.as_ref().map(|secret| zeroize::Zeroizing::new(secret.expose_secret().to_owned()))
+    };
+    format!("{a:?}") == format!("{b:?}")
+        && a_secrets.iter().zip(&b_secrets).all(|(a, b)| exposed(a) == exposed(b))
+}

@@ -1,0 +1,160 @@
+//! What a configuration says once it has been checked: values every other room relies on.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+/// What `pecsync.toml` and `migrations.d` say, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The directory of `pecsync.toml`: problems name files relative to it.
+    pub dir: PathBuf,
+    pub daemon: Daemon,
+    pub limits: Limits,
+    pub migrations: BTreeMap<String, Arc<Migration>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Daemon {
+    pub conf_dir: PathBuf,
+    pub state_dir: PathBuf,
+    pub control_socket: PathBuf,
+    pub metrics_listen: Option<SocketAddr>,
+    pub exit_when_completed: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub accounts_copying: usize,
+    pub memory_bytes: u64,
+    /// For hosts without a table of their own.
+    pub default: HostLimits,
+    pub hosts: BTreeMap<String, HostLimits>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostLimits {
+    pub logins_per_second: f64,
+    pub connections: usize,
+    pub sweeps_per_second: f64,
+}
+
+#[derive(Clone, Debug)]
+pub struct Migration {
+    pub name: String,
+    pub domains: Vec<String>,
+    pub timezone: String,
+    pub cutover: Option<Timestamp>,
+    pub cutover_window: Duration,
+    pub settle: Duration,
+    pub source_until: Option<Timestamp>,
+    pub target_is_ours: bool,
+    pub source: Endpoint,
+    pub target: Endpoint,
+    pub folders: FolderRules,
+    pub sync: SyncRules,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tls {
+    Implicit,
+    StartTls,
+    None,
+}
+
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// The preset named, or implied by leaving `[target]` out.
+    pub provider: Option<String>,
+    pub host: String,
+    pub port: u16,
+    pub tls: Tls,
+    pub ca_file: Option<PathBuf>,
+    pub service_login: Option<ServiceLogin>,
+    /// Well-known folder names of the preset, as users see them (`INBOX/Spedite`), by use.
+    pub well_known: Vec<(FolderUse, String)>,
+}
+
+/// What a well-known folder is for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum FolderUse {
+    Drafts,
+    Junk,
+    Sent,
+    Trash,
+    Archive,
+}
+
+#[derive(Clone, Debug)]
+pub struct ServiceLogin {
+    pub user: String,
+    pub password: SecretString,
+    pub style: ServiceStyle,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ServiceStyle {
+    /// SASL PLAIN with an authorization identity.
+    Authzid,
+    /// `account<separator>user`.
+    Master { separator: String },
+}
+
+/// Folder names as users see them: UTF-8, `/` between levels, without the namespace prefix.
+#[derive(Clone, Debug, Default)]
+pub struct FolderRules {
+    /// Patterns with `*` (within a level) and `**`.
+    pub exclude: Vec<String>,
+    pub rename: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct SyncRules {
+    pub deletions: Deletions,
+    pub sweep_interval: Duration,
+    pub idle: Vec<String>,
+    pub read_back: ReadBack,
+    pub in_doubt_wait: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Deletions {
+    Mirror,
+    Keep,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ReadBack {
+    Suspect,
+    All,
+    Off,
+}
+
+/// One account to be moved, as its file asks for it, with its migration resolved.
+#[derive(Clone, Debug)]
+pub struct Enrollment {
+    /// Case-folded.
+    pub address: String,
+    pub migration: Arc<Migration>,
+    /// The account's own cutover, else its migration's.
+    pub cutover: Option<Timestamp>,
+    pub source_user: String,
+    /// `None` where a service login stands in.
+    pub source_password: Option<SecretString>,
+    pub source_expires: Option<Timestamp>,
+    pub target_user: String,
+    pub target_password: Option<SecretString>,
+    pub contact: Contact,
+    pub file: PathBuf,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contact {
+    pub email: Option<String>,
+    pub phone: Option<String>,
+}

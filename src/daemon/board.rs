@@ -1,0 +1,180 @@
+//! What `status` shows, readable by everybody who may ask without disturbing the supervisor; and
+//! the last known state on disk, for when there is no daemon to ask.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use crate::status::{AccountStatus, Connections, DaemonStatus, RejectedFile, Status};
+use crate::sync::account::StatusCell;
+
+pub const SCHEMA: u32 = 1;
+
+pub struct Board {
+    started_at: Timestamp,
+    posted: Mutex<Posted>,
+}
+
+/// What the supervisor posts when it changes.
+#[derive(Clone, Default)]
+pub struct Posted {
+    /// One a running account, kept current by its task.
+    pub cells: Vec<StatusCell>,
+    /// Accounts that are known but whose file is bad: shown held, not missing.
+    pub held: Vec<AccountStatus>,
+    pub rejected: Vec<RejectedFile>,
+    pub missing: Vec<String>,
+    pub connections: Connections,
+}
+
+impl Board {
+    pub fn new(started_at: Timestamp) -> Board {
+        Board { started_at, posted: Mutex::default() }
+    }
+
+    pub fn post(&self, posted: Posted) {
+        *self.posted() = posted;
+    }
+
+    fn posted(&self) -> MutexGuard<'_, Posted> {
+        self.posted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of this instant, without copying what the accounts say.
+    pub fn counts(&self) -> Counts {
+        let posted = self.posted();
+        let mut counts = Counts { rejected: posted.rejected.len(), ..Counts::default() };
+        posted.held.iter().for_each(|account| counts.count(account));
+        posted.cells.iter().for_each(|cell| counts.count(&read(cell)));
+        counts
+    }
+
+    pub fn held_by_their_files(&self) -> usize {
+        self.posted().held.len()
+    }
+
+    pub fn knows(&self, address: &str) -> bool {
+        let posted = self.posted();
+        posted.held.iter().any(|account| account.address == address)
+            || posted.cells.iter().any(|cell| read(cell).address == address)
+    }
+
+    /// The status of this instant, accounts by address.
+    pub fn status(&self) -> Status {
+        let Posted { cells, held, rejected, missing, connections } = self.posted().clone();
+        let cells = cells.iter().map(|cell| read(cell).clone());
+        let mut accounts: Vec<AccountStatus> = held.into_iter().chain(cells).collect();
+        accounts.sort_by(|a, b| a.address.cmp(&b.address));
+        let daemon = DaemonStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: self.started_at.to_string(),
+            connections,
+        };
+        Status { schema: SCHEMA, daemon, accounts, rejected, missing }
+    }
+}
+
+/// A poisoned cell belongs to a task that panicked; what it says still stands.
+fn read(cell: &StatusCell) -> MutexGuard<'_, AccountStatus> {
+    cell.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How many accounts are in which phase and condition.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Counts {
+    pub accounts: usize,
+    pub phases: BTreeMap<String, usize>,
+    pub conditions: BTreeMap<String, usize>,
+    pub rejected: usize,
+}
+
+impl Counts {
+    pub fn count(&mut self, account: &AccountStatus) {
+        self.accounts += 1;
+        *count_of(&mut self.phases, &account.phase) += 1;
+        *count_of(&mut self.conditions, &account.condition) += 1;
+    }
+}
+
+/// Without a new key each time: this is done for thousands, every few seconds.
+fn count_of<'c>(counts: &'c mut BTreeMap<String, usize>, name: &str) -> &'c mut usize {
+    if !counts.contains_key(name) {
+        counts.insert(name.to_owned(), 0);
+    }
+    counts.get_mut(name).expect("it was put there")
+}
+
+/// `312 accounts: 8 copying, 300 following, 4 completed; 3 held, 1 retrying; 2 files rejected`.
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        let listed = |counts: &BTreeMap<String, usize>, names: &[&str]| {
+            let counted = names.iter().filter_map(|name| Some((counts.get(*name)?, name)));
+            counted.map(|(count, name)| format!("{count} {name}")).collect::<Vec<_>>().join(", ")
+        };
+        write!(f, "{} account{}", self.accounts, plural(self.accounts))?;
+        let phases = listed(&self.phases, &PHASES);
+        let conditions = listed(&self.conditions, &["held", "retrying", "paused"]);
+        for (mark, part) in [(": ", phases), ("; ", conditions)] {
+            if !part.is_empty() {
+                write!(f, "{mark}{part}")?;
+            }
+        }
+        match self.rejected {
+            0 => Ok(()),
+            files => write!(f, "; {files} file{} rejected", plural(files)),
+        }
+    }
+}
+
+/// All phases of the contract, in the order they are lived through.
+pub const PHASES: [&str; 7] =
+    ["enrolled", "copying", "following", "draining", "archiving", "completed", "closed"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn account(address: &str, phase: &str, condition: &str) -> AccountStatus {
+        AccountStatus {
+            address: address.to_owned(),
+            phase: phase.to_owned(),
+            condition: condition.to_owned(),
+            ..AccountStatus::default()
+        }
+    }
+
+    #[test]
+    fn counts_name_what_there_is() {
+        let mut counts = Counts::default();
+        assert_eq!(counts.to_string(), "0 accounts");
+        counts.count(&account("a", "following", "ok"));
+        assert_eq!(counts.to_string(), "1 account: 1 following");
+        counts.count(&account("b", "copying", "held"));
+        counts.rejected = 2;
+        let expected = "2 accounts: 1 copying, 1 following; 1 held; 2 files rejected";
+        assert_eq!(counts.to_string(), expected);
+    }
+
+    #[test]
+    fn a_board_shows_cells_of_the_moment_by_address() {
+        let board = Board::new(Timestamp::UNIX_EPOCH);
+        let cell = StatusCell::new(account("z", "enrolled", "ok").into());
+        board.post(Posted {
+            cells: vec![cell.clone()],
+            held: vec![account("a", "following", "held")],
+            ..Posted::default()
+        });
+        "copying".clone_into(&mut cell.lock().unwrap().phase);
+        let shown: Vec<_> = board
+            .status()
+            .accounts
+            .into_iter()
+            .map(|account| (account.address, account.phase))
+            .collect();
+        assert_eq!(shown, [("a".into(), "following".into()), ("z".into(), "copying".into())]);
+    }
+}

@@ -1,0 +1,182 @@
+//! What a newly read configuration changes: settings in use, accounts that come, change and go.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::board::Posted;
+use super::protocol::{Answer, exit};
+use super::reading::Reading;
+use super::supervisor::Supervisor;
+use super::words::{first_status, held_by_its_file, rejected_file};
+use crate::checkpoint::AccountRecord;
+use crate::config::{Difference, Enrollment, Problem, Settings};
+use crate::journal::{Entry, Event};
+
+impl Supervisor {
+    /// Acts on what was read; the answer is for whoever asked for it.
+    pub(super) fn take_in(&mut self, reading: Option<Reading>) -> Answer {
+        let Some(reading) = reading else {
+            let text = "reading the configuration failed; what was read before stays";
+            self.emit(Entry::new(Event::InternalError, text).reason("internal_error"));
+            return Answer::refuse(exit::NO, text);
+        };
+        let Reading { settings, problems, settings_are_good, .. } = &reading;
+        let reloaded = settings.is_some() || !settings_are_good;
+        let event = match settings_are_good {
+            true => Event::ConfigurationWarning,
+            false => Event::ConfigurationRejected,
+        };
+        for problem in problems {
+            self.emit(of_file(event, problem));
+        }
+        match &reading.store_error {
+            Some(error) => {
+                let entry = Entry::new(Event::CheckpointLost, error.as_str());
+                self.emit(entry.reason("checkpoint_unreadable"));
+            }
+            None => self.records.clone_from(&reading.records),
+        }
+        if let Some(settings) = settings {
+            let before = std::mem::replace(&mut self.settings, settings.clone());
+            self.settings_changed(&before);
+        }
+        let answer = self.enrollments_changed(reading);
+        self.become_ready(reloaded);
+        answer
+    }
+
+    fn enrollments_changed(&mut self, reading: Reading) -> Answer {
+        self.snapshot = reading.snapshot;
+        self.act_on(reading.differences);
+        self.rejected = self.snapshot.problems().map(rejected_file).collect();
+        self.count_accounts_of_hosts();
+        self.post();
+        let counts = self.board.counts().to_string();
+        if reading.settings.is_some() {
+            let text = format!("configuration read again: {counts}");
+            self.emit(Entry::new(Event::ConfigurationReloaded, text));
+        }
+        let problems =
+            reading.problems.iter().map(rejected_file).chain(self.rejected.clone()).collect();
+        let (exit, message) = match reading.settings_are_good {
+            true => (exit::FINE, counts),
+            false => (exit::CONFIGURATION, "the settings in use stay".to_owned()),
+        };
+        Answer { exit, message, problems, status: None }
+    }
+
+    fn settings_changed(&self, before: &Settings) {
+        let limits = &self.settings.limits;
+        self.shared.hosts.set_limits(limits);
+        let (old, new) = (before.limits.accounts_copying, limits.accounts_copying);
+        if new > old {
+            self.shared.copying.add_permits(new - old);
+        } else {
+            self.shared.copying.forget_permits(old - new);
+        }
+        let (old, new) = (&before.daemon, &self.settings.daemon);
+        let fixed = [
+            ("state_dir", old.state_dir != new.state_dir),
+            ("control_socket", old.control_socket != new.control_socket),
+            ("metrics_listen", old.metrics_listen != new.metrics_listen),
+            ("limits.memory", before.limits.memory_bytes != limits.memory_bytes),
+        ];
+        for (key, _) in fixed.into_iter().filter(|(_, changed)| *changed) {
+            let text = format!("a new {key} takes effect when the daemon is restarted");
+            self.emit(Entry::new(Event::ConfigurationWarning, text));
+        }
+    }
+
+    fn act_on(&mut self, differences: Vec<Difference>) {
+        let mut accepted = Vec::new();
+        for difference in differences {
+            match difference {
+                Difference::Accepted(enrollment) => accepted.push(enrollment),
+                Difference::Replaced(enrollment) => {
+                    let text = "a new version of the enrollment takes effect";
+                    self.emit(of(Event::EnrollmentReplaced, text, &enrollment));
+                    self.accounts.replace(enrollment);
+                }
+                Difference::Removed(enrollment) => {
+                    let text = "the enrollment is gone: copying stops, the checkpoint stays";
+                    self.emit(of(Event::EnrollmentRemoved, text, &enrollment));
+                    self.accounts.remove(&enrollment.address);
+                }
+                Difference::Rejected(problem) => {
+                    let entry = of_file(Event::EnrollmentRejected, &problem);
+                    self.emit(entry.reason("enrollment_rejected"));
+                }
+            }
+        }
+        self.accept(accepted);
+    }
+
+    /// The freshest cutover first, whether it is to come or just gone; without one, last.
+    fn accept(&mut self, mut accepted: Vec<Arc<Enrollment>>) {
+        let now = Timestamp::now().as_second();
+        accepted.sort_by_cached_key(|enrollment| match enrollment.cutover {
+            Some(cutover) => (false, (cutover.as_second() - now).abs()),
+            None => (true, 0),
+        });
+        let by_address = self.records.iter().map(|record| (record.address.as_str(), record));
+        let records: HashMap<&str, &AccountRecord> = by_address.collect();
+        for enrollment in accepted {
+            let record = records.get(enrollment.address.as_str()).copied();
+            let text = match record {
+                Some(record) => format!("known, phase {}", record.phase.as_str()),
+                None => "a new account".to_owned(),
+            };
+            self.shared.journal.emit(of(Event::EnrollmentAccepted, &text, &enrollment));
+            let status = first_status(&enrollment, record);
+            self.accounts.accept(enrollment, status);
+        }
+    }
+
+    /// What two per cent are taken of.
+    fn count_accounts_of_hosts(&self) {
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for migration in self.settings.migrations.values() {
+            let accounts = self.accounts.count_of(&migration.name);
+            *counts.entry(&migration.source.host).or_default() += accounts;
+            *counts.entry(&migration.target.host).or_default() += accounts;
+        }
+        for (host, accounts) in counts {
+            self.shared.hosts.host(host).set_accounts(accounts);
+        }
+    }
+
+    /// Tells the board which accounts there are.
+    pub(super) fn post(&self) {
+        let absent = self.records.iter().filter(|record| !self.accounts.contains(&record.address));
+        let held = absent.filter_map(|record| held_by_its_file(record, &self.snapshot));
+        self.board.post(Posted {
+            cells: self.accounts.cells(),
+            held: held.collect(),
+            rejected: self.rejected.clone(),
+            ..Posted::default()
+        });
+    }
+
+    fn become_ready(&mut self, reloaded: bool) {
+        if let Some(ready) = self.ready.take() {
+            let counts = self.board.counts();
+            let text = format!("pecsync {} started: {counts}", env!("CARGO_PKG_VERSION"));
+            self.emit(Entry::new(Event::DaemonStarted, text));
+            let _ = ready.send(());
+            self.notifier.ready();
+        } else if reloaded {
+            self.notifier.ready();
+        }
+    }
+}
+
+fn of(event: Event, text: &str, enrollment: &Enrollment) -> Entry {
+    let entry = Entry::new(event, text).account(&enrollment.address);
+    entry.migration(&enrollment.migration.name).file(&enrollment.file, 0)
+}
+
+fn of_file(event: Event, problem: &Problem) -> Entry {
+    Entry::new(event, problem.to_string()).file(&problem.file, problem.line)
+}

@@ -1,0 +1,118 @@
+//! What goes over the sockets: one JSON object a line, a request and its answer.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::status::{RejectedFile, Status};
+
+/// Longest request line. None of ours comes near it.
+pub const REQUEST_MAX: usize = 16 * 1024;
+/// Longest answer a client takes: the status of very many accounts with very many folders.
+const ANSWER_MAX: u64 = 1 << 30;
+
+/// Exit codes of the contract, which an answer carries for the command to end with.
+pub mod exit {
+    pub const FINE: u8 = 0;
+    pub const NO: u8 = 1;
+    pub const USAGE: u8 = 2;
+    pub const UNAVAILABLE: u8 = 69;
+    pub const CREDENTIALS: u8 = 77;
+    pub const CONFIGURATION: u8 = 78;
+}
+
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Request {
+    Status {},
+    /// No address: all.
+    Retry {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+    },
+    Approve {
+        address: String,
+        what: Consent,
+    },
+    Reload {},
+}
+
+/// What an operator may consent to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Consent {
+    Deletions,
+    Endpoint,
+    Late,
+    Completed,
+}
+
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Answer {
+    /// What the command ends with.
+    pub exit: u8,
+    /// For people, a line or none.
+    pub message: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<RejectedFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<Status>,
+}
+
+impl Answer {
+    pub fn fine(message: impl Into<String>) -> Answer {
+        Answer { message: message.into(), ..Answer::default() }
+    }
+
+    pub fn refuse(exit: u8, message: impl Into<String>) -> Answer {
+        Answer { exit, message: message.into(), ..Answer::default() }
+    }
+}
+
+/// `status.sock` stands beside the control socket.
+pub fn status_socket(control_socket: &Path) -> PathBuf {
+    control_socket.with_file_name("status.sock")
+}
+
+/// Asks the daemon that listens at `socket` and waits for its answer. `ConnectionRefused` and
+/// `NotFound` mean that none does.
+pub fn ask(socket: &Path, request: &Request, patience: Duration) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_write_timeout(Some(patience))?;
+    stream.set_read_timeout(Some(patience))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut answer = Vec::new();
+    BufReader::new(stream.take(ANSWER_MAX)).read_until(b'\n', &mut answer)?;
+    if answer.last() != Some(&b'\n') {
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the daemon hung up"));
+    }
+    Ok(serde_json::from_slice(&answer)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_on_the_wire() {
+        let cases = [
+            (Request::Status {}, r#"{"do":"status"}"#),
+            (Request::Retry { address: None }, r#"{"do":"retry"}"#),
+            (
+                Request::Approve { address: "a@b".into(), what: Consent::Deletions },
+                r#"{"do":"approve","address":"a@b","what":"deletions"}"#,
+            ),
+            (Request::Reload {}, r#"{"do":"reload"}"#),
+        ];
+        for (request, line) in cases {
+            assert_eq!(serde_json::to_string(&request).unwrap(), line);
+            assert_eq!(serde_json::from_str::<Request>(line).unwrap(), request);
+        }
+        assert!(serde_json::from_str::<Request>(r#"{"do":"retry","adress":"a@b"}"#).is_err());
+    }
+}

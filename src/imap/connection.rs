@@ -1,0 +1,508 @@
+//! Commands out, answers in: tags, literals that wait for a continuation, and what a server says
+//! unasked.
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+
+use zeroize::Zeroize;
+
+use super::decode::{self, Attributes, Condition, Data, Kind, Response};
+use super::encode::{Draft, Piece};
+use super::link::Link;
+use super::wire::{Frame, Framer};
+use super::{Code, Error, News};
+use crate::words::Uid;
+
+/// How many UIDs of VANISHED are remembered; those beyond count as expunged.
+const VANISHED_MAX: usize = 10_000;
+
+pub(super) struct Connection {
+    pub link: Link,
+    pub inbound: Inbound,
+    pub outbound: Outbound,
+}
+
+/// Something the server said.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A body of that many octets begins, with what its response said before it.
+    Body(u64, Attributes),
+    Tagged(u32, Condition),
+    Untagged(Condition),
+    Continue,
+    Data(Data),
+}
+
+/// A command's tagged answer.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub condition: Condition,
+    command: &'static str,
+}
+
+impl Ended {
+    /// OK, or the refusal as an error.
+    pub fn ok(self) -> Result<Condition, Error> {
+        match self.condition.kind {
+            Kind::Ok => Ok(self.condition),
+            Kind::No => Err(refusal(self.command, self.condition)),
+            _ => Err(Error::Bad { command: self.command, text: self.condition.text }),
+        }
+    }
+}
+
+/// A NO as an error, its code cut to a bound.
+pub(super) fn refusal(command: &'static str, condition: Condition) -> Error {
+    let (code, text) = refused(condition);
+    Error::No { command, code, text }
+}
+
+/// Code and text of a NO, bounded.
+pub(super) fn refused(condition: Condition) -> (Option<Code>, String) {
+    let code = condition.code.map(|code| Code {
+        name: decode::readable(code.name.as_bytes()),
+        rest: decode::readable(code.rest.as_bytes()),
+    });
+    (code, condition.text)
+}
+
+impl Connection {
+    pub fn new(link: Link) -> Connection {
+        let prefix = random_prefix();
+        Connection { link, inbound: Inbound::new(&prefix), outbound: Outbound::new(&prefix) }
+    }
+
+    /// Can a new command be sent? Not after a fatal error, nor while the answer to a command
+    /// whose future was dropped is still to come.
+    pub fn ready(&mut self) -> Result<(), Error> {
+        self.idle_done();
+        if !self.link.is_broken() && self.inbound.nothing_awaited() {
+            return Ok(());
+        }
+        Err(self.unusable())
+    }
+
+    pub fn unusable(&self) -> Error {
+        self.link.note(Error::Protocol("this connection can no longer be used".into()))
+    }
+
+    /// Queues a command; it goes out with the next wait for an answer.
+    pub fn issue(&mut self, draft: Draft) -> u32 {
+        let tag = self.outbound.command(draft);
+        self.inbound.awaiting.push_back(tag);
+        tag
+    }
+
+    pub async fn flush(&mut self, what: &'static str) -> Result<(), Error> {
+        let flushed = self.outbound.flush(&self.link, what).await;
+        flushed.map_err(|error| self.link.note(error))
+    }
+
+    /// Sends what can be sent, then waits for the server's next word. Safe to cancel.
+    pub async fn event(&mut self, what: &'static str) -> Result<Event, Error> {
+        let event = self.next_event(what).await;
+        event.map_err(|error| self.link.note(error))
+    }
+
+    async fn next_event(&mut self, what: &'static str) -> Result<Event, Error> {
+        loop {
+            self.outbound.flush(&self.link, what).await?;
+            let event = self.inbound.event(&self.link, what).await?;
+            if let Some(event) = self.account_for(event)? {
+                return Ok(event);
+            }
+        }
+    }
+
+    /// Like [`Connection::event`], for as long as the server pleases. Safe to cancel.
+    pub async fn unhurried_event(&mut self, what: &'static str) -> Result<Event, Error> {
+        let event = async {
+            self.outbound.flush(&self.link, what).await?;
+            loop {
+                let Some(frame) = self.link.feed(&mut self.inbound.framer).await? else { continue };
+                let event = self.inbound.understand(frame, what)?;
+                if let Some(event) = self.account_for(event)? {
+                    return Ok(event);
+                }
+            }
+        };
+        let event = event.await;
+        event.map_err(|error| self.link.note(error))
+    }
+
+    /// Opens gates and ticks off tags; what remains is for the caller.
+    fn account_for(&mut self, event: Event) -> Result<Option<Event>, Error> {
+        match &event {
+            Event::Continue if self.outbound.open_gate() => return Ok(None),
+            Event::Tagged(tag, condition) => {
+                self.outbound.forget(*tag);
+                if self.inbound.ends_idle(*tag, condition)? {
+                    return Ok(None);
+                }
+                self.inbound.answered(*tag)?;
+            }
+            _ => {}
+        }
+        Ok(Some(event))
+    }
+
+    /// Waits for the answer to `tag`; everything untagged is shown to `on` as it comes.
+    pub async fn ended(
+        &mut self,
+        tag: u32,
+        command: &'static str,
+        mut on: impl FnMut(Said<'_>),
+    ) -> Result<Ended, Error> {
+        loop {
+            match self.event(command).await? {
+                Event::Tagged(ended, condition) if ended == tag => {
+                    return Ok(Ended { condition, command });
+                }
+                Event::Tagged(..) => {
+                    return Err(self.link.note(Error::Protocol("answers out of order".into())));
+                }
+                Event::Body(..) => {
+                    return Err(self.link.note(Error::Protocol("a body nobody asked for".into())));
+                }
+                Event::Untagged(condition) => on(Said::Condition(&condition)),
+                Event::Data(data) => on(Said::Data(data)),
+                Event::Continue => {}
+            }
+        }
+    }
+
+    /// An answer whose command was not waited for with [`Connection::ended`].
+    pub fn as_ended(&self, command: &'static str, condition: Condition) -> Ended {
+        Ended { condition, command }
+    }
+
+    /// One command, start to end.
+    pub async fn run(
+        &mut self,
+        command: &'static str,
+        draft: Draft,
+        on: impl FnMut(Said<'_>),
+    ) -> Result<Ended, Error> {
+        self.ready()?;
+        let tag = self.issue(draft);
+        self.ended(tag, command, on).await
+    }
+
+    /// One command of which only the answer matters; a BAD makes the connection unusable.
+    pub async fn simple(
+        &mut self,
+        command: &'static str,
+        draft: Draft,
+    ) -> Result<Condition, Error> {
+        let ended = self.run(command, draft, |_| {}).await?;
+        ended.ok().map_err(|error| self.link.note(error))
+    }
+
+    /// If the server idles, queues DONE.
+    pub fn idle_done(&mut self) {
+        if let Idle::Idling(tag) = self.inbound.idle {
+            self.outbound.raw(b"DONE\r\n");
+            self.inbound.idle = Idle::Ending(tag);
+        }
+    }
+}
+
+/// What comes untagged during a command.
+pub(super) enum Said<'a> {
+    Condition(&'a Condition),
+    Data(Data),
+}
+
+/// Where the connection stands with IDLE.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Idle {
+    No,
+    Idling(u32),
+    /// DONE is queued or sent; the tagged answer is still to come.
+    Ending(u32),
+}
+
+pub(super) struct Inbound {
+    pub framer: Framer,
+    awaiting: VecDeque<u32>,
+    pub idle: Idle,
+    pub news: News,
+    /// News came that no [`super::Session::idle_wait`] has told yet.
+    pub untold: bool,
+    /// A FETCH is running: its answers are no news, whoever reads them tells the rest.
+    pub fetching: bool,
+    /// Capabilities told unasked.
+    pub capabilities: Option<Vec<String>>,
+    prefix: String,
+}
+
+impl Inbound {
+    fn new(prefix: &str) -> Inbound {
+        Inbound {
+            framer: Framer::new(),
+            awaiting: VecDeque::new(),
+            idle: Idle::No,
+            news: News::default(),
+            untold: false,
+            fetching: false,
+            capabilities: None,
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    fn nothing_awaited(&self) -> bool {
+        let idle = match self.idle {
+            Idle::Ending(tag) | Idle::Idling(tag) => Some(tag),
+            Idle::No => None,
+        };
+        self.framer.body_left() == 0 && self.awaiting.iter().all(|tag| Some(*tag) == idle)
+    }
+
+    /// The next thing the server says. BYE, an untagged BAD and anything that cannot be framed
+    /// are errors. Tags are not checked here. Safe to cancel.
+    pub async fn event(&mut self, link: &Link, what: &'static str) -> Result<Event, Error> {
+        let frame = link.frame(&mut self.framer, what).await?;
+        self.understand(frame, what)
+    }
+
+    /// What a complete frame means.
+    pub fn understand(&mut self, frame: Frame, what: &'static str) -> Result<Event, Error> {
+        if let Frame::Body(size) = frame {
+            return Ok(Event::Body(size, self.attributes_so_far()));
+        }
+        match decode::response(self.framer.held()) {
+            Response::Tagged { tag, condition } => {
+                let number = tag.strip_prefix(&self.prefix).and_then(|rest| rest.parse().ok());
+                match number {
+                    Some(number) => Ok(Event::Tagged(number, condition)),
+                    None if condition.kind == Kind::Bad => {
+                        Err(Error::Bad { command: what, text: condition.text })
+                    }
+                    None => Err(Error::Protocol("an answer to a tag we never sent".into())),
+                }
+            }
+            Response::Untagged(condition) => self.untagged(condition, what),
+            Response::Continue => Ok(Event::Continue),
+            Response::Data(data) => {
+                self.hear(&data);
+                Ok(Event::Data(data))
+            }
+        }
+    }
+
+    /// The response up to its body is closed for the decoders.
+    fn attributes_so_far(&self) -> Attributes {
+        let closed = [self.framer.held(), b")\r\n"].concat();
+        match decode::response(&closed) {
+            Response::Data(Data::Fetch(attributes)) => Attributes { body: None, ..attributes },
+            _ => Attributes::default(),
+        }
+    }
+
+    fn untagged(&mut self, condition: Condition, what: &'static str) -> Result<Event, Error> {
+        match condition.kind {
+            Kind::Bye => Err(Error::Closed { bye: Some(condition.text) }),
+            Kind::Bad => Err(Error::Bad { command: what, text: condition.text }),
+            _ => {
+                if let Some(list) = condition.code("CAPABILITY") {
+                    self.capabilities = Some(decode::capabilities(list));
+                }
+                Ok(Event::Untagged(condition))
+            }
+        }
+    }
+
+    fn hear(&mut self, data: &Data) {
+        match data {
+            Data::Exists(exists) => self.news.exists = Some(*exists),
+            Data::Expunge => self.news.expunged = self.news.expunged.saturating_add(1),
+            Data::Vanished(ranges) => self.hear_vanished(ranges),
+            Data::Fetch(attributes) if attributes.flags.is_some() && !self.fetching => {
+                self.news.flags_changed = true;
+            }
+            Data::Capability(atoms) => {
+                self.capabilities = Some(atoms.clone());
+                return;
+            }
+            _ => return,
+        }
+        self.untold = true;
+    }
+
+    fn hear_vanished(&mut self, ranges: &[(u32, u32)]) {
+        let uids = ranges.iter().flat_map(|(first, last)| *first..=*last);
+        let room = VANISHED_MAX.saturating_sub(self.news.vanished.len());
+        let total: u64 = ranges.iter().map(|(first, last)| u64::from(last - first) + 1).sum();
+        self.news.vanished.extend(uids.take(room).filter_map(Uid::new));
+        let beyond = u32::try_from(total.saturating_sub(room as u64)).unwrap_or(u32::MAX);
+        self.news.expunged = self.news.expunged.saturating_add(beyond);
+    }
+
+    fn answered(&mut self, tag: u32) -> Result<(), Error> {
+        let place = self.awaiting.iter().position(|awaited| *awaited == tag);
+        let place = place.ok_or_else(|| Error::Protocol("a second answer to one tag".into()))?;
+        self.awaiting.remove(place);
+        Ok(())
+    }
+
+    /// Is this the answer to an IDLE that was told DONE? It is nobody's business then.
+    pub fn ends_idle(&mut self, tag: u32, condition: &Condition) -> Result<bool, Error> {
+        if self.idle != Idle::Ending(tag) {
+            return Ok(false);
+        }
+        self.idle = Idle::No;
+        self.answered(tag)?;
+        match condition.kind {
+            Kind::Ok | Kind::No => Ok(true),
+            _ => Err(Error::Bad { command: "IDLE", text: condition.text.clone() }),
+        }
+    }
+}
+
+/// How literals may go out (RFC 7888).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Literals {
+    /// `{n}`, then wait.
+    Synchronising,
+    /// LITERAL-: `{n+}` up to 4096 octets.
+    Small,
+    /// LITERAL+: `{n+}` always.
+    Any,
+}
+
+impl Literals {
+    pub fn may_run_ahead(self, octets: u64) -> bool {
+        match self {
+            Literals::Synchronising => false,
+            Literals::Small => octets <= 4096,
+            Literals::Any => true,
+        }
+    }
+}
+
+/// What is still to be sent. A synchronising literal is a gate: it and everything behind it
+/// waits until the server says `+`.
+pub(super) struct Outbound {
+    ready: Vec<u8>,
+    written: usize,
+    gated: VecDeque<Segment>,
+    next_tag: u32,
+    prefix: String,
+    pub literals: Literals,
+}
+
+struct Segment {
+    /// The command that these octets belong to; its refusal discards them.
+    tag: u32,
+    waits: bool,
+    octets: Vec<u8>,
+}
+
+impl Outbound {
+    fn new(prefix: &str) -> Outbound {
+        Outbound {
+            ready: Vec::new(),
+            written: 0,
+            gated: VecDeque::new(),
+            next_tag: 1,
+            prefix: prefix.to_owned(),
+            literals: Literals::Synchronising,
+        }
+    }
+
+    /// A tag's number and text.
+    pub fn tag(&mut self) -> (u32, String) {
+        let tag = self.next_tag;
+        self.next_tag += 1;
+        (tag, format!("{}{tag}", self.prefix))
+    }
+
+    fn command(&mut self, draft: Draft) -> u32 {
+        let (tag, text) = self.tag();
+        let mut octets = text.into_bytes();
+        octets.push(b' ');
+        let mut waits = false;
+        for piece in draft.pieces {
+            match piece {
+                Piece::Text(text) => octets.extend_from_slice(&text),
+                Piece::Literal(literal) => {
+                    let ahead = self.literals.may_run_ahead(literal.len() as u64);
+                    let plus = if ahead { "+" } else { "" };
+                    octets.extend_from_slice(format!("{{{}{plus}}}\r\n", literal.len()).as_bytes());
+                    if !ahead {
+                        self.push(Segment { tag, waits, octets: std::mem::take(&mut octets) });
+                        waits = true;
+                    }
+                    octets.extend_from_slice(&literal);
+                }
+            }
+        }
+        self.push(Segment { tag, waits, octets });
+        tag
+    }
+
+    /// Octets that wait for the server's `+` to the command just issued.
+    pub fn after_continuation(&mut self, tag: u32, octets: Vec<u8>) {
+        self.push(Segment { tag, waits: true, octets });
+    }
+
+    /// Octets outside of any command.
+    pub fn raw(&mut self, octets: &[u8]) {
+        self.push(Segment { tag: 0, waits: false, octets: octets.to_vec() });
+    }
+
+    fn push(&mut self, mut segment: Segment) {
+        if segment.waits || !self.gated.is_empty() {
+            self.gated.push_back(segment);
+        } else {
+            self.ready.append(&mut segment.octets);
+        }
+    }
+
+    /// A continuation came; says whether something was waiting for it.
+    fn open_gate(&mut self) -> bool {
+        let Some(first) = self.gated.front_mut().filter(|first| first.waits) else { return false };
+        first.waits = false;
+        self.advance();
+        true
+    }
+
+    /// The command was answered: what is left of it must not be sent.
+    fn forget(&mut self, tag: u32) {
+        self.gated.retain(|segment| segment.tag != tag);
+        self.advance();
+    }
+
+    fn advance(&mut self) {
+        while self.gated.front().is_some_and(|first| !first.waits) {
+            let Some(mut first) = self.gated.pop_front() else { return };
+            self.ready.append(&mut first.octets);
+        }
+    }
+
+    pub async fn flush(&mut self, link: &Link, what: &'static str) -> Result<(), Error> {
+        if self.ready.is_empty() {
+            return Ok(());
+        }
+        link.write(&self.ready, &mut self.written, what).await?;
+        self.written = 0;
+        // It may have held a password.
+        self.ready.zeroize();
+        self.ready = Vec::new();
+        Ok(())
+    }
+
+    /// What is ready to be sent, for one who writes himself.
+    pub fn take_ready(&mut self) -> Vec<u8> {
+        let ready = self.ready.split_off(self.written);
+        self.ready = Vec::new();
+        self.written = 0;
+        ready
+    }
+}
+
+/// Five letters that a message planted in advance cannot know.
+fn random_prefix() -> String {
+    let random = RandomState::new().hash_one(0u8);
+    (0..5).map(|at| char::from(b'a' + (random >> (8 * at) & 0xff) as u8 % 26)).collect()
+}

@@ -1,0 +1,580 @@
+//! One response → what it says.
+//!
+//! Status lines are read here, so that no code and no text is lost. Data goes to imap-codec
+//! first, to imap-proto where that fails, and to our own scanner where both fail or drop an
+//! attribute: see [`super::scan`]. Unknown data is [`Data::Unknown`], never an error.
+
+use std::cell::Cell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+
+use imap_codec::ResponseCodec;
+use imap_codec::decode::Decoder;
+use imap_proto::AttributeValue;
+use imap_types::core::IString;
+use imap_types::extensions::namespace::Namespace;
+use imap_types::fetch::MessageDataItem;
+use imap_types::flag::FlagFetch;
+use imap_types::mailbox::Mailbox;
+use imap_types::response::{Data as CodecData, Response as CodecResponse};
+use imap_types::status::StatusDataItem;
+
+use super::scan::{self, Cursor};
+use super::{Code, dates};
+use crate::words::{Flags, InternalDate, ModSeq, Uid, UidValidity};
+
+/// How much of a server's free text is kept.
+pub(super) const TEXT_MAX: usize = 512;
+/// Lists nested deeper go to the scanner only: the decoders recurse.
+const NESTING_MAX: usize = 16;
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Response {
+    Tagged { tag: String, condition: Condition },
+    Untagged(Condition),
+    Continue,
+    Data(Data),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    Ok,
+    No,
+    Bad,
+    PreAuth,
+    Bye,
+}
+
+/// OK, NO, BAD, PREAUTH or BYE with its code and text (RFC 9051, 7.1).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Condition {
+    pub kind: Kind,
+    pub code: Option<Code>,
+    pub text: String,
+}
+
+impl Condition {
+    /// What follows the code's name, if it is that code.
+    pub fn code(&self, name: &str) -> Option<&str> {
+        let code = self.code.as_ref().filter(|code| code.name == name)?;
+        Some(&code.rest)
+    }
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Data {
+    Exists(u32),
+    Expunge,
+    /// Boundaries of ranges, each ascending.
+    Vanished(Vec<(u32, u32)>),
+    Fetch(Attributes),
+    List(ListData),
+    Status(StatusData),
+    Capability(Vec<String>),
+    Namespace(NamespaceData),
+    /// The server's name for itself.
+    Id(Option<String>),
+    Unknown,
+}
+
+/// What a FETCH response says; `None` for what it does not or what cannot be read.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(super) struct Attributes {
+    pub uid: Option<Uid>,
+    pub flags: Option<Flags>,
+    pub instant: Option<InternalDate>,
+    pub size: Option<u64>,
+    pub body: Option<Body>,
+}
+
+impl Attributes {
+    /// Takes from `other` what is missing here.
+    pub fn complete_from(&mut self, other: Attributes) {
+        self.uid = self.uid.or(other.uid);
+        self.instant = self.instant.or(other.instant);
+        self.size = self.size.or(other.size);
+        self.flags = self.flags.take().or(other.flags);
+        self.body = self.body.take().or(other.body);
+    }
+}
+
+/// A body that came inside the response.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Body {
+    Nil,
+    Octets(Vec<u8>),
+}
+
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(super) struct ListData {
+    pub name: Vec<u8>,
+    pub delimiter: Option<char>,
+    pub attributes: Vec<String>,
+}
+
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(super) struct StatusData {
+    pub name: Vec<u8>,
+    pub messages: Option<u32>,
+    pub uid_next: Option<u32>,
+    pub uid_validity: Option<u32>,
+    pub highest_modseq: Option<ModSeq>,
+}
+
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub(super) struct NamespaceData {
+    pub personal: Vec<(Vec<u8>, Option<char>)>,
+    /// Other users' and shared ones.
+    pub others: Vec<(Vec<u8>, Option<char>)>,
+}
+
+/// Reads one response, which ends in CRLF.
+pub(super) fn response(octets: &[u8]) -> Response {
+    if octets.starts_with(b"+") {
+        return Response::Continue;
+    }
+    let Some(rest) = octets.strip_prefix(b"*") else { return tagged(octets) };
+    match condition(rest.trim_ascii()) {
+        Some(condition) => Response::Untagged(condition),
+        None => Response::Data(data(octets)),
+    }
+}
+
+fn tagged(octets: &[u8]) -> Response {
+    let line = octets.trim_ascii();
+    let end = memchr::memchr(b' ', line).unwrap_or(line.len());
+    match condition(line[end..].trim_ascii()) {
+        Some(condition) => Response::Tagged { tag: readable(&line[..end]), condition },
+        None => Response::Data(Data::Unknown),
+    }
+}
+
+/// `OK [CODE rest] text`.
+fn condition(line: &[u8]) -> Option<Condition> {
+    let end = memchr::memchr(b' ', line).unwrap_or(line.len());
+    let kind = match line[..end].to_ascii_uppercase().as_slice() {
+        b"OK" => Kind::Ok,
+        b"NO" => Kind::No,
+        b"BAD" => Kind::Bad,
+        b"PREAUTH" => Kind::PreAuth,
+        b"BYE" => Kind::Bye,
+        _ => return None,
+    };
+    let rest = line[end..].trim_ascii_start();
+    let (code, text) = match rest.strip_prefix(b"[").and_then(split_code) {
+        Some((inside, text)) => (code(inside), text),
+        None => (None, rest),
+    };
+    Some(Condition { kind, code, text: readable(text.trim_ascii()) })
+}
+
+/// Ends the code at the `]` that is in no parenthesis: keywords may hold one.
+fn split_code(octets: &[u8]) -> Option<(&[u8], &[u8])> {
+    let mut depth = 0usize;
+    for (at, octet) in octets.iter().enumerate() {
+        match octet {
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            b']' if depth == 0 => return Some((&octets[..at], &octets[at + 1..])),
+            _ => {}
+        }
+    }
+    let at = memchr::memchr(b']', octets)?;
+    Some((&octets[..at], &octets[at + 1..]))
+}
+
+fn code(inside: &[u8]) -> Option<Code> {
+    let inside = String::from_utf8_lossy(inside.trim_ascii());
+    let (name, rest) = inside.split_once(' ').unwrap_or((&inside, ""));
+    (!name.is_empty())
+        .then(|| Code { name: name.to_ascii_uppercase(), rest: rest.trim().to_owned() })
+}
+
+/// A server's free text, bounded.
+pub(super) fn readable(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&text[..text.len().min(TEXT_MAX)]);
+    let ends = text.char_indices().map(|(at, character)| at + character.len_utf8());
+    let end = ends.take_while(|end| *end <= TEXT_MAX).last().unwrap_or(0);
+    text[..end].to_owned()
+}
+
+fn data(octets: &[u8]) -> Data {
+    let mut cursor = Cursor::new(&octets[1..]);
+    let first = cursor.atom();
+    if let Some(number) = scan::number(first) {
+        return message_data(octets, number, cursor.atom());
+    }
+    match first.to_ascii_uppercase().as_slice() {
+        b"LIST" => list(octets).map_or(Data::Unknown, Data::List),
+        b"STATUS" => status(octets).map_or(Data::Unknown, Data::Status),
+        b"NAMESPACE" => namespace(octets).map_or(Data::Unknown, Data::Namespace),
+        b"VANISHED" => vanished(cursor).map_or(Data::Unknown, Data::Vanished),
+        b"CAPABILITY" => Data::Capability(capabilities(&String::from_utf8_lossy(cursor.rest()))),
+        b"ID" => Data::Id(id(octets)),
+        _ => Data::Unknown,
+    }
+}
+
+fn message_data(octets: &[u8], number: u64, word: &[u8]) -> Data {
+    match word.to_ascii_uppercase().as_slice() {
+        b"EXISTS" => u32::try_from(number).map_or(Data::Unknown, Data::Exists),
+        b"EXPUNGE" => Data::Expunge,
+        b"FETCH" => Data::Fetch(fetch(octets)),
+        _ => Data::Unknown,
+    }
+}
+
+/// The atoms of a capability list, in upper case. `LITERAL +` with a space is what one server
+/// writes for `LITERAL+`.
+pub(super) fn capabilities(list: &str) -> Vec<String> {
+    let list = list.to_ascii_uppercase().replace("LITERAL +", "LITERAL+");
+    list.split_ascii_whitespace().take(256).map(|atom| readable(atom.as_bytes())).collect()
+}
+
+/// FETCH: each decoder in turn adds what those before could not read.
+fn fetch(octets: &[u8]) -> Attributes {
+    let mut found = Attributes::default();
+    if is_shallow(octets) {
+        if codec_fetch(octets, &mut found) {
+            return found;
+        }
+        proto_fetch(octets, &mut found);
+    }
+    found.complete_from(scan::fetch(octets));
+    found
+}
+
+fn codec(octets: &[u8]) -> Option<CodecData<'_>> {
+    match ResponseCodec::new().decode(octets) {
+        Ok((_, CodecResponse::Data(data))) => Some(data),
+        _ => None,
+    }
+}
+
+/// imap-codec fails as a whole or reads everything.
+fn codec_fetch(octets: &[u8], found: &mut Attributes) -> bool {
+    let Some(CodecData::Fetch { items, .. }) = codec(octets) else { return false };
+    for item in items {
+        match item {
+            MessageDataItem::Uid(uid) => found.uid = Uid::new(uid.get()),
+            MessageDataItem::Flags(flags) => found.flags = Some(codec_flags(&flags)),
+            MessageDataItem::InternalDate(date) => {
+                found.instant = Some(InternalDate(date.as_ref().timestamp()));
+            }
+            MessageDataItem::Rfc822Size(size) => found.size = Some(size.into()),
+            MessageDataItem::Rfc822(data) | MessageDataItem::BodyExt { data, .. } => {
+                found.body = Some(body(data.into_option()));
+            }
+            _ => {}
+        }
+    }
+    true
+}
+
+fn codec_flags(flags: &[FlagFetch<'_>]) -> Flags {
+    let mut found = Flags::default();
+    for flag in flags {
+        if let FlagFetch::Flag(flag) = flag {
+            found.insert(&flag.to_string());
+        }
+    }
+    found
+}
+
+fn body(octets: Option<std::borrow::Cow<'_, [u8]>>) -> Body {
+    octets.map_or(Body::Nil, |octets| Body::Octets(octets.into_owned()))
+}
+
+/// imap-proto leaves out what it does not understand, so an attribute may still be missing. It
+/// stops short of the end of a list at times: its FLAGS are believed only if not empty.
+fn proto_fetch(octets: &[u8], found: &mut Attributes) {
+    let Some(imap_proto::Response::Fetch(_, attributes)) = proto(octets) else { return };
+    for attribute in attributes {
+        match attribute {
+            AttributeValue::Uid(uid) => found.uid = Uid::new(uid),
+            AttributeValue::Rfc822Size(size) => found.size = Some(size.into()),
+            AttributeValue::InternalDate(date) => found.instant = dates::parse(date.as_bytes()),
+            AttributeValue::Flags(flags) if !flags.is_empty() => {
+                found.flags = Some(Flags::of_names(flags.iter().map(|flag| &**flag)));
+            }
+            AttributeValue::BodySection { data, .. } | AttributeValue::Rfc822(data) => {
+                found.body = Some(body(data));
+            }
+            _ => {}
+        }
+    }
+}
+
+thread_local! {
+    static DECODING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// imap-proto behind `catch_unwind`: hostile responses make it panic. The panic hook is told to
+/// keep silent meanwhile, or a peer could fill the log.
+fn proto(octets: &[u8]) -> Option<imap_proto::Response<'_>> {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let outer = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !DECODING.get() {
+                outer(info);
+            }
+        }));
+    });
+    DECODING.set(true);
+    let parsed = panic::catch_unwind(AssertUnwindSafe(|| imap_proto::Response::parse(octets)));
+    DECODING.set(false);
+    parsed.ok()?.ok().map(|(_, response)| response)
+}
+
+fn is_shallow(octets: &[u8]) -> bool {
+    let mut depth = 0usize;
+    for octet in octets {
+        match octet {
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > NESTING_MAX {
+            return false;
+        }
+    }
+    true
+}
+
+/// LIST: imap-proto does not unescape names, so it is not asked.
+fn list(octets: &[u8]) -> Option<ListData> {
+    let shallow = is_shallow(octets).then(|| codec(octets)).flatten();
+    let Some(CodecData::List { items, delimiter, mailbox }) = shallow else {
+        return scan::list(octets);
+    };
+    Some(ListData {
+        name: name(&mailbox),
+        delimiter: delimiter.map(|delimiter| delimiter.inner()),
+        attributes: items.iter().map(ToString::to_string).collect(),
+    })
+}
+
+fn name(mailbox: &Mailbox<'_>) -> Vec<u8> {
+    match mailbox {
+        Mailbox::Inbox => b"INBOX".to_vec(),
+        Mailbox::Other(other) => other.as_ref().to_vec(),
+    }
+}
+
+fn status(octets: &[u8]) -> Option<StatusData> {
+    let Some(CodecData::Status { mailbox, items }) = codec(octets) else {
+        return scan::status(octets);
+    };
+    let mut found = StatusData { name: name(&mailbox), ..StatusData::default() };
+    for item in items.iter() {
+        match item {
+            StatusDataItem::Messages(messages) => found.messages = Some(*messages),
+            StatusDataItem::UidNext(uid_next) => found.uid_next = Some(uid_next.get()),
+            StatusDataItem::UidValidity(validity) => found.uid_validity = Some(validity.get()),
+            StatusDataItem::HighestModSeq(modseq) => found.highest_modseq = Some(ModSeq(*modseq)),
+            _ => {}
+        }
+    }
+    Some(found)
+}
+
+fn namespace(octets: &[u8]) -> Option<NamespaceData> {
+    let shallow = is_shallow(octets).then(|| codec(octets)).flatten();
+    let Some(CodecData::Namespace { personal, other, shared }) = shallow else {
+        return scan::namespace(octets);
+    };
+    let prefixes = |namespaces: &[Namespace<'_>]| -> Vec<_> {
+        namespaces
+            .iter()
+            .map(|one| (string(&one.prefix), one.delimiter.map(|d| d.inner())))
+            .collect()
+    };
+    let others = [prefixes(&other), prefixes(&shared)].concat();
+    Some(NamespaceData { personal: prefixes(&personal), others })
+}
+
+fn string(string: &IString<'_>) -> Vec<u8> {
+    string.as_ref().to_vec()
+}
+
+fn id(octets: &[u8]) -> Option<String> {
+    if let Some(CodecData::Id { parameters }) = codec(octets) {
+        let parameters = parameters?;
+        let found =
+            parameters.into_iter().find(|(key, _)| string(key).eq_ignore_ascii_case(b"name"));
+        return found.and_then(|(_, value)| value.into_option()).map(|name| readable(&name));
+    }
+    match proto(octets)? {
+        imap_proto::Response::Id(parameters) => {
+            parameters?.get("name").map(|name| readable(name.as_bytes()))
+        }
+        _ => None,
+    }
+}
+
+/// `VANISHED [(EARLIER)] set`. Earlier ones were asked for, which we do not do.
+fn vanished(mut cursor: Cursor<'_>) -> Option<Vec<(u32, u32)>> {
+    if cursor.accept(b'(') {
+        return None;
+    }
+    ranges(std::str::from_utf8(cursor.atom()).ok()?)
+}
+
+/// A set of UIDs in the order written, each range ascending; `None` where it is no such set.
+pub(super) fn ranges(set: &str) -> Option<Vec<(u32, u32)>> {
+    let range = |text: &str| {
+        let (first, last) = text.split_once(':').unwrap_or((text, text));
+        let first = Uid::new(first.parse().ok()?)?.get();
+        let last = Uid::new(last.parse().ok()?)?.get();
+        Some((first.min(last), first.max(last)))
+    };
+    set.split(',').map(range).collect()
+}
+
+/// The UIDs of a set in the order written, if they are exactly `count` different ones.
+pub(super) fn uids(set: &str, count: usize) -> Option<Vec<Uid>> {
+    let ranges = ranges(set)?;
+    let total: u64 = ranges.iter().map(|(first, last)| u64::from(last - first) + 1).sum();
+    if total != count as u64 {
+        return None;
+    }
+    let uids: Vec<Uid> =
+        ranges.into_iter().flat_map(|(first, last)| first..=last).filter_map(Uid::new).collect();
+    let distinct: std::collections::HashSet<&Uid> = uids.iter().collect();
+    (distinct.len() == count).then_some(uids)
+}
+
+/// `UIDVALIDITY set` of APPENDUID, for that many messages; `None` where it is malformed.
+pub(super) fn append_uid(rest: &str, count: usize) -> Option<(UidValidity, Vec<Uid>)> {
+    let (validity, set) = rest.split_once(' ')?;
+    Some((UidValidity(validity.parse().ok()?), uids(set.trim(), count)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attributes(line: &str) -> Attributes {
+        match response(line.as_bytes()) {
+            Response::Data(Data::Fetch(attributes)) => attributes,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn fetch_loses_nothing_it_can_read() {
+        for (line, uid, flags, instant, size) in [
+            (
+                "UID 5 FLAGS (\\Seen a) INTERNALDATE \"01-Jan-1970 00:00:01 +0000\" RFC822.SIZE 9",
+                5,
+                2,
+                true,
+                9,
+            ),
+            ("FLAGS ( \\Seen) UID 5 RFC822.SIZE 5000000000", 5, 1, false, 5_000_000_000),
+            ("INTERNALDATE NIL UID 5 FLAGS () RFC822.SIZE 1", 5, 0, false, 1),
+            (
+                "UID 5 EMAILID (M1) FLAGS (x]) INTERNALDATE \" 1-Jan-1970 00:00:01 +0000\" RFC822.SIZE 1 ",
+                5,
+                1,
+                true,
+                1,
+            ),
+            (
+                "UID 5 BODY[] {0}\r\n FLAGS (\\Recent) INTERNALDATE \"1-Jan-1970 00:00:01 +0000\" RFC822.SIZE 1",
+                5,
+                0,
+                true,
+                1,
+            ),
+            (
+                "MODSEQ (624140003) UID 5 FLAGS (\\Answered \\Seen $Forwarded) INTERNALDATE \"01-Jan-1970 00:00:01 GMT\" RFC822.SIZE 1",
+                5,
+                3,
+                true,
+                1,
+            ),
+        ] {
+            let found = attributes(&format!("* 3 FETCH ({line})\r\n"));
+            assert_eq!(found.uid, Uid::new(uid), "{line}");
+            assert_eq!(found.flags.map(|flags| flags.names().count()), Some(flags), "{line}");
+            assert_eq!(found.instant, instant.then_some(InternalDate(1)), "{line}");
+            assert_eq!(found.size, Some(size), "{line}");
+        }
+    }
+
+    #[test]
+    fn deep_nesting_is_survived() {
+        let deep = format!("* 1 FETCH (BODYSTRUCTURE {} UID 5)\r\n", "(".repeat(100_000));
+        assert_eq!(attributes(&deep).uid, None);
+    }
+
+    #[test]
+    fn conditions_keep_code_and_text() {
+        for (line, kind, code, text) in [
+            ("* OK\r\n", Kind::Ok, None, ""),
+            ("* ok [ALERT]é\r\n", Kind::Ok, Some(("ALERT", "")), "é"),
+            ("* NO [overquota] full\r\n", Kind::No, Some(("OVERQUOTA", "")), "full"),
+            (
+                "* OK [PERMANENTFLAGS (\\* a]b)] x\r\n",
+                Kind::Ok,
+                Some(("PERMANENTFLAGS", "(\\* a]b)")),
+                "x",
+            ),
+            ("* OK [BROKEN (] x\r\n", Kind::Ok, Some(("BROKEN", "(")), "x"),
+            ("* BYE [UNFINISHED x\r\n", Kind::Bye, None, "[UNFINISHED x"),
+        ] {
+            let Response::Untagged(found) = response(line.as_bytes()) else { panic!("{line}") };
+            let found_code = found.code.as_ref().map(|code| (&*code.name, &*code.rest));
+            assert_eq!((found.kind, found_code, &*found.text), (kind, code, text), "{line}");
+        }
+        let long = format!("a NO {}\r\n", "é".repeat(1000));
+        let Response::Tagged { tag, condition } = response(long.as_bytes()) else { panic!() };
+        assert_eq!((&*tag, condition.text.len()), ("a", TEXT_MAX));
+    }
+
+    #[test]
+    fn other_data() {
+        for (line, expected) in [
+            ("* 5 EXISTS \r\n", Data::Exists(5)),
+            ("* 5000000000 EXISTS\r\n", Data::Unknown),
+            ("* 5 EXPUNGE\r\n", Data::Expunge),
+            ("* VANISHED 1:3,9,7:6\r\n", Data::Vanished(vec![(1, 3), (9, 9), (6, 7)])),
+            ("* VANISHED (EARLIER) 1:3\r\n", Data::Unknown),
+            ("* ID (\"name\" \"Dovecot\")\r\n", Data::Id(Some("Dovecot".into()))),
+            ("* ID NIL\r\n", Data::Id(None)),
+            ("* ESEARCH (TAG \"a\") UID ALL 1:9\r\n", Data::Unknown),
+            (
+                "* CAPABILITY imap4rev1 literal + \r\n",
+                Data::Capability(vec!["IMAP4REV1".into(), "LITERAL+".into()]),
+            ),
+            ("*\r\n", Data::Unknown),
+            ("* \r\n", Data::Unknown),
+            ("\r\n", Data::Unknown),
+            ("rubbish\r\n", Data::Unknown),
+        ] {
+            assert_eq!(response(line.as_bytes()), Response::Data(expected), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn sets_of_uids() {
+        for (rest, count, expected) in [
+            ("38505 3955", 1, Some(vec![3955])),
+            ("38505 304,319:320", 3, Some(vec![304, 319, 320])),
+            ("38505 3955", 2, None),
+            ("38505 3955,3955", 2, None),
+            ("38505 1:4294967295", 3, None),
+            ("38505 0", 1, None),
+            ("38505", 1, None),
+            ("x 1", 1, None),
+            ("1 1:*", 1, None),
+        ] {
+            let found = append_uid(rest, count).map(|(_, uids)| uids);
+            let expected: Option<Vec<_>> =
+                expected.map(|uids| uids.into_iter().filter_map(Uid::new).collect());
+            assert_eq!(found, expected, "{rest}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! What an account's task keeps in memory: its record, its folder pairs, and what is suspected.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::gone::Evidence;
+use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, Known, Origin};
+use crate::imap::{PermanentFlags, WireName};
+use crate::status::{FolderCounts, Reason};
+use crate::words::Uid;
+
+/// One account, open for work.
+pub struct Book {
+    pub record: AccountRecord,
+    /// In copying order: INBOX first.
+    pub pairs: Vec<Pair>,
+    /// Folders that are not copied, with the reason.
+    pub left_out: Vec<LeftOut>,
+    /// Source UIDs missing from their folder.
+    pub missing: Evidence<(FolderId, Uid)>,
+    /// Source UIDs whose copy is missing from the target.
+    pub vanished: Evidence<(FolderId, Uid)>,
+    /// Source folders missing from LIST.
+    pub folders_missing: Evidence<FolderId>,
+    /// Copied again after their copy vanished: not a second time.
+    pub recopied: HashSet<(FolderId, Uid)>,
+    pub pace: Pace,
+    /// The operator consented to the removals that wait.
+    pub removals_approved: bool,
+    /// The source sends BODY before UID: one body at a time.
+    pub bodies_singly: bool,
+    /// The server has no UIDPLUS, and that was said.
+    pub said_no_removals: bool,
+    /// That the cutover is overdue was said.
+    pub said_overdue: bool,
+}
+
+impl Book {
+    pub fn pair_of(&self, folder: FolderId) -> Option<usize> {
+        self.pairs.iter().position(|pair| pair.record.id == folder)
+    }
+}
+
+/// A source folder and its target.
+pub struct Pair {
+    pub record: FolderRecord,
+    pub source: WireName,
+    pub target: WireName,
+    pub source_shown: String,
+    pub target_shown: String,
+    /// Trash or Junk: emptying them is no mass deletion.
+    pub exempt: bool,
+    /// Of the target folder, once it was selected.
+    pub permanent: Option<PermanentFlags>,
+    pub counts: Counts,
+    /// The target's folder must be listed before anything is appended.
+    pub look_at_target: bool,
+    /// Something is left to do although the source's status has not changed.
+    pub unfinished: bool,
+    pub in_doubt: u64,
+    /// The highest UID of the source's folder when it was first listed in this session.
+    pub listed_to: Option<Uid>,
+    pub trouble: Option<Reason>,
+}
+
+/// A folder that is not copied.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LeftOut {
+    pub source: WireName,
+    pub shown: String,
+    /// `excluded` or `held`.
+    pub state: &'static str,
+    pub why: String,
+}
+
+/// What is known of a folder, in numbers.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Counts {
+    pub source: u64,
+    pub linked: u64,
+    pub adopted: u64,
+    pub refused: u64,
+    pub altered: u64,
+    pub verified: u64,
+    pub source_bytes: u64,
+    pub linked_bytes: u64,
+}
+
+impl Counts {
+    /// Counts what is known; the source's own figures are kept.
+    pub fn recount(&mut self, known: &BTreeMap<Uid, Known>) {
+        let source = (self.source, self.source_bytes);
+        *self = Counts { source: source.0, source_bytes: source.1, ..Counts::default() };
+        for known in known.values() {
+            match known {
+                Known::Refused { .. } => self.refused += 1,
+                Known::Linked(link) => {
+                    self.linked += 1;
+                    self.linked_bytes += link.size;
+                    self.adopted += u64::from(link.origin == Origin::Adopted);
+                    self.altered += u64::from(link.altered.is_some());
+                    self.verified += u64::from(link.verified);
+                }
+            }
+        }
+    }
+}
+
+impl Pair {
+    /// Copies were removed from the target's folder by us.
+    pub fn expect_fewer(&mut self, removed: usize) {
+        if let Some(seen) = &mut self.record.target_seen {
+            seen.messages = seen.messages.saturating_sub(removed as u32);
+        }
+    }
+
+    /// Copies were appended by us, up to the UID named.
+    pub fn expect_more(&mut self, appended: usize, last: Option<Uid>) {
+        match (&mut self.record.target_seen, last) {
+            (Some(seen), Some(last)) => {
+                seen.messages += appended as u32;
+                seen.uid_next = seen.uid_next.max(last.get().saturating_add(1));
+            }
+            // Without UIDs nothing can be expected: the next look lists the folder.
+            _ if appended > 0 => self.look_at_target = true,
+            _ => {}
+        }
+    }
+
+    pub fn status(&self) -> FolderCounts {
+        FolderCounts {
+            name: self.source_shown.clone(),
+            target: self.target_shown.clone(),
+            source: Some(self.counts.source),
+            copied: Some(self.counts.linked),
+            refused: Some(self.counts.refused),
+            state: if self.trouble.is_some() { "held" } else { "ok" }.to_owned(),
+            reason: self.trouble.clone(),
+        }
+    }
+}
+
+/// How large a batch may be: halved by each cut, doubled by each success, or a line that lives
+/// for 3 MB never finishes 4.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pace {
+    pub messages: usize,
+    pub bytes: u64,
+    /// Even a single message drew a BAD: the next goes with a synchronising literal.
+    pub synchronising: bool,
+}
+
+const BATCH_MESSAGES: usize = 100;
+const BATCH_BYTES: u64 = 4 << 20;
+const BATCH_BYTES_MIN: u64 = 64 << 10;
+
+impl Default for Pace {
+    fn default() -> Pace {
+        Pace { messages: BATCH_MESSAGES, bytes: BATCH_BYTES, synchronising: false }
+    }
+}
+
+impl Pace {
+    pub fn cut(&mut self) {
+        self.synchronising = self.messages == 1;
+        self.messages = (self.messages / 2).max(1);
+        self.bytes = (self.bytes / 2).max(BATCH_BYTES_MIN);
+    }
+
+    pub fn succeeded(&mut self) {
+        self.synchronising = false;
+        self.messages = (self.messages * 2).min(BATCH_MESSAGES);
+        self.bytes = (self.bytes * 2).min(BATCH_BYTES);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pace_falls_to_single_synchronising_and_recovers() {
+        let mut pace = Pace::default();
+        for _ in 0..6 {
+            pace.cut();
+        }
+        assert_eq!((pace.messages, pace.synchronising), (1, false));
+        pace.cut();
+        assert_eq!((pace.messages, pace.bytes, pace.synchronising), (1, BATCH_BYTES_MIN, true));
+        for _ in 0..8 {
+            pace.succeeded();
+        }
+        assert_eq!(pace, Pace::default());
+    }
+}

@@ -1,0 +1,116 @@
+//! When an account's phase changes: a pure function of phase, facts and now.
+
+use crate::checkpoint::Phase;
+
+/// What the decision depends on. Times are Unix seconds.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts {
+    pub now: i64,
+    /// The clock has just jumped: nothing is decided on its word.
+    pub clock_suspect: bool,
+    pub cutover: Option<i64>,
+    pub settle_secs: i64,
+    pub source_until: Option<i64>,
+    pub sealed_at: Option<i64>,
+    pub first_copy_completed: bool,
+    /// When the last pass began that found everything linked, refused or listed, looking at every
+    /// folder in full.
+    pub clean_since: Option<i64>,
+}
+
+/// The phase that follows from the facts, one step at a time: never an earlier one.
+pub fn next_phase(phase: Phase, facts: &Facts) -> Phase {
+    let reached = |instant: Option<i64>| {
+        !facts.clock_suspect && instant.is_some_and(|instant| facts.now >= instant)
+    };
+    let clean_after = |instant: Option<i64>| {
+        instant.is_some_and(|instant| facts.clean_since.is_some_and(|clean| clean >= instant))
+    };
+    match phase {
+        Phase::Completed | Phase::Closed => phase,
+        _ if reached(facts.source_until) => Phase::Closed,
+        Phase::Enrolled | Phase::Copying | Phase::Following if reached(facts.cutover) => {
+            Phase::Draining
+        }
+        Phase::Enrolled => Phase::Copying,
+        Phase::Copying if facts.first_copy_completed => Phase::Following,
+        Phase::Draining if clean_after(facts.cutover) => Phase::Archiving,
+        Phase::Archiving if facts.settle_secs == 0 => Phase::Completed,
+        Phase::Archiving if clean_after(facts.sealed_at.map(|at| at + facts.settle_secs)) => {
+            Phase::Completed
+        }
+        _ => phase,
+    }
+}
+
+/// The next instant at which the clock alone may change the phase or is worth a full look.
+pub fn next_instant(phase: Phase, facts: &Facts) -> Option<i64> {
+    let settled = facts.sealed_at.map(|at| at + facts.settle_secs);
+    let candidates = match phase {
+        Phase::Completed | Phase::Closed => [None, None],
+        Phase::Archiving => [settled, facts.source_until],
+        Phase::Draining => [None, facts.source_until],
+        _ => [facts.cutover, facts.source_until],
+    };
+    candidates.into_iter().flatten().filter(|instant| *instant > facts.now).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUIET: Facts = Facts {
+        now: 50,
+        clock_suspect: false,
+        cutover: Some(100),
+        settle_secs: 0,
+        source_until: Some(1000),
+        sealed_at: None,
+        first_copy_completed: true,
+        clean_since: Some(40),
+    };
+
+    fn check(phase: Phase, facts: Facts, expected: Phase) {
+        assert_eq!(next_phase(phase, &facts), expected, "{phase:?} {facts:?}");
+    }
+
+    #[test]
+    fn before_the_cutover() {
+        check(Phase::Enrolled, QUIET, Phase::Copying);
+        check(Phase::Copying, QUIET, Phase::Following);
+        check(Phase::Copying, Facts { first_copy_completed: false, ..QUIET }, Phase::Copying);
+        check(Phase::Following, QUIET, Phase::Following);
+        check(Phase::Following, Facts { cutover: None, now: 999, ..QUIET }, Phase::Following);
+    }
+
+    #[test]
+    fn at_the_cutover() {
+        let after = Facts { now: 100, ..QUIET };
+        check(Phase::Copying, Facts { first_copy_completed: false, ..after }, Phase::Draining);
+        check(Phase::Following, after, Phase::Draining);
+        check(Phase::Following, Facts { clock_suspect: true, ..after }, Phase::Following);
+        check(Phase::Draining, after, Phase::Draining);
+        check(Phase::Draining, Facts { clean_since: Some(100), ..after }, Phase::Archiving);
+        check(Phase::Draining, Facts { now: 50, ..QUIET }, Phase::Draining);
+    }
+
+    #[test]
+    fn after_the_seal() {
+        let sealed = Facts { now: 150, sealed_at: Some(120), clean_since: Some(110), ..QUIET };
+        check(Phase::Archiving, sealed, Phase::Completed);
+        let settling = Facts { settle_secs: 60, ..sealed };
+        check(Phase::Archiving, settling, Phase::Archiving);
+        check(Phase::Archiving, Facts { clean_since: Some(180), ..settling }, Phase::Completed);
+        assert_eq!(next_instant(Phase::Archiving, &settling), Some(180));
+        check(Phase::Completed, Facts { now: 10, ..sealed }, Phase::Completed);
+    }
+
+    #[test]
+    fn past_source_until_it_is_closed() {
+        let late = Facts { now: 1000, ..QUIET };
+        for phase in [Phase::Enrolled, Phase::Following, Phase::Draining, Phase::Archiving] {
+            check(phase, late, Phase::Closed);
+        }
+        check(Phase::Completed, late, Phase::Completed);
+    }
+}

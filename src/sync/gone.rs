@@ -1,0 +1,66 @@
+//! Gone is a strong word: what is missing from one listing is gone only after a second complete
+//! one a minute later, unless the server itself said so.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::time::{Duration, Instant};
+
+/// How far apart two listings must be to count as two.
+pub const APART: Duration = Duration::from_secs(60);
+
+/// Since when each thing has been missing. Kept in memory: after a restart the wait starts anew.
+#[derive(Debug)]
+pub struct Evidence<K>(HashMap<K, Instant>);
+
+impl<K> Default for Evidence<K> {
+    fn default() -> Evidence<K> {
+        Evidence(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash + Copy> Evidence<K> {
+    /// Notes that a complete listing lacks `key`; true once it is gone. `told`: the server itself
+    /// reported its removal, which counts as the first listing.
+    pub fn missing(&mut self, key: K, told: bool, now: Instant) -> bool {
+        let since = *self.0.entry(key).or_insert(now);
+        told || now.saturating_duration_since(since) >= APART
+    }
+
+    /// It was seen again, or dealt with.
+    pub fn settled(&mut self, key: K) {
+        self.0.remove(&key);
+    }
+
+    /// Keeps only what is still missing.
+    pub fn retain(&mut self, keep: impl Fn(&K) -> bool) {
+        self.0.retain(|key, _| keep(key));
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// When the next look may turn a suspicion into certainty.
+    pub fn due(&self, now: Instant) -> Option<Instant> {
+        self.0.values().map(|since| *since + APART).filter(|due| *due > now).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_listings_a_minute_apart() {
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let mut evidence = Evidence::default();
+        assert!(!evidence.missing(1, false, at(0)));
+        assert!(!evidence.missing(1, false, at(59)), "too soon to count as a second one");
+        assert!(evidence.missing(1, false, at(60)));
+        assert!(evidence.missing(2, true, at(60)), "the server said so");
+        evidence.settled(1);
+        assert!(!evidence.missing(1, false, at(61)), "seen in between");
+        assert_eq!(evidence.due(at(61)), Some(at(120)));
+    }
+}

@@ -1,0 +1,217 @@
+//! Compares one folder's source, target and checkpoint: what is new, changed, missing, foreign.
+//!
+//! Pure. A listing that is not complete never makes anything missing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::checkpoint::{Known, Link, Orphan};
+use crate::words::{Flags, Message, Uid};
+
+/// What a look at the source's folder brought.
+#[derive(Clone, Debug)]
+pub struct SourceLook {
+    /// All messages, or only those from some UID on.
+    pub messages: Vec<Message>,
+    /// Flags of other messages, where they may have changed.
+    pub flags: Vec<(Uid, Flags)>,
+    /// All UIDs there are, where that was asked.
+    pub present: Option<BTreeSet<Uid>>,
+}
+
+/// How the source differs from what is known of it.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct SourceDiff {
+    /// Not linked, not refused for good.
+    pub new: Vec<Message>,
+    /// Linked, with flags that differ from those last written.
+    pub flags: Vec<(Uid, Flags)>,
+    /// Known and no longer there.
+    pub missing: Vec<Uid>,
+}
+
+/// How often a refused message is tried.
+pub const REFUSED_TRIES_MAX: u32 = 3;
+/// Seconds between tries of a message that the target refused.
+const REFUSED_RETRY_SECS: i64 = 600;
+/// Seconds between tries of a message that the source did not deliver.
+pub const UNDELIVERED_RETRY_SECS: i64 = 60;
+
+/// What changed at the source. `now` is in Unix seconds and only paces tries of refused messages.
+pub fn source_diff(known: &BTreeMap<Uid, Known>, look: &SourceLook, now: i64) -> SourceDiff {
+    let mut diff = SourceDiff::default();
+    for message in &look.messages {
+        match known.get(&message.uid) {
+            None => diff.new.push(message.clone()),
+            Some(Known::Refused { tries, last_try, by_target, .. }) => {
+                let pause = if *by_target { REFUSED_RETRY_SECS } else { UNDELIVERED_RETRY_SECS };
+                if *tries < REFUSED_TRIES_MAX && (now - last_try).abs() >= pause {
+                    diff.new.push(message.clone());
+                }
+            }
+            Some(Known::Linked(link)) => {
+                if link.flags != message.flags {
+                    diff.flags.push((message.uid, message.flags.clone()));
+                }
+            }
+        }
+    }
+    for (uid, flags) in &look.flags {
+        if let Some(Known::Linked(link)) = known.get(uid)
+            && link.flags != *flags
+        {
+            diff.flags.push((*uid, flags.clone()));
+        }
+    }
+    if let Some(present) = &look.present {
+        diff.missing.extend(known.keys().filter(|uid| !present.contains(uid)));
+    }
+    diff
+}
+
+/// How the target's folder differs from what the links say of it.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct TargetDiff {
+    /// At the target, explained by no link.
+    pub unexplained: Vec<Message>,
+    /// Linked source UIDs whose copy is not there.
+    pub vanished: Vec<Uid>,
+    /// Linked source UIDs whose copy's UID is not known.
+    pub unpaired: Vec<Uid>,
+}
+
+/// Compares a complete listing of the target's folder with the links and orphans into it.
+/// `others` are target UIDs explained by other source folders that share this target.
+pub fn target_diff(
+    known: &BTreeMap<Uid, Known>,
+    orphans: &[Orphan],
+    others: &BTreeSet<Uid>,
+    listing: &[Message],
+) -> TargetDiff {
+    let present: BTreeSet<Uid> = listing.iter().map(|message| message.uid).collect();
+    let mut explained: BTreeSet<Uid> = orphans.iter().map(|orphan| orphan.target_uid).collect();
+    let mut diff = TargetDiff::default();
+    for (uid, link) in links(known) {
+        match link.target_uid {
+            None => diff.unpaired.push(uid),
+            Some(target_uid) => {
+                explained.insert(target_uid);
+                if !present.contains(&target_uid) {
+                    diff.vanished.push(uid);
+                }
+            }
+        }
+    }
+    let foreign =
+        |message: &&Message| !explained.contains(&message.uid) && !others.contains(&message.uid);
+    diff.unexplained = listing.iter().filter(foreign).cloned().collect();
+    diff
+}
+
+/// The links among what is known.
+pub fn links(known: &BTreeMap<Uid, Known>) -> impl Iterator<Item = (Uid, &Link)> {
+    known.iter().filter_map(|(uid, known)| match known {
+        Known::Linked(link) => Some((*uid, link)),
+        Known::Refused { .. } => None,
+    })
+}
+
+/// Would the removals be a mass deletion: more than half of a folder of ten or more?
+pub fn is_mass_deletion(removed: usize, linked_before: usize) -> bool {
+    linked_before >= 10 && removed * 2 > linked_before
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use crate::checkpoint::Origin;
+    use crate::words::{HeaderDigest, InternalDate, Sha256};
+
+    pub fn uid(number: u32) -> Uid {
+        Uid::new(number).expect("not 0")
+    }
+
+    pub fn message(number: u32, flags: &str) -> Message {
+        Message {
+            uid: uid(number),
+            flags: Flags::of_names(flags.split_whitespace()),
+            instant: InternalDate(1000),
+            size: 10,
+        }
+    }
+
+    pub fn link(target: Option<u32>, flags: &str) -> Link {
+        Link {
+            target_uid: target.map(uid),
+            origin: Origin::Copied,
+            size: 10,
+            instant: InternalDate(1000),
+            header: HeaderDigest([0; 16]),
+            sha256: Sha256([0; 32]),
+            flags: Flags::of_names(flags.split_whitespace()),
+            verified: false,
+            suspect: false,
+            altered: None,
+        }
+    }
+
+    fn known(text: &str) -> BTreeMap<Uid, Known> {
+        let words = text.split_whitespace();
+        words
+            .map(|word| match word.split_once('=') {
+                Some((source, "refused")) => {
+                    let refused = Known::Refused {
+                        by_target: true,
+                        text: String::new(),
+                        tries: 1,
+                        last_try: 0,
+                    };
+                    (uid(source.parse().unwrap()), refused)
+                }
+                Some((source, target)) => {
+                    let link = link(target.parse().ok(), "");
+                    (uid(source.parse().unwrap()), Known::Linked(link))
+                }
+                None => panic!("{word}"),
+            })
+            .collect()
+    }
+
+    fn uids(messages: &[Message]) -> Vec<u32> {
+        messages.iter().map(|message| message.uid.get()).collect()
+    }
+
+    #[test]
+    fn source_side() {
+        let look = SourceLook {
+            messages: vec![message(1, "\\Seen"), message(3, ""), message(4, "")],
+            flags: vec![(uid(5), Flags::of_names(["x"]))],
+            present: Some([1, 3, 4, 5].map(uid).into()),
+        };
+        let diff = source_diff(&known("1=11 2=12 4=refused 5=15"), &look, 60);
+        assert_eq!(uids(&diff.new), [3]);
+        assert_eq!(diff.flags.iter().map(|(uid, _)| uid.get()).collect::<Vec<_>>(), [1, 5]);
+        assert_eq!(diff.missing, [uid(2)]);
+        let diff = source_diff(&known("4=refused"), &look, 600);
+        assert_eq!(uids(&diff.new), [1, 3, 4], "a refused one is tried again, later");
+        let look = SourceLook { present: None, ..look };
+        assert_eq!(source_diff(&known("2=12"), &look, 0).missing, [], "not asked, not missing");
+    }
+
+    #[test]
+    fn target_side() {
+        let listing = [message(11, ""), message(13, ""), message(14, ""), message(15, "")];
+        let orphan = Orphan { target_uid: uid(13), link: link(Some(13), "") };
+        let diff =
+            target_diff(&known("1=11 2=12 3=?"), &[orphan], &BTreeSet::from([uid(14)]), &listing);
+        assert_eq!(uids(&diff.unexplained), [15]);
+        assert_eq!((diff.vanished, diff.unpaired), (vec![uid(2)], vec![uid(3)]));
+    }
+
+    #[test]
+    fn mass_deletion_needs_ten_and_more_than_half() {
+        let cases = [(9, 9, false), (5, 10, false), (6, 10, true), (10, 10, true)];
+        for (removed, before, expected) in cases {
+            assert_eq!(is_mass_deletion(removed, before), expected, "{removed} of {before}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! The folders of an account: found, mapped, created at the target, missed.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Instant;
+
+use super::book::{Counts, LeftOut, Pair};
+use super::copy::Failure;
+use super::folders::{self, Fate, Mapped, SideFolders};
+use super::pass::{Absence, Pass, at_source, at_target};
+use crate::checkpoint::{Edit, FolderRecord, Seen};
+use crate::config::FolderUse;
+use crate::imap::{Error, FolderStatus, Listed, SpecialUse, WireName};
+use crate::journal::{Entry, Event};
+
+impl Pass<'_> {
+    /// Lists the source; new folders are mapped and made at the target. Returns the status of
+    /// each folder that can be selected.
+    pub async fn survey(&mut self) -> Result<HashMap<WireName, FolderStatus>, Failure> {
+        let listed = self.source.list().await.map_err(at_source)?;
+        let known: HashSet<&WireName> = self.book.pairs.iter().map(|pair| &pair.source).collect();
+        let left_out: HashSet<&WireName> =
+            self.book.left_out.iter().map(|left_out| &left_out.source).collect();
+        let is_new = |listed: &&Listed| {
+            !listed.no_select && !known.contains(&listed.name) && !left_out.contains(&listed.name)
+        };
+        if listed.iter().any(|listed| is_new(&listed)) {
+            self.map_folders(&listed).await?;
+        }
+        let statuses = self.source_statuses(&listed).await?;
+        Ok(statuses)
+    }
+
+    async fn source_statuses(
+        &mut self,
+        listed: &[Listed],
+    ) -> Result<HashMap<WireName, FolderStatus>, Failure> {
+        let mut statuses = HashMap::new();
+        let mut unasked = Vec::new();
+        for listed in listed.iter().filter(|listed| !listed.no_select) {
+            match listed.status {
+                Some(status) => drop(statuses.insert(listed.name.clone(), status)),
+                None => unasked.push(&listed.name),
+            }
+        }
+        let told = self.source.statuses(&unasked).await.map_err(at_source)?;
+        for (name, status) in unasked.into_iter().zip(told) {
+            // A folder that refuses STATUS may still be selected: it is looked at.
+            let unknown = FolderStatus {
+                messages: 0,
+                uid_next: None,
+                uid_validity: Default::default(),
+                highest_modseq: None,
+            };
+            statuses.insert(name.clone(), status.unwrap_or(unknown));
+        }
+        Ok(statuses)
+    }
+
+    /// Maps all listed folders, creates missing targets, opens records for new pairs.
+    async fn map_folders(&mut self, listed: &[Listed]) -> Result<(), Failure> {
+        let migration = self.enrollment.migration.clone();
+        let source_space = self.source.namespace().clone();
+        let target = self.target.session().await?;
+        let target_listed = target.list().await.map_err(at_target)?;
+        let target_space = target.namespace().clone();
+        let fixed: HashMap<WireName, WireName> =
+            self.book.pairs.iter().map(|pair| (pair.source.clone(), pair.target.clone())).collect();
+        let source_side = SideFolders {
+            listed,
+            namespace: &source_space,
+            well_known: &migration.source.well_known,
+        };
+        let target_side = SideFolders {
+            listed: &target_listed,
+            namespace: &target_space,
+            well_known: &migration.target.well_known,
+        };
+        let mapped = folders::map(&source_side, &target_side, &migration.folders, &fixed);
+        let there: HashSet<WireName> = target_listed
+            .iter()
+            .filter(|listed| !listed.no_select)
+            .map(|listed| listed.name.clone())
+            .collect();
+        for mapped in mapped {
+            let exempt = is_exempt(&mapped, listed, &migration.source.well_known);
+            self.place(mapped, &there, exempt).await?;
+        }
+        self.book.pairs.sort_by_key(|pair| (!pair.source.is_inbox(), pair.record.id));
+        self.board.show_book(self.book);
+        Ok(())
+    }
+
+    /// Acts on one folder's fate.
+    async fn place(
+        &mut self,
+        mapped: Mapped,
+        there: &HashSet<WireName>,
+        exempt: bool,
+    ) -> Result<(), Failure> {
+        let (target, target_shown) = match mapped.fate {
+            Fate::Copy { target, target_shown } => (target, target_shown),
+            Fate::Excluded => {
+                self.leave_out(mapped.source, mapped.source_shown, "excluded", String::new());
+                return Ok(());
+            }
+            Fate::Virtual => {
+                let why = "a view of messages that lie in other folders".to_owned();
+                self.leave_out(mapped.source, mapped.source_shown, "excluded", why);
+                return Ok(());
+            }
+            Fate::Conflict(why) => {
+                self.leave_out(mapped.source, mapped.source_shown, "held", why);
+                return Ok(());
+            }
+        };
+        if let Some(pair) = self.book.pairs.iter_mut().find(|pair| pair.source == mapped.source) {
+            (pair.exempt, pair.source_shown) = (exempt, mapped.source_shown);
+            pair.target_shown = target_shown;
+            return Ok(());
+        }
+        if !there.contains(&target) && !target.is_inbox() {
+            self.make_folder(&target).await?;
+        }
+        let record = FolderRecord {
+            id: self.shared.store.new_folder_id()?,
+            account: self.book.record.id,
+            source_name: mapped.source.as_octets().into(),
+            target_name: target.as_octets().into(),
+            target_delimiter: None,
+            source_seen: None,
+            target_seen: None,
+            first_copy_completed: false,
+            compared_at: 0,
+        };
+        self.writer.commit(vec![Edit::PutFolder(record.clone())]).await?;
+        self.book.pairs.push(Pair {
+            record,
+            source: mapped.source,
+            target,
+            source_shown: mapped.source_shown,
+            target_shown,
+            exempt,
+            permanent: None,
+            counts: Counts::default(),
+            look_at_target: true,
+            unfinished: true,
+            in_doubt: 0,
+            listed_to: None,
+            trouble: None,
+        });
+        Ok(())
+    }
+
+    async fn make_folder(&mut self, name: &WireName) -> Result<(), Failure> {
+        let target = self.target.session().await?;
+        target.create(name).await.map_err(at_target)?;
+        // A folder that cannot be subscribed is still a folder.
+        match target.subscribe(name).await {
+            Ok(()) | Err(Error::No { .. }) => Ok(()),
+            Err(error) => Err(at_target(error)),
+        }
+    }
+
+    fn leave_out(&mut self, source: WireName, shown: String, state: &'static str, why: String) {
+        if self.book.left_out.iter().any(|left_out| left_out.source == source) {
+            return;
+        }
+        if state == "held" {
+            let entry = Entry::new(Event::FolderConflict, &why).folder(&shown);
+            self.emit(entry.reason("folder_conflict"));
+        }
+        self.book.left_out.push(LeftOut { source, shown, state, why });
+    }
+
+    /// A source folder is gone when two LISTs a minute apart lack it and it cannot be selected:
+    /// then all its messages are missing. Its target folder stays.
+    pub async fn absence(&mut self, at: usize) -> Result<Absence, Failure> {
+        let pair = &self.book.pairs[at];
+        let folder = pair.record.id;
+        if !self.book.folders_missing.missing(folder, false, Instant::now()) {
+            return Ok(Absence::Suspected);
+        }
+        let name = pair.source.clone();
+        match self.source.examine(&name).await {
+            Ok(_) => {
+                self.book.folders_missing.settled(folder);
+                Ok(Absence::Suspected)
+            }
+            Err(Error::No { .. }) => Ok(Absence::Certain),
+            Err(error) => Err(at_source(error)),
+        }
+    }
+
+    /// At the start of a session: folders whose target differs from what is remembered.
+    pub async fn suspect_targets(&mut self) -> Result<(), Failure> {
+        let names: Vec<WireName> = self.book.pairs.iter().map(|pair| pair.target.clone()).collect();
+        let target = self.target.session().await?;
+        let statuses =
+            target.statuses(&names.iter().collect::<Vec<_>>()).await.map_err(at_target)?;
+        for (at, status) in statuses.into_iter().enumerate() {
+            let expected = self.book.pairs[at].record.target_seen;
+            match status {
+                Ok(status) => {
+                    let same = expected.is_some_and(|seen| is_expected(&seen, &status));
+                    self.book.pairs[at].look_at_target |= !same;
+                }
+                // The target's folder is gone: it is made again, and what was in it has vanished.
+                Err(_) => {
+                    self.make_folder(&names[at]).await?;
+                    self.book.pairs[at].look_at_target = true;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_expected(seen: &Seen, status: &FolderStatus) -> bool {
+    seen.uid_validity == status.uid_validity
+        && seen.messages == status.messages
+        && Some(seen.uid_next) == status.uid_next
+}
+
+/// Trash and Junk may be emptied at a stroke.
+fn is_exempt(mapped: &Mapped, listed: &[Listed], well_known: &[(FolderUse, String)]) -> bool {
+    let marked = listed.iter().any(|listed| {
+        listed.name == mapped.source
+            && matches!(listed.special_use, Some(SpecialUse::Trash | SpecialUse::Junk))
+    });
+    let named = well_known.iter().any(|(folder_use, name)| {
+        *name == mapped.source_shown && matches!(folder_use, FolderUse::Trash | FolderUse::Junk)
+    });
+    marked || named
+}

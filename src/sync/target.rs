@@ -1,0 +1,132 @@
+//! The target's connection: made when it is needed, kept while there is traffic, and the few
+//! things that may be done to copies there – each only after the copy was seen to be the link's
+//! in the same SELECT.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::account::{Shared, connect};
+use super::copy::Failure;
+use super::hosts::Place;
+use super::resolve::is_the_links;
+use crate::checkpoint::Link;
+use crate::config::Enrollment;
+use crate::imap::{Change, CopyUid, Selected, Session, WireName};
+use crate::words::{Flags, Side, SystemFlags, Uid};
+
+use super::pass::at_target;
+
+pub struct Target {
+    shared: Arc<Shared>,
+    enrollment: Arc<Enrollment>,
+    open: Option<(Session, Place)>,
+    pub last_used: Instant,
+}
+
+impl Target {
+    pub fn new(shared: Arc<Shared>, enrollment: Arc<Enrollment>) -> Target {
+        Target { shared, enrollment, open: None, last_used: Instant::now() }
+    }
+
+    /// The session; connects if there is none.
+    pub async fn session(&mut self) -> Result<&mut Session, Failure> {
+        self.last_used = Instant::now();
+        if self.open.is_none() {
+            self.open = Some(connect(&self.shared, &self.enrollment, Side::Target).await?);
+        }
+        let (session, _) = self.open.as_mut().expect("made above");
+        Ok(session)
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Drops a connection that can take no further command.
+    pub fn abandon(&mut self) {
+        self.open = None;
+    }
+
+    /// Says goodbye.
+    pub async fn close(&mut self) {
+        if let Some((session, _)) = self.open.take() {
+            session.logout().await;
+        }
+    }
+
+    pub async fn select(&mut self, name: &WireName) -> Result<Selected, Failure> {
+        self.session().await?.select(name).await.map_err(at_target)
+    }
+
+    /// May messages be removed at all? Without UIDPLUS an EXPUNGE would take the owner's own
+    /// deleted mail with it.
+    pub async fn can_remove(&mut self) -> Result<bool, Failure> {
+        Ok(self.session().await?.capabilities().has("UIDPLUS"))
+    }
+
+    /// Selects the folder and returns the source UIDs whose copies are there as linked.
+    pub async fn verify(
+        &mut self,
+        name: &WireName,
+        links: &[(Uid, &Link)],
+    ) -> Result<HashSet<Uid>, Failure> {
+        self.select(name).await?;
+        let uids: Vec<Uid> = links.iter().filter_map(|(_, link)| link.target_uid).collect();
+        if uids.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let seen = self.session().await?.header_digests(&uids).await.map_err(at_target)?;
+        let sure = links.iter().filter(|(_, link)| {
+            seen.iter().any(|seen| Some(seen.uid) == link.target_uid && is_the_links(seen, link))
+        });
+        Ok(sure.map(|(uid, _)| *uid).collect())
+    }
+
+    /// Adds and removes flags of verified copies in the selected folder.
+    pub async fn store(
+        &mut self,
+        uids: &[Uid],
+        added: &Flags,
+        removed: &Flags,
+    ) -> Result<(), Failure> {
+        let session = self.session().await?;
+        if !added.is_empty() {
+            session.store(uids, Change::Add, added).await.map_err(at_target)?;
+        }
+        if !removed.is_empty() {
+            session.store(uids, Change::Remove, removed).await.map_err(at_target)?;
+        }
+        Ok(())
+    }
+
+    /// Removes verified copies for good.
+    pub async fn remove(&mut self, name: &WireName, uids: &[Uid]) -> Result<(), Failure> {
+        let session = self.session().await?;
+        if session.selected().is_none_or(|selected| selected.name != *name) {
+            session.select(name).await.map_err(at_target)?;
+        }
+        let deleted = Flags::of_system(SystemFlags::DELETED);
+        session.store(uids, Change::Add, &deleted).await.map_err(at_target)?;
+        session.uid_expunge(uids).await.map_err(at_target)
+    }
+
+    /// Moves verified copies out of the selected folder `from`.
+    pub async fn move_messages(
+        &mut self,
+        from: &WireName,
+        uids: &[Uid],
+        to: &WireName,
+    ) -> Result<Option<CopyUid>, Failure> {
+        if uids.is_empty() {
+            return Ok(None);
+        }
+        let session = self.session().await?;
+        if session.capabilities().has("MOVE") {
+            return session.uid_move(uids, to).await.map_err(at_target);
+        }
+        let copied = session.uid_copy(uids, to).await.map_err(at_target)?;
+        self.remove(from, uids).await?;
+        Ok(copied)
+    }
+}

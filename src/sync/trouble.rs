@@ -1,0 +1,243 @@
+//! What an error means: its reason code, whom it concerns, and what happens next. Pure.
+
+use std::io;
+use std::time::Duration;
+
+use super::copy::Failure;
+use crate::imap::{Code, Error};
+use crate::words::Side;
+
+/// An error, understood.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Trouble {
+    /// One of the contract's stable reason codes.
+    pub code: &'static str,
+    pub side: Option<Side>,
+    /// The server's words, as they came.
+    pub message: String,
+    pub hint: &'static str,
+    pub remedy: Remedy,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Remedy {
+    /// The credentials were refused: one try was enough.
+    Credentials,
+    /// Only an operator or a new enrollment can help.
+    Operator,
+    /// The host did not do its part: it is tried again with all its accounts' patience.
+    Host,
+    /// The host asked for less.
+    Throttle(Option<Duration>),
+    /// This account is tried again, later and later.
+    Account,
+}
+
+/// Understands why a pass, a copy or a login failed.
+pub fn trouble(failure: &Failure) -> Trouble {
+    match failure {
+        Failure::Connect(side, error) => connecting(*side, error),
+        Failure::Imap(side, error) => working(*side, error),
+        Failure::Store(error) => storing(error),
+        Failure::Changed => Trouble {
+            code: "protocol_error",
+            side: Some(Side::Source),
+            message: "a folder changed under the pass; it is looked at again".into(),
+            hint: "Nothing to do.",
+            remedy: Remedy::Account,
+        },
+    }
+}
+
+/// An error before a session stood.
+fn connecting(side: Side, error: &Error) -> Trouble {
+    match error {
+        Error::No { code, text, .. } => refused_login(side, code.as_ref(), text),
+        Error::Closed { bye: Some(text) } => {
+            refused_politely(side, None, text).unwrap_or_else(|| working(side, error))
+        }
+        _ => working(side, error),
+    }
+}
+
+fn refused_login(side: Side, code: Option<&Code>, text: &str) -> Trouble {
+    if let Some(trouble) = refused_politely(side, code, text) {
+        return trouble;
+    }
+    let said = text.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    let (code, hint) = if code.is_some_and(|code| code.name == "EXPIRED") {
+        ("credentials_expired", "Ask the owner for a new password and drop the enrollment again.")
+    } else if says(&["two-factor", "two factor", "2fa", "second factor", "due fattori", "otp"])
+        || says(&["app password", "application-specific", "verifica in due"])
+    {
+        (
+            "second_factor_suspected",
+            "Ask the owner to switch two-factor off, or to make a password for mail programs.",
+        )
+    } else if says(&["imap access is disabled", "imap is disabled", "imap disabilitato"])
+        || says(&["not enabled for imap", "imap not enabled", "disabled for imap"])
+    {
+        ("imap_disabled", "Ask the owner to switch IMAP on in the provider's webmail.")
+    } else {
+        (
+            "credentials_rejected",
+            "Ask the owner for the current password and drop the enrollment again.",
+        )
+    };
+    let remedy = Remedy::Credentials;
+    Trouble { code, side: Some(side), message: text.to_owned(), hint, remedy }
+}
+
+/// A refusal that is not about the password: too much, too fast, not now.
+fn refused_politely(side: Side, code: Option<&Code>, text: &str) -> Option<Trouble> {
+    let said = text.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    let coded = |names: &[&str]| code.is_some_and(|code| names.contains(&code.name.as_str()));
+    let (code, hint, remedy) = if coded(&["LIMIT"])
+        || says(&["too many connections", "too many simultaneous", "maximum number of connections"])
+    {
+        (
+            "too_many_connections",
+            "Nothing to do; lower limits.connections_per_host if it lasts.",
+            Remedy::Throttle(None),
+        )
+    } else if coded(&["THROTTLED"]) || says(&["throttl", "backoff", "rate limit", "too many login"])
+    {
+        (
+            "throttled",
+            "Nothing to do; lower limits.logins_per_second if it lasts.",
+            Remedy::Throttle(backoff_hint(&said)),
+        )
+    } else if coded(&["UNAVAILABLE", "SERVERBUG", "INUSE", "CONTACTADMIN"])
+        || says(&["temporar", "try again", "unavailable", "internal error", "riprova"])
+    {
+        ("unreachable", "Nothing to do unless it lasts.", Remedy::Host)
+    } else {
+        return None;
+    };
+    Some(Trouble { code, side: Some(side), message: text.to_owned(), hint, remedy })
+}
+
+/// `Suggested Backoff Time: 30000` (milliseconds, as Exchange says it).
+fn backoff_hint(said: &str) -> Option<Duration> {
+    let (_, after) = said.split_once("backoff time:")?;
+    let digits: String = after.trim_start().chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok().map(Duration::from_millis)
+}
+
+/// An error on a session that stood, or on the way to one.
+fn working(side: Side, error: &Error) -> Trouble {
+    let (code, hint, remedy) = match error {
+        Error::Unreachable(_) => {
+            ("unreachable", "Check the host name, the port and the firewall.", Remedy::Host)
+        }
+        Error::TlsUntrusted(_) => (
+            "tls_untrusted",
+            "Check the host name; name the provider's CA in ca_file if it is a private one.",
+            Remedy::Host,
+        ),
+        Error::Closed { .. } => ("unreachable", "Nothing to do unless it lasts.", Remedy::Account),
+        Error::TimedOut(_) => ("timed_out", "Nothing to do unless it lasts.", Remedy::Account),
+        Error::No { code, text, .. } => return refused_command(side, code.as_ref(), text),
+        Error::Unsupported(_) => {
+            ("unsupported_server", "This server cannot be used as it is.", Remedy::Operator)
+        }
+        Error::Bad { .. } | Error::Protocol(_) | Error::BodyBeforeUid => {
+            ("protocol_error", "Please report it with the journal's lines.", Remedy::Account)
+        }
+    };
+    Trouble { code, side: Some(side), message: error.to_string(), hint, remedy }
+}
+
+fn refused_command(side: Side, code: Option<&Code>, text: &str) -> Trouble {
+    let name = code.map_or("", |code| code.name.as_str());
+    let said = text.to_lowercase();
+    let (code, hint, remedy) = match name {
+        "OVERQUOTA" => ("over_quota", OVER_QUOTA, Remedy::Account),
+        _ if said.contains("quota") => ("over_quota", OVER_QUOTA, Remedy::Account),
+        "NOPERM" => ("no_permission", "Check the account's rights there.", Remedy::Account),
+        _ => match refused_politely(side, None, text) {
+            Some(trouble) => return trouble,
+            None => ("protocol_error", "See the server's words.", Remedy::Account),
+        },
+    };
+    Trouble { code, side: Some(side), message: text.to_owned(), hint, remedy }
+}
+
+const OVER_QUOTA: &str = "Make room in the target mailbox or raise its quota; copying goes on.";
+
+fn storing(error: &io::Error) -> Trouble {
+    let full = error.kind() == io::ErrorKind::StorageFull;
+    let (code, hint) = if full {
+        ("disk_full", "Make room in the state directory.")
+    } else {
+        ("checkpoint_unreadable", "Check the disk that holds the state directory.")
+    };
+    let (side, message) = (None, error.to_string());
+    Trouble { code, side, message, hint, remedy: Remedy::Account }
+}
+
+/// Is a refused APPEND about the message itself, so that trying it alone can find the culprit?
+pub fn is_about_content(code: Option<&Code>, text: &str) -> bool {
+    let name = code.map_or("", |code| code.name.as_str());
+    let elsewhere = ["OVERQUOTA", "UNAVAILABLE", "TRYCREATE", "NOPERM", "SERVERBUG", "INUSE"];
+    let said = text.to_lowercase();
+    let quota = said.contains("quota") && name != "LIMIT" && name != "TOOBIG";
+    !elsewhere.contains(&name) && !quota && !said.contains("temporar")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(command: &'static str, code: &str, text: &str) -> Error {
+        let code = (!code.is_empty()).then(|| Code { name: code.to_owned(), rest: String::new() });
+        Error::No { command, code, text: text.to_owned() }
+    }
+
+    #[test]
+    fn logins() {
+        let check = |code, text, expected, remedy| {
+            let failure = Failure::Connect(Side::Source, refused("LOGIN", code, text));
+            let found = trouble(&failure);
+            assert_eq!((found.code, found.remedy), (expected, remedy), "{code} {text}");
+        };
+        check(
+            "AUTHENTICATIONFAILED",
+            "Authentication failed.",
+            "credentials_rejected",
+            Remedy::Credentials,
+        );
+        check("", "LOGIN failed", "credentials_rejected", Remedy::Credentials);
+        check("EXPIRED", "x", "credentials_expired", Remedy::Credentials);
+        check("", "Two-factor required", "second_factor_suspected", Remedy::Credentials);
+        check("", "IMAP access is disabled for your account", "imap_disabled", Remedy::Credentials);
+        check("UNAVAILABLE", "Temporary authentication failure.", "unreachable", Remedy::Host);
+        check("LIMIT", "Maximum number", "too_many_connections", Remedy::Throttle(None));
+        check(
+            "",
+            "Request is throttled. Suggested Backoff Time: 1500 milliseconds",
+            "throttled",
+            Remedy::Throttle(Some(Duration::from_millis(1500))),
+        );
+    }
+
+    #[test]
+    fn appends() {
+        for (code, text, content) in [
+            ("", "Message contains NUL characters", true),
+            ("LIMIT", "Message size exceeds the quota limit", true),
+            ("TOOBIG", "x", true),
+            ("OVERQUOTA", "Quota exceeded (mailbox for user is full)", false),
+            ("", "Quota exceeded", false),
+            ("TRYCREATE", "Mailbox doesn't exist", false),
+            ("UNAVAILABLE", "x", false),
+        ] {
+            let Error::No { code, text, .. } = refused("APPEND", code, text) else { continue };
+            assert_eq!(is_about_content(code.as_ref(), &text), content, "{text}");
+        }
+        let failure = Failure::Imap(Side::Target, refused("APPEND", "", "Quota exceeded"));
+        assert_eq!(trouble(&failure).code, "over_quota");
+    }
+}

@@ -1,0 +1,60 @@
+//! An IDLE connection of its own on one folder: a hint that something happened there.
+//!
+//! INBOX is watched so during a first copy, when the account's main connection is busy; the other
+//! folders that `idle` names are watched so all the time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::account::{Shared, connect};
+use super::backoff;
+use super::copy::Failure;
+use super::pass::at_source;
+use crate::config::Enrollment;
+use crate::imap::{IdleNews, Session, WireName};
+use crate::words::Side;
+
+/// IDLE is renewed this often.
+const IDLE_AT_MOST: Duration = Duration::from_secs(240);
+
+/// Watches for ever, connecting again after each failure; `tell` is called at each news. The
+/// sweep finds what this misses, so no failure here is anybody's trouble.
+pub async fn watch(
+    shared: Arc<Shared>,
+    enrollment: Arc<Enrollment>,
+    folder: WireName,
+    tell: impl Fn(),
+) {
+    let mut attempts = 1;
+    let mut connected_before = false;
+    loop {
+        if let Ok((mut session, _place)) = connect(&shared, &enrollment, Side::Source).await {
+            if !session.capabilities().has("IDLE") {
+                return;
+            }
+            attempts = 1;
+            if std::mem::replace(&mut connected_before, true) {
+                // Something may have come while nobody watched.
+                tell();
+            }
+            // Whatever ends it, a new connection begins anew.
+            let _ = idle(&mut session, &folder, &tell).await;
+        }
+        attempts += 1;
+        tokio::time::sleep(backoff::delay(attempts, backoff::jitter())).await;
+    }
+}
+
+async fn idle(session: &mut Session, folder: &WireName, tell: &impl Fn()) -> Result<(), Failure> {
+    session.examine(folder).await.map_err(at_source)?;
+    loop {
+        session.idle_start().await.map_err(at_source)?;
+        let news = session.idle_wait(IDLE_AT_MOST).await.map_err(at_source)?;
+        session.idle_done();
+        session.noop().await.map_err(at_source)?;
+        let _ = session.take_news();
+        if news == IdleNews::Something {
+            tell();
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The sockets, from clients that mean well and others.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::site::{Site, text};
+
+fn connect(site: &Site, socket: &str) -> UnixStream {
+    let stream = UnixStream::connect(site.path("run").join(socket)).expect("it listens");
+    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");
+    stream
+}
+
+fn ask(site: &Site, socket: &str, line: &str) -> Value {
+    let mut stream = connect(site, socket);
+    stream.write_all(line.as_bytes()).expect("written");
+    stream.write_all(b"\n").expect("written");
+    let mut answer = String::new();
+    BufReader::new(stream).read_line(&mut answer).expect("an answer");
+    serde_json::from_str(&answer).unwrap_or_else(|error| panic!("{error}: {answer}"))
+}
+
+#[test]
+fn modes_and_what_each_socket_does() {
+    let site = Site::new();
+    site.enroll("mario");
+    let _daemon = site.start();
+    let mode = |socket: &str| {
+        fs::metadata(site.path("run").join(socket)).unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!((mode("control.sock"), mode("status.sock")), (0o660, 0o666));
+    for socket in ["control.sock", "status.sock"] {
+        let answer = ask(&site, socket, r#"{"do":"status"}"#);
+        assert_eq!(answer["status"]["accounts"][0]["address"], "mario@pec.epap.it");
+    }
+    assert_eq!(ask(&site, "control.sock", r#"{"do":"retry"}"#)["exit"], 0);
+    let refused = ask(&site, "status.sock", r#"{"do":"retry"}"#);
+    assert_eq!(refused, json!({"exit": 1, "message": "this socket only tells status"}));
+}
+
+#[test]
+fn several_requests_on_one_connection() {
+    let site = Site::new();
+    let _daemon = site.start();
+    let mut stream = connect(&site, "control.sock");
+    stream.write_all(b"{\"do\":\"status\"}\n{\"do\":\"reload\"}\n{\"do\":\"retry\"}\n").unwrap();
+    let answers = BufReader::new(stream).lines().take(3).map(Result::unwrap);
+    for answer in answers {
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["exit"], 0, "{answer}");
+    }
+}
+
+#[test]
+fn nonsense_is_answered_and_harms_nobody() {
+    let site = Site::new();
+    let _daemon = site.start();
+    let later = ask(&site, "control.sock", r#"{"do":"plan","address":"a@b"}"#);
+    assert_eq!(later, json!({"exit": 2, "message": "plan is not supported yet"}));
+    for line in ["", "{", "[]", r#"{"do":"dance"}"#, r#"{"do":"status","x":1}"#, "\u{1b}[2J"] {
+        let answer = ask(&site, "control.sock", line);
+        assert_eq!(answer["exit"], 2, "{line}: {answer}");
+        assert!(!answer["message"].as_str().unwrap().contains('\u{1b}'));
+    }
+    let mut stream = connect(&site, "control.sock");
+    // The daemon may hang up before it has been told everything.
+    let _ = stream.write_all(&[0xff; 100_000]);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = text(&answer);
+    assert!(answer.is_empty() || answer.contains("too long"), "{answer}");
+    // Half a line, then gone.
+    connect(&site, "control.sock").write_all(b"{\"do\":").unwrap();
+    assert_eq!(ask(&site, "control.sock", r#"{"do":"status"}"#)["exit"], 0);
+}
+
+#[test]
+fn silent_clients_keep_nobody_out_for_long() {
+    let site = Site::new();
+    let _daemon = site.start();
+    let silent: Vec<UnixStream> = (0..40).map(|_| connect(&site, "control.sock")).collect();
+    // All places are taken; they are given back when the silent ones' time is up.
+    assert_eq!(ask(&site, "control.sock", r#"{"do":"status"}"#)["exit"], 0);
+    assert_eq!(site.command(&["status"]).status.code(), Some(0), "the other socket is free");
+    drop(silent);
+}
+
+#[test]
+fn orders_for_accounts_that_are_and_are_not() {
+    let site = Site::new();
+    site.enroll("mario");
+    let _daemon = site.start();
+    let woken = site.command(&["retry", "MARIO@pec.epap.it"]);
+    assert_eq!(
+        (woken.status.code(), text(&woken.stdout).as_str()),
+        (Some(0), "mario@pec.epap.it: woken\n")
+    );
+    let unknown = site.command(&["approve", "nobody@pec.epap.it", "deletions"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert_eq!(text(&unknown.stderr), "pecsync: nobody@pec.epap.it: no such account\n");
+    let order = site.wait_event("order_received", 1);
+    assert_eq!(order["PECSYNC_ACCOUNT"], "mario@pec.epap.it");
+    assert_eq!(site.command(&["status", "nobody@pec.epap.it"]).status.code(), Some(1));
+}

@@ -1,0 +1,251 @@
+//! The daemon as its surroundings see it: systemd, signals, sockets, files, commands. No server
+//! answers here; what accounts do is tested elsewhere.
+
+mod control;
+mod site;
+
+use std::fs;
+use std::path::PathBuf;
+
+use pecsync::checkpoint::{AccountRecord, Edit, Phase, Place, Store};
+use serde_json::Value;
+use site::{Site, text};
+
+#[test]
+fn systemd_hears_of_every_turn() {
+    let site = Site::new();
+    site.enroll("mario");
+    let mut daemon = site.start();
+    assert!(daemon.wait_notified("STATUS=").contains("STATUS=1 account"));
+    daemon.wait_notified("WATCHDOG=1");
+    daemon.signal(libc::SIGHUP);
+    let reloading = daemon.wait_notified("RELOADING=1");
+    assert!(reloading.contains("MONOTONIC_USEC="), "{reloading}");
+    daemon.wait_notified("READY=1");
+    site.wait_event("configuration_reloaded", 1);
+    daemon.signal(libc::SIGUSR1);
+    let reported = site.wait_event("status_reported", 1);
+    assert!(text_of(&reported, "MESSAGE").starts_with("1 account"), "{reported}");
+    daemon.signal(libc::SIGTERM);
+    daemon.wait_notified("STOPPING=1");
+    assert_eq!(daemon.wait().code(), Some(0));
+    assert_eq!(site.events("daemon_started").len(), 1);
+    assert_eq!(site.events("daemon_stopping").len(), 1);
+}
+
+#[test]
+fn enrollments_come_change_and_go() {
+    let site = Site::new();
+    let mut daemon = site.start();
+    assert_eq!(site.status()["accounts"], Value::Array(Vec::new()));
+    site.enroll("mario");
+    site.enroll("anna");
+    let mario = site.wait_account("mario@pec.epap.it", |_| true);
+    assert_eq!((&mario["migration"], &mario["removals"]), (&"epap".into(), &"mirrored".into()));
+    site.wait_account("anna@pec.epap.it", |_| true);
+    let text = site::enrollment("mario").replace("segreto", "altro");
+    site.write("etc/conf.d/mario.toml", &text);
+    let replaced = site.wait_event("enrollment_replaced", 1);
+    assert_eq!(replaced["PECSYNC_ACCOUNT"], "mario@pec.epap.it");
+    fs::remove_file(site.path("etc/conf.d/mario.toml")).unwrap();
+    site.wait_event("enrollment_removed", 1);
+    let addresses = site::poll(|| {
+        let status = site.status();
+        let accounts = status["accounts"].as_array()?.clone();
+        (accounts.len() == 1).then(|| accounts[0]["address"].clone())
+    });
+    assert_eq!(addresses, Some("anna@pec.epap.it".into()));
+    assert_eq!(daemon.stop().code(), Some(0));
+    let log = site.log();
+    assert!(!log.contains("segreto") && !log.contains("altro"), "{log}");
+}
+
+#[test]
+fn a_wrong_file_is_listed_and_disturbs_nobody() {
+    let site = Site::new();
+    site.enroll("mario");
+    site.write("etc/conf.d/bad.toml", "address = \"x@pec.epap.it\"\npasword = \"y\"\n");
+    let _daemon = site.start();
+    let status = site.status();
+    assert_eq!(status["accounts"][0]["address"], "mario@pec.epap.it");
+    let rejected = &status["rejected"][0];
+    assert_eq!(rejected["file"], "conf.d/bad.toml");
+    assert!(rejected["line"].is_u64() && rejected["column"].is_u64(), "{rejected}");
+    assert!(rejected["message"].is_string() && rejected["hint"].is_string(), "{rejected}");
+    let said = site.wait_event("enrollment_rejected", 1);
+    assert_eq!(said["PECSYNC_FILE"], "conf.d/bad.toml");
+    assert_eq!(said["PRIORITY"], "4");
+    let table = text(&site.command(&["status"]).stdout);
+    assert!(table.contains("Rejected files:") && table.contains("conf.d/bad.toml:"), "{table}");
+}
+
+#[test]
+fn a_known_account_with_a_bad_file_is_held_not_missing() {
+    let site = Site::new();
+    site.enroll("mario");
+    let file = site.path("etc/conf.d/mario.toml");
+    remember(&site, "mario@pec.epap.it", &file);
+    site.write("etc/conf.d/mario.toml", "address = \"mario@pec.epap.it\"\n[source\n");
+    let _daemon = site.start();
+    let mario = site.wait_account("mario@pec.epap.it", |_| true);
+    assert_eq!((&mario["phase"], &mario["condition"]), (&"following".into(), &"held".into()));
+    assert_eq!(mario["reason"]["code"], "enrollment_rejected");
+    let refused = site.command(&["retry", "mario@pec.epap.it"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("mend the file"), "{refused:?}");
+    site.enroll("mario");
+    site.wait_account("mario@pec.epap.it", |mario| {
+        mario["reason"]["code"] != "enrollment_rejected"
+    });
+}
+
+/// Puts an account into the checkpoint as an earlier daemon would have.
+fn remember(site: &Site, address: &str, file: &std::path::Path) {
+    let (store, _) = Store::open(&site.path("state")).expect("a store");
+    let place = |user: &str| Place { host: "127.0.0.1".into(), user: user.into() };
+    let record = AccountRecord {
+        id: store.new_account_id().expect("an id"),
+        address: address.into(),
+        migration: "epap".into(),
+        enrolled_by: file.display().to_string(),
+        source: place(address),
+        target: place("Mmario"),
+        phase: Phase::Following,
+        sealed_at: None,
+        completed_at: None,
+        source_seen_until: None,
+        first_copy_completed: true,
+        removals_suspended: false,
+        refused_credentials: None,
+        worked_credentials: None,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(store.writer().commit(vec![Edit::PutAccount(record)])).expect("committed");
+}
+
+#[test]
+fn a_bad_pecsync_toml_ends_with_78_or_keeps_the_old_one() {
+    let site = Site::new();
+    site.enroll("mario");
+    let mut daemon = site.start();
+    let good = fs::read_to_string(site.path("etc/pecsync.toml")).unwrap();
+    site.write("etc/pecsync.toml", &format!("{good}\nprot = 993\n"));
+    let reload = site.command(&["reload"]);
+    assert_eq!(reload.status.code(), Some(78), "{reload:?}");
+    let said = text(&reload.stderr);
+    assert!(said.contains("pecsync.toml:") && said.contains("\"prot\""), "{said}");
+    assert_eq!(site.wait_event("configuration_rejected", 1)["PRIORITY"], "4");
+    assert_eq!(site.status()["accounts"].as_array().map(Vec::len), Some(1));
+    daemon.stop();
+    assert_eq!(site.spawn().wait().code(), Some(78));
+    site.write("etc/pecsync.toml", &good);
+    let _daemon = site.start();
+    let reload = site.command(&["reload"]);
+    assert_eq!((reload.status.code(), text(&reload.stderr)), (Some(0), String::new()));
+}
+
+#[test]
+fn only_one_daemon_and_a_killed_one_leaves_nothing_in_the_way() {
+    let site = Site::new();
+    let mut first = site.start();
+    let refused = site.command(&["run", "--log", "stderr"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("in use by another pecsync"), "{refused:?}");
+    assert_eq!(site.command(&["status"]).status.code(), Some(0), "the first is not disturbed");
+
+    // The same sockets for another state: somebody listens there.
+    let other = Site::new();
+    let text_of_other = fs::read_to_string(other.path("etc/pecsync.toml")).unwrap();
+    let (own, taken) = (other.path("run/control.sock"), site.path("run/control.sock"));
+    let stolen = text_of_other.replace(own.to_str().unwrap(), taken.to_str().unwrap());
+    other.write("etc/pecsync.toml", &stolen);
+    let refused = other.command(&["run", "--log", "stderr"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("another pecsync listens there"), "{refused:?}");
+
+    first.child.kill().unwrap();
+    first.child.wait().unwrap();
+    assert!(site.path("run/control.sock").exists(), "kill -9 leaves it");
+    drop(first);
+    let mut second = site.start();
+    assert_eq!(site.command(&["status"]).status.code(), Some(0));
+    assert_eq!(second.stop().code(), Some(0));
+    assert!(!site.path("run/control.sock").exists());
+}
+
+#[test]
+fn without_a_daemon_the_last_known_state_is_shown() {
+    let site = Site::new();
+    let nothing = site.command(&["status"]);
+    assert_eq!(nothing.status.code(), Some(69));
+    assert!(text(&nothing.stderr).contains("no daemon listens"), "{nothing:?}");
+    assert_eq!(site.command(&["reload"]).status.code(), Some(69));
+    assert_eq!(site.command(&["retry", "--all"]).status.code(), Some(69));
+    site.enroll("mario");
+    site.start().stop();
+    let known = site.command(&["status", "--json"]);
+    assert_eq!(known.status.code(), Some(69));
+    let status: Value = serde_json::from_slice(&known.stdout).expect("JSON");
+    assert_eq!(status["accounts"][0]["address"], "mario@pec.epap.it");
+    let check = site.command(&["status", "--check"]);
+    assert_eq!(check.status.code(), Some(2));
+    assert!(text(&check.stdout).starts_with("PECSYNC CRITICAL - no daemon"), "{check:?}");
+}
+
+#[test]
+fn no_core_dumps_and_private_files() {
+    let site = Site::new();
+    let daemon = site.start();
+    let proc = PathBuf::from(format!("/proc/{}", daemon.child.id()));
+    let limits = fs::read_to_string(proc.join("limits")).unwrap();
+    let line = |name: &str| limits.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+    let words = line("Max core file size");
+    assert_eq!(words.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"]);
+    let words = line("Max open files");
+    let words: Vec<&str> = words.split_whitespace().collect();
+    assert_eq!(words[3], words[4], "as many as allowed");
+    let status = fs::read_to_string(proc.join("status")).unwrap();
+    assert!(status.contains("Umask:\t0077"), "{status}");
+}
+
+#[test]
+fn zero_accounts_are_not_all_completed() {
+    let site = Site::new();
+    site.configure("exit_when_completed = true");
+    let mut daemon = site.start();
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    assert!(daemon.child.try_wait().unwrap().is_none(), "it waits");
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+#[test]
+fn status_json_is_what_the_contract_says() {
+    let site = Site::new();
+    site.enroll("mario");
+    let _daemon = site.start();
+    let status = site.status();
+    assert_eq!(names(&status), ["accounts", "daemon", "missing", "rejected", "schema"]);
+    assert_eq!(status["schema"], 1);
+    let daemon = &status["daemon"];
+    assert_eq!(names(daemon), ["connections", "pid", "started_at", "version"]);
+    assert_eq!(names(&daemon["connections"]), ["source", "target"]);
+    assert!(daemon["started_at"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+    let account = &status["accounts"][0];
+    let expected = "address bytes condition cutover eta_s folders last_copied_at messages migration \
+                    mode phase proved_alive_at reason reasons removals sealed_at source_seen_until";
+    assert_eq!(names(account).join(" "), expected);
+    let expected = ["adopted", "altered", "copied", "in_doubt", "refused", "source", "verified"];
+    assert_eq!(names(&account["messages"]), expected);
+    assert_eq!(names(&account["bytes"]), ["copied", "source"]);
+}
+
+fn names(object: &Value) -> Vec<&str> {
+    let mut names: Vec<&str> =
+        object.as_object().expect("an object").keys().map(String::as_str).collect();
+    names.sort_unstable();
+    names
+}
+
+fn text_of<'v>(entry: &'v Value, field: &str) -> &'v str {
+    entry[field].as_str().unwrap_or_else(|| panic!("no {field} in {entry}"))
+}
