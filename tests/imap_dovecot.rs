@@ -636,7 +636,7 @@ async fn futures_are_small_and_can_be_sent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn throughput() {
-    let server = Dovecot::start("");
+    let server = Dovecot::start("mail_fsync = never");
     let mut session = server.session("mario").await;
     let message = [b"A: b\r\n\r\n".to_vec(), b"0123456789abcd\r\n".repeat(3000)].concat();
     let messages: Vec<&[u8]> = vec![&message; 2000];

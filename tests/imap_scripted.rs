@@ -313,7 +313,7 @@ async fn listings_of_sloppy_servers() {
             hear(format!("UID FETCH 1:* {METADATA}")),
             say("* 4 FETCH (UID 8 FLAGS () INTERNALDATE NIL RFC822.SIZE 1)\r\n$ OK\r\n"),
             hear(format!("UID FETCH 8 {METADATA}")),
-            say("* 4 FETCH (UID 8 FLAGS () INTERNALDATE NIL RFC822.SIZE 1)\r\n$ OK\r\n"),
+            say("* 4 FETCH (UID 8 FLAGS () INTERNALDATE NIL RFC822.SIZE NIL)\r\n$ OK\r\n"),
         ],
     )
     .await;

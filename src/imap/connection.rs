@@ -227,6 +227,8 @@ pub(super) struct Inbound {
     awaiting: VecDeque<u32>,
     pub idle: Idle,
     pub news: News,
+    /// The last EXISTS of the selected folder; taking the news does not forget it.
+    pub exists: u32,
     /// News came that no [`super::Session::idle_wait`] has told yet.
     pub untold: bool,
     /// A FETCH is running: its answers are no news, whoever reads them tells the rest.
@@ -243,6 +245,7 @@ impl Inbound {
             awaiting: VecDeque::new(),
             idle: Idle::No,
             news: News::default(),
+            exists: 0,
             untold: false,
             fetching: false,
             capabilities: None,
@@ -314,7 +317,10 @@ impl Inbound {
 
     fn hear(&mut self, data: &Data) {
         match data {
-            Data::Exists(exists) => self.news.exists = Some(*exists),
+            Data::Exists(exists) => {
+                self.news.exists = Some(*exists);
+                self.exists = *exists;
+            }
             Data::Expunge => self.news.expunged = self.news.expunged.saturating_add(1),
             Data::Vanished(ranges) => self.hear_vanished(ranges),
             Data::Fetch(attributes) if attributes.flags.is_some() && !self.fetching => {

@@ -99,6 +99,9 @@ pub(super) struct Attributes {
     pub instant: Option<InternalDate>,
     pub size: Option<u64>,
     pub body: Option<Body>,
+    /// INTERNALDATE or RFC822.SIZE stands there, be it readable or not: this is an answer to a
+    /// question of ours and no change of flags told unasked.
+    pub tells_metadata: bool,
 }
 
 impl Attributes {
@@ -109,6 +112,7 @@ impl Attributes {
         self.size = self.size.or(other.size);
         self.flags = self.flags.take().or(other.flags);
         self.body = self.body.take().or(other.body);
+        self.tells_metadata |= other.tells_metadata;
     }
 }
 
@@ -275,8 +279,12 @@ fn codec_fetch(octets: &[u8], found: &mut Attributes) -> bool {
             MessageDataItem::Flags(flags) => found.flags = Some(codec_flags(&flags)),
             MessageDataItem::InternalDate(date) => {
                 found.instant = Some(InternalDate(date.as_ref().timestamp()));
+                found.tells_metadata = true;
             }
-            MessageDataItem::Rfc822Size(size) => found.size = Some(size.into()),
+            MessageDataItem::Rfc822Size(size) => {
+                found.size = Some(size.into());
+                found.tells_metadata = true;
+            }
             MessageDataItem::Rfc822(data) | MessageDataItem::BodyExt { data, .. } => {
                 found.body = Some(body(data.into_option()));
             }
