@@ -10,10 +10,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::connection::{Connection, Event, Inbound, Outbound, refused};
+use super::connection::{Connection, Event, Inbound, refused};
 use super::decode::{self, Condition, Kind};
 use super::encode::{self, Draft, Piece};
 use super::link::Link;
+use super::outbound::Outbound;
 use super::{Code, Error, Session, WireName, dates};
 use crate::words::{Flags, InternalDate, Uid, UidValidity};
 
