@@ -632,7 +632,18 @@ async fn a_literal_is_as_long_as_announced() {
         assert!(matches!(result, Err(Error::Protocol(_))));
         assert!(session.noop().await.is_err());
     }
+    // A write that is dropped halfway is noticed, too.
     let (mut session, _server) = session("LITERAL+", vec![]).await;
+    let (mut writer, _answers) = session.appending();
+    writer.begin(&inbox()).await.unwrap();
+    let size = 100_000_000;
+    writer.item(&Flags::default(), InternalDate(7), size, false).await.unwrap();
+    let all = vec![b'x'; size as usize];
+    let dropped = tokio::time::timeout(Duration::from_millis(1), writer.write(&all)).await;
+    assert!(dropped.is_err(), "it takes longer");
+    assert!(matches!(writer.commit().await, Err(Error::Protocol(_))));
+
+    let (mut session, _server) = self::session("LITERAL+", vec![]).await;
     let (mut writer, _answers) = session.appending();
     writer.begin(&inbox()).await.unwrap();
     writer.item(&Flags::default(), InternalDate(7), 0, false).await.unwrap();
