@@ -148,7 +148,7 @@ impl Pass<'_> {
             .push((uid, Known::Refused { by_target, text: text.clone(), tries, last_try }));
         let side = if by_target { Side::Target } else { Side::Source };
         if tries == 1 {
-            let shown = self.book.pairs[look.pair].source_shown.clone();
+            let shown = self.book.pairs[look.pair].shown().to_owned();
             let entry = Entry::new(Event::MessageRefused, format!("by the {side}: {text}"));
             self.emit(entry.folder(&shown).source_uid(uid));
         }
@@ -292,7 +292,7 @@ impl Pass<'_> {
             self.target.store(uids, added, removed).await?;
         }
         self.writer.commit(edits).await?;
-        let shown = self.book.pairs[look.pair].source_shown.clone();
+        let shown = self.book.pairs[look.pair].shown().to_owned();
         if !done.is_empty() {
             let text = format!("flags of {} messages follow the source", done.len());
             self.emit(Entry::new(Event::FlagsChanged, text).folder(&shown).priority(6));
@@ -353,7 +353,7 @@ impl Pass<'_> {
     fn copy_again(&mut self, look: &mut Look, uid: Uid) -> Edit {
         let once = self.book.recopied.insert((look.folder, uid));
         let text = if once { "copied again" } else { "vanished again; not copied a third time" };
-        let shown = self.book.pairs[look.pair].source_shown.clone();
+        let shown = self.book.pairs[look.pair].shown().to_owned();
         self.emit(Entry::new(Event::CopyVanished, text).folder(&shown).source_uid(uid));
         self.again = true;
         if once {
@@ -396,7 +396,7 @@ impl Pass<'_> {
 
     /// How many of the folder's removals count towards a mass deletion.
     fn counted(&self, look: &Look) -> usize {
-        if self.book.pairs[look.pair].exempt { 0 } else { look.gone.len() }
+        if self.book.pairs[look.pair].record.exempt { 0 } else { look.gone.len() }
     }
 
     /// Sorts what is missing into gone and suspected.
@@ -472,7 +472,7 @@ impl Pass<'_> {
             }
         }
         let mut edits = Vec::new();
-        let shown = self.book.pairs[look.pair].source_shown.clone();
+        let shown = self.book.pairs[look.pair].shown().to_owned();
         for uid in gone {
             self.book.missing.settled((look.folder, uid));
             edits.push(Edit::DropKnown(look.folder, uid));
@@ -517,7 +517,7 @@ impl Pass<'_> {
             link.verified = link.altered.is_none();
             edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link.clone())));
             if let Some(text) = &link.altered {
-                let shown = &self.book.pairs[look.pair].source_shown;
+                let shown = self.book.pairs[look.pair].shown();
                 let entry = Entry::new(Event::MessageAltered, format!("by the target: {text}"));
                 self.emit(entry.folder(shown).source_uid(uid).target_uid(Some(target_uid)));
             }
@@ -567,7 +567,7 @@ impl Desk for Clerk<'_> {
         let entry = Entry::new(Event::MessageCopied, "copied")
             .account(&self.enrollment.address)
             .migration(&self.enrollment.migration.name)
-            .folder(&self.pairs[at].source_shown)
+            .folder(self.pairs[at].shown())
             .source_uid(message.source_uid)
             .target_uid(target_uid)
             .bytes(message.size);
