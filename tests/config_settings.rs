@@ -437,7 +437,7 @@ fn duplicates_across_files_name_the_first() {
     assert_eq!(
         etc.problems(),
         "migrations.d/a.toml:1:12: migration \"epap\" is already in pecsync.toml:1:12; give one of them another name, or remove it\n\
-         migrations.d/b.toml:2:12: pec.epap.it already belongs to migration \"epap\", pecsync.toml:2:12; a domain belongs to one migration: remove it from the other",
+         migrations.d/b.toml:2:12: pec.epap.it already belongs to migration \"epap\", pecsync.toml:2:12; a domain is listed once: remove it from one of them",
     );
 }
 

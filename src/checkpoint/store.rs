@@ -261,3 +261,6 @@ impl Writer {
 fn gone() -> StoreError {
     StoreError::other("checkpoint: the committer is gone")
 }
+
+#[cfg(test)]
+mod tests;

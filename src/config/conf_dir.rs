@@ -1,5 +1,5 @@
 //! The files of `conf.d`, read: `*.toml` and `*/*.toml`, each with a digest of all that decides
-//! what it means. What is in them is for [`super::reconcile`].
+//! what it means. What is in them is for [`mod@super::reconcile`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -100,6 +100,14 @@ impl FileRead {
                     content: Content::Unreadable(unreadable),
                 })
             }
+        }
+    }
+
+    /// How many passwords stand in the file itself, readable by whoever reads it.
+    pub fn plain_passwords(&self) -> usize {
+        match &self.content {
+            Content::Text(content) => enrollment::plain_passwords_in(&content.text),
+            Content::Unreadable(_) | Content::UnlistedDirectory(_) => 0,
         }
     }
 

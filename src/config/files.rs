@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::problem::{Problem, Wrong};
+use super::problem::{Problem, Wrong, quoted};
 
 /// What was read of a file; wiped when dropped, since it may hold passwords.
 pub(super) struct Text {
@@ -116,8 +116,8 @@ pub(super) fn cannot_read(path: &Path, error: &io::Error) -> Wrong {
     let message = format!("cannot be read: {}", plain(error));
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            let file = shell_word(path);
-            format!("chown root:pecsync {file} && chmod 640 {file}")
+            let (file, mode) = (shell_word(path), if path.is_dir() { "750" } else { "640" });
+            format!("chown root:pecsync {file} && chmod {mode} {file}")
         }
         io::ErrorKind::NotFound => "create it, or correct its name".to_owned(),
         _ => String::new(),
@@ -151,8 +151,12 @@ pub(super) fn shell_word(path: &Path) -> String {
 
 /// A path written in a file: relative to that file's directory.
 pub(super) fn beside(dir: &Path, written: &str) -> Result<PathBuf, Wrong> {
-    if written.is_empty() || written.contains('\0') {
+    if written.is_empty() {
         return Err(Wrong::new("an empty path", "write a path, or leave the key out"));
+    }
+    if written.contains(char::is_control) {
+        let message = format!("{} is not a path", quoted(written));
+        return Err(Wrong::new(message, "is a quote missing?"));
     }
     Ok(dir.join(written))
 }
@@ -161,7 +165,7 @@ pub(super) fn beside(dir: &Path, written: &str) -> Result<PathBuf, Wrong> {
 pub(super) fn beside_without_climbing(dir: &Path, written: &str) -> Result<PathBuf, Wrong> {
     let path = beside(dir, written)?;
     if Path::new(written).components().any(|part| part == Component::ParentDir) {
-        let message = format!("{written:?} climbs out of its directory");
+        let message = format!("{} climbs out of its directory", quoted(written));
         return Err(Wrong::new(message, "name the file without \"..\""));
     }
     Ok(path)
@@ -183,4 +187,42 @@ pub(super) fn link_below(dir: &Path, path: &Path) -> Option<Wrong> {
 /// Names that editors and copy programs use for what is not finished, and hidden ones.
 pub(super) fn is_ignored(name: &str) -> bool {
     name.starts_with('.') || [".swp", ".tmp", "~"].iter().any(|end| name.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exact_command() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let wrong = cannot_read(Path::new("/etc/pecsync/conf.d/a.toml"), &denied);
+        assert_eq!(
+            wrong.to_string(),
+            "cannot be read: permission denied; chown root:pecsync /etc/pecsync/conf.d/a.toml \
+             && chmod 640 /etc/pecsync/conf.d/a.toml"
+        );
+        assert!(cannot_read(Path::new("/tmp"), &denied).hint.ends_with("chmod 750 /tmp"));
+    }
+
+    #[test]
+    fn shell_words() {
+        #[track_caller]
+        fn check(path: &str, expected: &str) {
+            assert_eq!(shell_word(Path::new(path)), expected);
+        }
+        check("/etc/a.toml", "/etc/a.toml");
+        check("a b", "'a b'");
+        check("it's", r"'it'\''s'");
+        check("$(rm)", "'$(rm)'");
+        check("", "''");
+    }
+
+    #[test]
+    fn ignored_names() {
+        for name in [".a.toml", "a.toml~", ".a.toml.swp", "a.swp", "a.toml.tmp", "..data"] {
+            assert!(is_ignored(name), "{name}");
+        }
+        assert!(!is_ignored("a.toml"));
+    }
 }

@@ -1,6 +1,7 @@
 //! `pecsync.toml` and `migrations.d/*.toml` → [`Settings`], or every problem in them at once.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,9 +9,9 @@ use jiff::Timestamp;
 
 use super::files::{self, Text};
 use super::migration::{self, Read};
-use super::problem::{Problem, Sink, Wrong};
+use super::problem::{Problem, Sink, Wrong, quoted};
 use super::settings::{Daemon, Limits, Migration, Settings};
-use super::table::{self, Table};
+use super::table::{self, Found, Table};
 use super::{keys, limits};
 
 const FILE_OCTETS_MAX: u64 = 1 << 20;
@@ -62,8 +63,8 @@ pub(super) fn shown(dir: &Path, path: &Path) -> PathBuf {
 struct Loading {
     migrations: BTreeMap<String, Arc<Migration>>,
     /// Where a migration or a domain was first seen.
-    names: BTreeMap<String, Problem>,
-    domains: BTreeMap<String, (String, Problem)>,
+    names: BTreeMap<String, String>,
+    domains: BTreeMap<String, (String, String)>,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
 }
@@ -146,31 +147,32 @@ impl Loading {
         let Some(migrations) = root.table("migration") else { return };
         for (name, table) in migrations.tables() {
             let Read { name, domains, migration } = migration::read(name, &table, dir, context);
-            let place = root.sink().placed(&name.at, Wrong::new("", ""));
             if let Some(first) = self.names.get(name.value) {
-                let message = format!("migration {:?} is already in {}", name.value, at(first));
+                let message = format!("migration {} is already in {first}", quoted(name.value));
                 let wrong = Wrong::new(message, "give one of them another name, or remove it");
                 root.wrong(&name.at, wrong);
                 continue;
             }
-            self.names.insert(name.value.to_owned(), place);
-            for domain in domains {
-                let place = root.sink().placed(&domain.at, Wrong::new("", ""));
-                match self.domains.get(&domain.value) {
-                    Some((other, first)) => {
-                        let (name, at) = (&domain.value, at(first));
-                        let message =
-                            format!("{name} already belongs to migration {other:?}, {at}");
-                        let hint = "a domain belongs to one migration: remove it from the other";
-                        root.wrong(&domain.at, Wrong::new(message, hint));
-                    }
-                    None => {
-                        self.domains.insert(domain.value, (name.value.to_owned(), place));
-                    }
-                }
-            }
+            self.names.insert(name.value.to_owned(), place(root, &name.at));
+            self.claim_domains(root, name.value, domains);
             if let Some(migration) = migration {
                 self.migrations.insert(migration.name.clone(), Arc::new(migration));
+            }
+        }
+    }
+
+    fn claim_domains(&mut self, root: &Table<'_>, migration: &str, domains: Vec<Found<String>>) {
+        for Found { at, value: domain } in domains {
+            match self.domains.get(&domain) {
+                None => {
+                    self.domains.insert(domain, (migration.to_owned(), place(root, &at)));
+                }
+                Some((other, first)) => {
+                    let other = quoted(other);
+                    let message = format!("{domain} already belongs to migration {other}, {first}");
+                    let hint = "a domain is listed once: remove it from one of them";
+                    root.wrong(&at, Wrong::new(message, hint));
+                }
             }
         }
     }
@@ -200,10 +202,12 @@ impl Loading {
 }
 
 /// `epap.toml:3:1`
-fn at(place: &Problem) -> String {
-    format!("{}:{}:{}", place.file.display(), place.line, place.column)
+fn place(root: &Table<'_>, at: &Range<usize>) -> String {
+    let Problem { file, line, column, .. } = root.sink().placed(at, Wrong::new("", ""));
+    format!("{}:{line}:{column}", file.display())
 }
 
+/// Whether a service login stands there with its password.
 fn holds_password(root: &Table<'_>) -> bool {
     let migrations = root.quietly("migration").into_iter().flat_map(|table| table.all_quietly());
     let sides = migrations.flat_map(|table| ["source", "target"].map(|side| table.quietly(side)));

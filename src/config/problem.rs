@@ -41,9 +41,11 @@ impl fmt::Display for Problem {
         if self.line > 0 {
             write!(f, ":{}:{}", self.line, self.column)?;
         }
-        write!(f, ": {}", self.message)?;
+        f.write_str(": ")?;
+        escape_controls(f, &self.message)?;
         if !self.hint.is_empty() {
-            write!(f, "; {}", self.hint)?;
+            f.write_str("; ")?;
+            escape_controls(f, &self.hint)?;
         }
         Ok(())
     }
@@ -158,10 +160,15 @@ fn position(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// Somebody's own words within a message: cut, and harmless on a terminal.
+/// Somebody's own words within a message: cut, and harmless on a terminal. A quote that is not
+/// closed makes the lines after it part of a value, and with them a password: the words end
+/// where another key could begin.
 pub(super) fn quoted(text: &str) -> String {
-    match text.char_indices().nth(QUOTED_CHARS_MAX) {
-        Some((end, _)) => format!("{:?}…", &text[..end]),
+    let line_end = text.find(['\r', '\n']);
+    let key = text.find('=').and_then(|equals| text[..equals].find(['"', '\'']));
+    let long = text.char_indices().nth(QUOTED_CHARS_MAX).map(|(end, _)| end);
+    match [line_end, key, long].into_iter().flatten().min() {
+        Some(end) => format!("{:?}…", &text[..end]),
         None => format!("{text:?}"),
     }
 }
@@ -225,6 +232,19 @@ mod tests {
         check("ssl", Some("tls").filter(|_| edits("ssl", "tls") < 2));
         check("hostname", None);
         check("", None);
+    }
+
+    #[test]
+    fn words_end_where_another_key_could_begin() {
+        #[track_caller]
+        fn check(text: &str, expected: &str) {
+            assert_eq!(quoted(text), expected);
+        }
+        check("L'archivio", "\"L'archivio\"");
+        check("a\u{1b}[31m\u{202e}", r#""a\u{1b}[31m\u{202e}""#);
+        check("x\npassword = 'hunter2'", "\"x\"…");
+        check("x', password = 'hunter2'", "\"x\"…");
+        check(&"è".repeat(81), &format!("\"{}\"…", "è".repeat(80)));
     }
 
     #[test]

@@ -2,21 +2,24 @@
 //! the differences the daemon acts on.
 //!
 //! A wrong file never disturbs the others, nor the last good version of itself: that stays
-//! active until the file is mended or removed. Of two files that ask for one account, or log in
-//! as one, the first stays: the one that is active, or was when the daemon last ran, else the
-//! first by name.
+//! active until the file is mended or removed. Which of two files wins that ask for the same is
+//! decided in `conflicts`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 
 use super::conf_dir::{Content, EnrollmentText, FileRead};
-use super::enrollment::{self, Claim, ClaimedAt, Parsed};
+use super::conflicts;
+use super::enrollment::{self, ClaimedAt, Parsed};
 use super::load::shown;
 use super::problem::{Problem, Wrong};
 use super::settings::{Endpoint, Enrollment, Migration, Settings};
+
+/// How often accounts that take over from each other are followed at once.
+const STEPS_MAX: usize = 8;
 
 /// What conf.d said when it was last read.
 #[derive(Clone, Debug, Default)]
@@ -28,23 +31,24 @@ pub struct Snapshot {
     migrations: BTreeMap<String, Arc<Migration>>,
 }
 
+/// One file as it was read last.
 #[derive(Clone, Debug)]
-struct File {
-    digest: [u8; 32],
+pub(super) struct File {
+    pub digest: [u8; 32],
     /// What it says now; `None` if it is wrong in itself.
-    parsed: Option<Arc<Enrollment>>,
+    pub parsed: Option<Arc<Enrollment>>,
     /// Where it says so: lines and columns of what it claims.
-    claimed_at: ClaimedAt,
+    pub claimed_at: ClaimedAt,
     /// What of it is active: `parsed`, or the last good version, or nothing.
-    active: Option<Arc<Enrollment>>,
+    pub active: Option<Arc<Enrollment>>,
     /// Which version of the file `active` is.
-    active_digest: [u8; 32],
+    pub active_digest: [u8; 32],
     /// What is wrong in itself.
     own_problems: Vec<Problem>,
     /// What is wrong beside the others.
-    conflicts: Vec<Problem>,
+    pub conflicts: Vec<Problem>,
     /// The account it asks for, as far as that can be read.
-    address: Option<String>,
+    pub address: Option<String>,
 }
 
 /// What the daemon must act on.
@@ -102,15 +106,37 @@ pub fn reconcile(
     settings: &Settings,
     known: &BTreeMap<String, PathBuf>,
 ) -> (Snapshot, Vec<Difference>) {
-    let mut now = parse_all(previous, &files, settings);
-    let unlisted = keep_unlisted(previous, &files, &mut now, settings);
-    resolve_conflicts(previous, &mut now, settings, known);
+    let mut snapshot = step(previous, &files, settings, known);
+    // A file that fell back to its last good version may have freed what another was refused:
+    // looking again finds it, so that the next look finds nothing.
+    for _ in 0..STEPS_MAX {
+        if snapshot.files.values().all(|file| file.conflicts.is_empty()) {
+            break;
+        }
+        let next = step(&snapshot, &files, settings, known);
+        let settled = differences(&snapshot, &next).is_empty();
+        snapshot = next;
+        if settled {
+            break;
+        }
+    }
+    let differences = differences(previous, &snapshot);
+    (snapshot, differences)
+}
+
+fn step(
+    previous: &Snapshot,
+    files: &[FileRead],
+    settings: &Settings,
+    known: &BTreeMap<String, PathBuf>,
+) -> Snapshot {
+    let mut now = parse_all(previous, files, settings);
+    let unlisted = keep_unlisted(previous, files, &mut now, settings);
+    conflicts::resolve(&previous.files, &mut now, settings, known);
     let active = now.values().filter_map(|file| file.active.clone());
     let active = active.map(|enrollment| (enrollment.address.clone(), enrollment)).collect();
     now.extend(unlisted);
-    let snapshot = Snapshot { files: now, active, migrations: settings.migrations.clone() };
-    let differences = differences(previous, &snapshot);
-    (snapshot, differences)
+    Snapshot { files: now, active, migrations: settings.migrations.clone() }
 }
 
 /// Every file by itself. What has not changed is not parsed again.
@@ -197,7 +223,7 @@ impl File {
 
     /// The version of it that is a candidate: a file that is wrong, or came too late with what
     /// it says now, stays what it was.
-    fn candidate(&self, lost: bool) -> Option<&Arc<Enrollment>> {
+    pub fn candidate(&self, lost: bool) -> Option<&Arc<Enrollment>> {
         if lost || self.parsed.is_none() { self.active.as_ref() } else { self.parsed.as_ref() }
     }
 }
@@ -241,118 +267,6 @@ fn keep_unlisted(
         directories.insert(file.path.clone(), File::bad(file, vec![problem], None));
     }
     directories
-}
-
-/// How good a file's right is to what it claims: the lower, the better.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Rank {
-    /// As it is active already.
-    Active,
-    /// A new version for the account that this file has active.
-    NewVersion,
-    /// The account was this file's when the daemon last ran.
-    Known,
-    New,
-}
-
-/// Chooses for every file what of it is active: its present version, else its last good one if
-/// what that claims is still free, else nothing.
-fn resolve_conflicts(
-    previous: &Snapshot,
-    now: &mut BTreeMap<PathBuf, File>,
-    settings: &Settings,
-    known: &BTreeMap<String, PathBuf>,
-) {
-    // Files that came too late with their present version. Each round adds some, so this ends.
-    let mut losers: BTreeMap<PathBuf, Vec<Problem>> = BTreeMap::new();
-    let refused = loop {
-        let refused = claim_in_order(previous, now, settings, known, &losers);
-        let falls_back = |path: &Path| now[path].parsed.is_some() && now[path].active.is_some();
-        let fallen = refused.iter().filter(|(path, _)| falls_back(path));
-        let fallen: Vec<_> = fallen.filter(|(path, _)| !losers.contains_key(*path)).collect();
-        if fallen.is_empty() {
-            break refused;
-        }
-        losers.extend(fallen.into_iter().map(|(path, why)| (path.clone(), why.clone())));
-    };
-    for (path, file) in now.iter_mut() {
-        let lost = losers.contains_key(path);
-        if !lost && file.parsed.is_some() {
-            file.active_digest = file.digest;
-        }
-        file.active = file.candidate(lost).filter(|_| !refused.contains_key(path)).cloned();
-        file.conflicts =
-            losers.remove(path).or_else(|| refused.get(path).cloned()).unwrap_or_default();
-    }
-}
-
-/// Lets each file claim, the best right first; gives those that came too late, with the reason.
-fn claim_in_order(
-    previous: &Snapshot,
-    now: &BTreeMap<PathBuf, File>,
-    settings: &Settings,
-    known: &BTreeMap<String, PathBuf>,
-    losers: &BTreeMap<PathBuf, Vec<Problem>>,
-) -> BTreeMap<PathBuf, Vec<Problem>> {
-    let mut taken: HashMap<Claim, &Path> = HashMap::new();
-    // A bad file that was an account's when the daemon last ran keeps the account from others.
-    for (address, path) in known {
-        if let Some((path, file)) = now.get_key_value(path)
-            && file.parsed.is_none()
-            && file.active.is_none()
-            && file.address.as_ref().is_none_or(|asked| asked == address)
-        {
-            taken.insert(Claim::Address(address.clone()), path);
-        }
-    }
-    let chosen = now.iter().filter_map(|(path, file)| {
-        let lost = losers.contains_key(path);
-        let enrollment = file.candidate(lost)?;
-        let before = previous.files.get(path).and_then(|before| before.active.as_ref());
-        let unchanged = lost || file.parsed.is_none() || file.digest == file.active_digest;
-        let rank = match before {
-            Some(_) if unchanged => Rank::Active,
-            Some(before) if before.address == enrollment.address => Rank::NewVersion,
-            _ if known.get(&enrollment.address) == Some(path) => Rank::Known,
-            _ => Rank::New,
-        };
-        Some((rank, path, enrollment))
-    });
-    let mut chosen: Vec<_> = chosen.collect();
-    // The files are in the order of their names, and the sort is stable.
-    chosen.sort_by_key(|(rank, ..)| *rank);
-    let mut refused = BTreeMap::new();
-    for (_, path, enrollment) in chosen {
-        let claims = Claim::all_of(enrollment);
-        let others = claims.iter().enumerate().filter_map(|(place, claim)| {
-            let first = taken.get(claim).filter(|first| **first != path)?;
-            Some(conflict(path, now[path].claimed_at[place], claim, first, settings))
-        });
-        let others: Vec<Problem> = others.collect();
-        if others.is_empty() {
-            taken.extend(claims.into_iter().map(|claim| (claim, path.as_path())));
-        } else {
-            refused.insert(path.clone(), others);
-        }
-    }
-    refused
-}
-
-fn conflict(
-    path: &Path,
-    (line, column): (usize, usize),
-    claim: &Claim,
-    first: &Path,
-    settings: &Settings,
-) -> Problem {
-    let first = shown(&settings.dir, first);
-    Problem {
-        file: shown(&settings.dir, path),
-        line,
-        column,
-        message: format!("{} is already enrolled by {}", claim.named(), first.display()),
-        hint: "the first stays: remove one of the two files".to_owned(),
-    }
 }
 
 fn differences(previous: &Snapshot, now: &Snapshot) -> Vec<Difference> {

@@ -239,7 +239,7 @@ impl<'t> Table<'t> {
         match parsed {
             Ok(value) => Some(Found { at, value }),
             Err(Wrong { message, hint }) => {
-                self.wrong(&at, Wrong::new(format!("{key}: {message}"), hint));
+                self.wrong(&at, Wrong::new(format!("{}: {message}", label(key)), hint));
                 None
             }
         }
@@ -254,6 +254,7 @@ impl<'t> Table<'t> {
         found: &DeValue<'_>,
     ) -> Option<T> {
         let article = if found.type_str().starts_with(['a', 'i']) { "an" } else { "a" };
+        let key = label(key);
         let message = format!("{key} must be {wanted}, not {article} {}", found.type_str());
         let hint = match wanted {
             "a string" => format!("write {key} = \"…\""),
@@ -266,6 +267,12 @@ impl<'t> Table<'t> {
         self.wrong(&value.span(), Wrong::new(message, hint));
         None
     }
+}
+
+/// A key as it is written: some are somebody's folders or hosts.
+fn label(key: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    if key.chars().all(bare) { key.to_owned() } else { quoted(key) }
 }
 
 fn name_of<'t>(key: &'t Spanned<DeString<'_>>) -> &'t str {

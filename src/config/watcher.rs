@@ -244,3 +244,53 @@ fn concerns(dir: &Path, event: &Event) -> bool {
     };
     changes && event.paths.iter().any(|path| path.starts_with(dir) || dir.starts_with(path))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn everything_is_read_again_every_minute() {
+        let dir = tempfile::tempdir().unwrap();
+        let watcher = Watcher::new(dir.path().to_owned()).await;
+        let seconds = (watcher.due() - Instant::now()).as_secs_f64();
+        assert!((50.0..=60.0).contains(&seconds), "{seconds}");
+    }
+
+    #[tokio::test]
+    async fn an_overflow_is_answered_but_not_by_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut watcher = Watcher::new(dir.path().to_owned()).await;
+        let overflow = || Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
+        watcher.news.note(&watcher.dir, Ok(overflow()));
+        let start = Instant::now();
+        watcher.changed().await;
+        assert!(start.elapsed() < Duration::from_secs(5));
+        watcher.news.note(&watcher.dir, Ok(overflow()));
+        watcher.note_news();
+        let seconds = (watcher.due() - Instant::now()).as_secs_f64();
+        assert!((8.0..=10.0).contains(&seconds), "{seconds}");
+    }
+
+    #[test]
+    fn what_concerns_us() {
+        #[track_caller]
+        fn check(kind: EventKind, path: &str, expected: bool) {
+            let event = Event::new(kind).add_path(path.into());
+            assert_eq!(concerns(Path::new("/etc/p/conf.d"), &event), expected, "{event:?}");
+        }
+        let change = EventKind::Modify(notify::event::ModifyKind::Any);
+        let opened = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        let read = EventKind::Access(AccessKind::Close(AccessMode::Read));
+        let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        check(change, "/etc/p/conf.d/a.toml", true);
+        check(change, "/etc/p/conf.d/team/a.toml", true);
+        check(change, "/etc/p/conf.d", true);
+        check(change, "/etc/p", true);
+        check(change, "/etc/p/pecsync.toml", false);
+        check(change, "/etc/p/conf.d.old", false);
+        check(opened, "/etc/p/conf.d/a.toml", false);
+        check(read, "/etc/p/conf.d/a.toml", false);
+        check(written, "/etc/p/conf.d/a.toml", true);
+    }
+}

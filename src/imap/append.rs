@@ -392,7 +392,7 @@ impl AppendAnswers<'_> {
                 }
                 Ok(Some(AppendAnswer::Refused { batch: number, code, text }))
             }
-            _ => Err(Error::Bad { command: "APPEND", text: condition.text }),
+            _ => Err(Error::Bad { command: "APPEND", text: condition.words() }),
         }
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, Zeroizing};
 
 use super::decode::{self, Attributes, Condition, Data, Kind, Response};
 use super::encode::{Draft, Piece};
@@ -46,7 +46,7 @@ impl Ended {
         match self.condition.kind {
             Kind::Ok => Ok(self.condition),
             Kind::No => Err(refusal(self.command, self.condition)),
-            _ => Err(Error::Bad { command: self.command, text: self.condition.text }),
+            _ => Err(Error::Bad { command: self.command, text: self.condition.words() }),
         }
     }
 }
@@ -276,7 +276,7 @@ impl Inbound {
                 match number {
                     Some(number) => Ok(Event::Tagged(number, condition)),
                     None if condition.kind == Kind::Bad => {
-                        Err(Error::Bad { command: what, text: condition.text })
+                        Err(Error::Bad { command: what, text: condition.words() })
                     }
                     None => Err(Error::Protocol("an answer to a tag we never sent".into())),
                 }
@@ -301,8 +301,8 @@ impl Inbound {
 
     fn untagged(&mut self, condition: Condition, what: &'static str) -> Result<Event, Error> {
         match condition.kind {
-            Kind::Bye => Err(Error::Closed { bye: Some(condition.text) }),
-            Kind::Bad => Err(Error::Bad { command: what, text: condition.text }),
+            Kind::Bye => Err(Error::Closed { bye: Some(condition.words()) }),
+            Kind::Bad => Err(Error::Bad { command: what, text: condition.words() }),
             _ => {
                 if let Some(list) = condition.code("CAPABILITY") {
                     self.capabilities = Some(decode::capabilities(list));
@@ -354,7 +354,7 @@ impl Inbound {
         self.answered(tag)?;
         match condition.kind {
             Kind::Ok | Kind::No => Ok(true),
-            _ => Err(Error::Bad { command: "IDLE", text: condition.text.clone() }),
+            _ => Err(Error::Bad { command: "IDLE", text: condition.words() }),
         }
     }
 }
@@ -424,8 +424,9 @@ impl Outbound {
         let mut waits = false;
         for piece in draft.pieces {
             match piece {
-                Piece::Text(text) => octets.extend_from_slice(&text),
+                Piece::Text(text) => octets.extend_from_slice(&Zeroizing::new(text)),
                 Piece::Literal(literal) => {
+                    let literal = Zeroizing::new(literal);
                     let ahead = self.literals.may_run_ahead(literal.len() as u64);
                     let plus = if ahead { "+" } else { "" };
                     octets.extend_from_slice(format!("{{{}{plus}}}\r\n", literal.len()).as_bytes());
@@ -455,7 +456,8 @@ impl Outbound {
         if segment.waits || !self.gated.is_empty() {
             self.gated.push_back(segment);
         } else {
-            self.ready.append(&mut segment.octets);
+            self.ready.extend_from_slice(&segment.octets);
+            segment.octets.zeroize();
         }
     }
 
@@ -476,7 +478,8 @@ impl Outbound {
     fn advance(&mut self) {
         while self.gated.front().is_some_and(|first| !first.waits) {
             let Some(mut first) = self.gated.pop_front() else { return };
-            self.ready.append(&mut first.octets);
+            self.ready.extend_from_slice(&first.octets);
+            first.octets.zeroize();
         }
     }
 

@@ -11,8 +11,10 @@ use std::sync::Once;
 use imap_codec::ResponseCodec;
 use imap_codec::decode::Decoder;
 use imap_proto::AttributeValue;
+use imap_proto::rfc2087::QuotaResourceName;
 use imap_types::core::IString;
 use imap_types::extensions::namespace::Namespace;
+use imap_types::extensions::quota::Resource;
 use imap_types::fetch::MessageDataItem;
 use imap_types::flag::FlagFetch;
 use imap_types::mailbox::Mailbox;
@@ -20,7 +22,7 @@ use imap_types::response::{Data as CodecData, Response as CodecResponse};
 use imap_types::status::StatusDataItem;
 
 use super::scan::{self, Cursor};
-use super::{Code, dates};
+use super::{Code, Quota, dates};
 use crate::words::{Flags, InternalDate, ModSeq, Uid, UidValidity};
 
 /// How much of a server's free text is kept.
@@ -59,6 +61,16 @@ impl Condition {
         let code = self.code.as_ref().filter(|code| code.name == name)?;
         Some(&code.rest)
     }
+
+    /// Code and text as the server wrote them, bounded.
+    pub fn words(&self) -> String {
+        let words = match &self.code {
+            Some(Code { name, rest }) if rest.is_empty() => format!("[{name}] {}", self.text),
+            Some(Code { name, rest }) => format!("[{name} {rest}] {}", self.text),
+            None => return self.text.clone(),
+        };
+        readable(words.as_bytes())
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,6 +86,8 @@ pub(super) enum Data {
     Namespace(NamespaceData),
     /// The server's name for itself.
     Id(Option<String>),
+    /// STORAGE of a quota root, if it limits that.
+    Quota(Option<Quota>),
     Unknown,
 }
 
@@ -211,6 +225,7 @@ fn data(octets: &[u8]) -> Data {
         b"VANISHED" => vanished(cursor).map_or(Data::Unknown, Data::Vanished),
         b"CAPABILITY" => Data::Capability(capabilities(&String::from_utf8_lossy(cursor.rest()))),
         b"ID" => Data::Id(id(octets)),
+        b"QUOTA" => Data::Quota(quota(octets)),
         _ => Data::Unknown,
     }
 }
@@ -273,7 +288,7 @@ fn codec_fetch(octets: &[u8], found: &mut Attributes) -> bool {
 
 fn codec_flags(flags: &[FlagFetch<'_>]) -> Flags {
     let mut found = Flags::default();
-    for flag in flags {
+    for flag in flags.iter().take(scan::FLAGS_MAX) {
         if let FlagFetch::Flag(flag) = flag {
             found.insert(&flag.to_string());
         }
@@ -295,7 +310,8 @@ fn proto_fetch(octets: &[u8], found: &mut Attributes) {
             AttributeValue::Rfc822Size(size) => found.size = Some(size.into()),
             AttributeValue::InternalDate(date) => found.instant = dates::parse(date.as_bytes()),
             AttributeValue::Flags(flags) if !flags.is_empty() => {
-                found.flags = Some(Flags::of_names(flags.iter().map(|flag| &**flag)));
+                found.flags =
+                    Some(Flags::of_names(flags.iter().take(scan::FLAGS_MAX).map(|flag| &**flag)));
             }
             AttributeValue::BodySection { data, .. } | AttributeValue::Rfc822(data) => {
                 found.body = Some(body(data));
@@ -411,6 +427,21 @@ fn id(octets: &[u8]) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// STORAGE comes in units of 1024 octets (RFC 9208, 5.1).
+fn quota(octets: &[u8]) -> Option<Quota> {
+    let storage = |used: u64, limit: u64| Quota {
+        used_octets: used.saturating_mul(1024),
+        limit_octets: limit.saturating_mul(1024),
+    };
+    if let Some(CodecData::Quota { quotas, .. }) = codec(octets) {
+        let found = quotas.as_ref().iter().find(|quota| quota.resource == Resource::Storage);
+        return found.map(|found| storage(found.usage, found.limit));
+    }
+    let Some(imap_proto::Response::Quota(quota)) = proto(octets) else { return None };
+    let found = quota.resources.iter().find(|one| one.name == QuotaResourceName::Storage);
+    found.map(|found| storage(found.usage, found.limit))
 }
 
 /// `VANISHED [(EARLIER)] set`. Earlier ones were asked for, which we do not do.
@@ -544,6 +575,11 @@ mod tests {
             ("* VANISHED (EARLIER) 1:3\r\n", Data::Unknown),
             ("* ID (\"name\" \"Dovecot\")\r\n", Data::Id(Some("Dovecot".into()))),
             ("* ID NIL\r\n", Data::Id(None)),
+            (
+                "* QUOTA \"\" (MESSAGE 1 2 STORAGE 3 10)\r\n",
+                Data::Quota(Some(Quota { used_octets: 3072, limit_octets: 10_240 })),
+            ),
+            ("* QUOTA x ()\r\n", Data::Quota(None)),
             ("* ESEARCH (TAG \"a\") UID ALL 1:9\r\n", Data::Unknown),
             (
                 "* CAPABILITY imap4rev1 literal + \r\n",
@@ -575,6 +611,69 @@ mod tests {
             let expected: Option<Vec<_>> =
                 expected.map(|uids| uids.into_iter().filter_map(Uid::new).collect());
             assert_eq!(found, expected, "{rest}");
+        }
+    }
+
+    /// What real servers say, to be mutated.
+    const SAID: &str = concat!(
+        "* OK [CAPABILITY IMAP4rev1 LITERAL+] hi {5}\r\n",
+        "* 1 FETCH (UID 7 FLAGS (\\Seen a]) INTERNALDATE \" 1-Jan-1970 00:00:07 +0000\" RFC822.SIZE 3 BODY[] {3}\r\nabc)\r\n",
+        "* 1 FETCH (BODY[HEADER.FIELDS (A)]<0> \"x\\\"\" ENVELOPE (NIL NIL NIL NIL) BODYSTRUCTURE ((\"a\" \"b\") \"c\") MODSEQ (9))\r\n",
+        "* LIST (\\HasNoChildren \\Sent) \"/\" {4}\r\na\"\r\n\r\n* LIST () NIL \"a\\\\b\" (\"CHILDINFO\" (\"X\"))\r\n",
+        "* STATUS INBOX (MESSAGES 3 UIDNEXT 4 UIDVALIDITY 5 HIGHESTMODSEQ 6)\r\n",
+        "* NAMESPACE ((\"INBOX.\" \".\")) NIL ((\"#x/\" \"/\" \"E\" (\"f\")))\r\n",
+        "* ID (\"name\" \"x\" \"y\" NIL)\r\n* VANISHED 1:3,9\r\n* 9 EXISTS\r\n* 2 EXPUNGE\r\n* FLAGS (\\Seen)\r\n",
+        "+ go\r\na1 OK [APPENDUID 3 4:9,12] done\r\na2 NO [COPYUID 1 2:3 4:5] x\r\n* BYE\r\n",
+    );
+
+    #[test]
+    fn no_octets_can_make_it_panic() {
+        use crate::imap::wire::Framer;
+        use proptest::prelude::*;
+        let change = (0..SAID.len(), 0..6usize, any::<u8>(), 0..SAID.len());
+        let changes = proptest::collection::vec(change, 0..12);
+        proptest!(|(changes in changes, step in 1..200usize, stream in any::<bool>())| {
+            let mut octets = SAID.as_bytes().to_vec();
+            for (at, kind, octet, other) in changes {
+                let at = at.min(octets.len() - 1);
+                match kind {
+                    0 => octets[at] = octet,
+                    1 => octets.insert(at, b"(){}[]\"\\ \r\n*"[usize::from(octet) % 12]),
+                    2 => { octets.remove(at); }
+                    3 => octets.truncate(octets.len() - (octets.len() - at) / 2),
+                    4 => octets.splice(at..at, SAID.as_bytes()[other..].iter().take(40).copied()).for_each(drop),
+                    _ => octets.splice(at..at, b"99999999999".iter().copied()).for_each(drop),
+                }
+            }
+            let mut framer = Framer::new();
+            framer.stream_bodies(stream);
+            for mut slice in octets.chunks(step) {
+                while !slice.is_empty() {
+                    slice = &slice[framer.take_body(slice.len())..];
+                    let Ok((taken, frame)) = framer.feed(slice) else { return Ok(()) };
+                    slice = &slice[taken..];
+                    if frame.is_some() {
+                        response(framer.held());
+                        response(&[framer.held(), b")\r\n"].concat());
+                    }
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn no_nesting_takes_long() {
+        for inner in ["(", "((", "(\"a\" ", "(NIL ", "(\"a\" NIL (\"b\" ", "BODYSTRUCTURE ("] {
+            for name in ["BODYSTRUCTURE", "ENVELOPE", "BODY", "X", "FLAGS"] {
+                let deep = inner.repeat(NESTING_MAX - 1);
+                let wide = inner.repeat(3000);
+                for value in [&deep, &wide] {
+                    let started = std::time::Instant::now();
+                    attributes(&format!("* 1 FETCH ({name} {value}\r\n"));
+                    attributes(&format!("* 1 FETCH (UID 1 {name} {value} 1))))))\r\n"));
+                    assert!(started.elapsed().as_millis() < 500, "{name} {inner}");
+                }
+            }
         }
     }
 }

@@ -30,7 +30,7 @@ pub(super) async fn greeted(link: Link) -> Result<Greeted, Error> {
         Event::Untagged(greeting) if greeting.kind == Kind::PreAuth => Err(Error::Unsupported(
             "the server greets with PREAUTH instead of asking who we are".into(),
         )),
-        Event::Untagged(greeting) => Err(Error::Closed { bye: Some(greeting.text) }),
+        Event::Untagged(greeting) => Err(Error::Closed { bye: Some(greeting.words()) }),
         _ => Err(Error::Protocol("no IMAP server: it does not greet".into())),
     }
 }

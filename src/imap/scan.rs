@@ -9,6 +9,9 @@ use super::dates;
 use super::decode::{Attributes, Body, ListData, NamespaceData, StatusData};
 use crate::words::{Flags, ModSeq, Uid};
 
+/// Flags of one message that are looked at: [`Flags`] keeps them sorted, which takes time.
+pub(super) const FLAGS_MAX: usize = 1000;
+
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
@@ -64,7 +67,7 @@ impl<'a> Cursor<'a> {
         self.more();
         match self.rest.first()? {
             b'"' => self.quoted(),
-            b'{' => self.literal().map(Cow::Borrowed),
+            b'{' => Some(Cow::Borrowed(self.literal().unwrap_or_else(|| self.atom()))),
             b'(' | b')' => None,
             _ => {
                 let atom = self.atom();
@@ -133,7 +136,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn literal(&mut self) -> Option<&'a [u8]> {
-        let end = memchr::memchr(b'}', self.rest)?;
+        let end = memchr::memchr(b'}', &self.rest[..self.rest.len().min(24)])?;
         let length = number(&self.rest[1..end])?;
         let after = &self.rest[end + 1..];
         let after = after.strip_prefix(b"\r\n").unwrap_or(after);
@@ -187,7 +190,7 @@ pub(super) fn fetch(response: &[u8]) -> Attributes {
 
 /// A parenthesised list of flags, blanks anywhere.
 pub(super) fn flags(cursor: &mut Cursor<'_>) -> Option<Flags> {
-    Some(Flags::of_names(words(cursor)?.iter().map(|word| &**word)))
+    Some(Flags::of_names(words(cursor)?.iter().take(FLAGS_MAX).map(|word| &**word)))
 }
 
 /// A parenthesised list of atoms.
@@ -318,7 +321,7 @@ mod tests {
                 &b"* 1 FETCH (UID 0 FLAGS NIL INTERNALDATE NIL RFC822.SIZE -1 BODY[] NIL)\r\n"[..],
                 true,
             ),
-            (b"* 1 FETCH (BODY[", false),
+            (b"* 1 FETCH (BODY[", true),
             (b"* 1 FETCH", false),
             (b"* 1 FETCH (UID", false),
             (b"* 1 FETCH (FLAGS (a (b", false),

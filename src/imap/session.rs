@@ -146,6 +146,11 @@ impl Session {
         &self.capabilities
     }
 
+    /// `false` after an error that left the connection in doubt: every command would fail.
+    pub fn is_usable(&self) -> bool {
+        !self.connection.link.is_broken()
+    }
+
     /// The personal namespace.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace

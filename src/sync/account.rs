@@ -15,7 +15,7 @@ use super::backoff;
 use super::board::{Board, rfc3339};
 use super::book::{Book, Pace};
 use super::clock::Clock;
-use super::copy::Failure;
+use super::copy::{Failure, HostSays};
 use super::follow::{self, Following};
 use super::gone::Evidence;
 use super::hosts::{Hosts, Place, Verdict};
@@ -120,6 +120,9 @@ const SAFE_POINT_WITHIN: Duration = Duration::from_secs(4);
 const SUSPECT_FIRST: Duration = Duration::from_secs(3600);
 const SUSPECT_LATER: Duration = Duration::from_secs(6 * 3600);
 
+/// A host that refuses everybody is tried again no sooner.
+const REFUSED_BY_HOST: Duration = Duration::from_secs(60);
+
 /// Lives the account's life. Returns when it has completed or closed; dropping the future stops
 /// it anywhere without harm (that is what kill -9 does, too). When `orders` closes it comes to a
 /// clean stop within a few seconds: in-flight APPENDs are answered or left to their intents.
@@ -183,9 +186,12 @@ impl Life {
             let mut book = match self.open_book().await {
                 Ok(Some(book)) => book,
                 Ok(None) => return,
-                Err(Gate::Held(trouble)) => {
-                    if self.hold(trouble, None).await == Flow::Stop {
+                Err(Gate::Held(trouble, until)) => {
+                    if self.hold(trouble, until).await == Flow::Stop {
                         return;
+                    }
+                    if until.is_some() {
+                        self.forgive().await;
                     }
                     continue;
                 }
@@ -263,7 +269,10 @@ impl Life {
         if let Some(refused) = &book.record.refused_credentials
             && refused.digest == self.credentials_digest(at_side(refused.at_target))
         {
-            return Err(Gate::Held(self.refused_before(refused, &book.record)));
+            let worked = book.record.worked_credentials == Some(self.worked_digest());
+            let waited = self.shared.clock.now().saturating_sub(refused.since).max(0) as u64;
+            let pause = SUSPECT_FIRST.saturating_sub(Duration::from_secs(waited));
+            return Err(Gate::Held(refused_before(refused), worked.then_some(pause)));
         }
         Ok(Some(book))
     }
@@ -285,11 +294,14 @@ impl Life {
     async fn known_account(&mut self, mut record: AccountRecord) -> Result<AccountRecord, Gate> {
         if !self.is_same_place(&record.source, &record.target) {
             if !self.approved.endpoint {
-                return Err(Gate::Held(held(
-                    "endpoint_changed",
-                    "the source or the target is another host or user than before",
-                    "`pecsync approve ADDRESS endpoint` if that is meant.",
-                )));
+                return Err(Gate::Held(
+                    held(
+                        "endpoint_changed",
+                        "the source or the target is another host or user than before",
+                        "`pecsync approve ADDRESS endpoint` if that is meant.",
+                    ),
+                    None,
+                ));
             }
             self.approved.endpoint = false;
             let drop = Edit::DropAccount(record.id);
@@ -312,11 +324,14 @@ impl Life {
             reading.now >= cutover.as_second() && !self.enrolled_after(cutover)
         });
         if past && !self.approved.late {
-            return Err(Gate::Held(held(
-                "state_lost",
-                "there is no checkpoint of this account, and its cutover is past",
-                "`pecsync approve ADDRESS late` copies what is missing, and only adds.",
-            )));
+            return Err(Gate::Held(
+                held(
+                    "state_lost",
+                    "there is no checkpoint of this account, and its cutover is past",
+                    "`pecsync approve ADDRESS late` copies what is missing, and only adds.",
+                ),
+                None,
+            ));
         }
         self.create_record().await
     }
@@ -417,29 +432,25 @@ impl Life {
             self.attempts = 3;
         }
         self.attempts += 1;
-        let host = trouble.side.map(|side| {
-            let migration = &self.enrollment.migration;
-            let endpoint = match side {
-                Side::Source => &migration.source,
-                Side::Target => &migration.target,
-            };
-            self.shared.hosts.host(&endpoint.host)
-        });
-        let own = backoff::delay(self.attempts, backoff::jitter());
-        let delay = match (trouble.remedy, host) {
-            (Remedy::Credentials, Some(host)) => {
+        let own = backoff::delay(self.attempts, None, self.in_cutover_window(), jitter());
+        let says = match failure {
+            Failure::Connect(_, _, says) => says,
+            _ => HostSays::Nothing,
+        };
+        let delay = match (trouble.remedy, says) {
+            (Remedy::Credentials, says) => {
                 let side = trouble.side.unwrap_or(Side::Source);
                 if self.has_service_login(side) {
                     return self.service_refused(trouble, side).await;
                 }
-                match host.refused(&self.enrollment.address) {
-                    Verdict::Account => return self.refused(trouble, side, book).await,
-                    Verdict::Host => own.max(Duration::from_secs(60)),
+                if says == HostSays::Refused(Verdict::Host) {
+                    let trouble = Trouble { code: "logins_refused_by_host", ..trouble };
+                    return self.retry(trouble, own.max(REFUSED_BY_HOST)).await;
                 }
+                return self.refused(trouble, side, book).await;
             }
             (Remedy::Operator, _) => return self.hold(trouble, None).await,
-            (Remedy::Host, Some(host)) => host.failed(&trouble.message),
-            (Remedy::Throttle(hint), Some(host)) => host.throttled(hint),
+            (_, HostSays::Wait(delay)) => delay,
             _ => own,
         };
         self.retry(trouble, delay).await
@@ -463,6 +474,11 @@ impl Life {
 
     /// Holds the account until something changes, or until `until`.
     async fn hold(&mut self, trouble: Trouble, until: Option<Duration>) -> Flow {
+        self.announce_hold(trouble, until);
+        self.wait(until).await
+    }
+
+    fn announce_hold(&mut self, trouble: Trouble, until: Option<Duration>) {
         let next = until.map(|until| self.shared.clock.now() + until.as_secs() as i64);
         let reason = self.board.reason_of(&trouble, next);
         self.board.unwell("held", reason);
@@ -472,7 +488,6 @@ impl Life {
             let text = format!("{}{} – {}", told_side(&trouble), trouble.message, trouble.hint);
             self.emit(Entry::new(Event::AccountHeld, text).reason(trouble.code));
         }
-        self.wait(until).await
     }
 
     /// Waits for time to pass or an order to come.
@@ -538,21 +553,33 @@ impl Life {
                 self.writer.commit(vec![Edit::PutAccount(book.record.clone())]).await
             {
                 let trouble = trouble::trouble(&Failure::Store(error));
-                return self.retry(trouble, backoff::delay(self.attempts, 0.5)).await;
+                return self.retry(trouble, jittered(self.attempts)).await;
             }
         }
-        if !worked {
-            return self.hold(trouble, None).await;
-        }
-        let pause = if self.suspect_tries == 0 || self.in_cutover_window() {
-            SUSPECT_FIRST
-        } else {
-            SUSPECT_LATER
+        let pause = match (worked, self.suspect_tries) {
+            (false, _) => None,
+            (true, 0) => Some(SUSPECT_FIRST),
+            (true, _) if self.in_cutover_window() => Some(SUSPECT_FIRST),
+            (true, _) => Some(SUSPECT_LATER),
         };
         self.suspect_tries += 1;
-        let flow = self.hold(trouble, Some(pause)).await;
+        self.announce_hold(trouble, pause);
+        let host = self.shared.hosts.host(&endpoint(&self.enrollment, side).host);
+        let address = self.enrollment.address.clone();
+        tokio::select! {
+            flow = self.wait(pause) => {
+                if flow == Flow::Stop {
+                    return flow;
+                }
+                if pause.is_none() {
+                    // Whatever was ordered, it was not time that passed: see `ordered`.
+                    return flow;
+                }
+            }
+            () = host.pardoned(&address) => {}
+        }
         self.forgive().await;
-        flow
+        Flow::Go
     }
 
     fn in_cutover_window(&self) -> bool {
@@ -562,21 +589,6 @@ impl Life {
             let cutover = cutover.as_second();
             (cutover..cutover + window).contains(&now)
         })
-    }
-
-    /// What the journal and status say of credentials refused in an earlier life.
-    fn refused_before(&self, refused: &Refused, record: &AccountRecord) -> Trouble {
-        let (code, words) = refused.text.split_once(": ").unwrap_or(("", &refused.text));
-        let codes = ["credentials_expired", "second_factor_suspected", "imap_disabled"];
-        let known = codes.into_iter().find(|known| *known == code);
-        let _ = record;
-        Trouble {
-            code: known.unwrap_or("credentials_rejected"),
-            side: Some(at_side(refused.at_target)),
-            message: words.to_owned(),
-            hint: "Ask the owner for the current password and drop the enrollment again.",
-            remedy: Remedy::Credentials,
-        }
     }
 
     async fn service_refused(&mut self, trouble: Trouble, side: Side) -> Flow {
@@ -621,7 +633,8 @@ enum Flow {
 
 /// Why an account may not start.
 enum Gate {
-    Held(Trouble),
+    /// With the time after which it may try again, if there is one.
+    Held(Trouble, Option<Duration>),
     Failed(StoreError),
 }
 
@@ -640,6 +653,20 @@ fn stop(control: &Control) {
 fn held(code: &'static str, message: &str, hint: &'static str) -> Trouble {
     let message = message.to_owned();
     Trouble { code, side: None, message, hint, remedy: Remedy::Operator }
+}
+
+/// What the journal and status say of credentials refused in an earlier life.
+fn refused_before(refused: &Refused) -> Trouble {
+    let (code, words) = refused.text.split_once(": ").unwrap_or(("", &refused.text));
+    let codes = ["credentials_expired", "second_factor_suspected", "imap_disabled"];
+    let known = codes.into_iter().find(|known| *known == code);
+    Trouble {
+        code: known.unwrap_or("credentials_rejected"),
+        side: Some(at_side(refused.at_target)),
+        message: words.to_owned(),
+        hint: "Ask the owner for the current password and drop the enrollment again.",
+        remedy: Remedy::Credentials,
+    }
 }
 
 fn told_side(trouble: &Trouble) -> String {
@@ -669,14 +696,27 @@ pub async fn connect(
     if service_login(enrollment, side).is_some() && refused(shared) {
         let text = "the migration's service login was refused before".to_owned();
         let error = crate::imap::Error::No { command: "LOGIN", code: None, text };
-        return Err(Failure::Connect(side, error));
+        return Err(Failure::Connect(side, error, HostSays::Nothing));
     }
     match shared.dialler.connect(&endpoint, &login(enrollment, side)).await {
         Ok(session) => {
             host.worked();
             Ok((session, place))
         }
-        Err(error) => Err(Failure::Connect(side, error)),
+        Err(error) => {
+            // Told while the place is held: during an outage it is the probe others wait for.
+            let trouble = trouble::connecting(side, &error);
+            let says = match trouble.remedy {
+                Remedy::Host => HostSays::Wait(host.failed(&trouble.message)),
+                Remedy::Throttle(hint) => HostSays::Wait(host.throttled(hint)),
+                Remedy::Credentials if service_login(enrollment, side).is_none() => {
+                    HostSays::Refused(host.refused(&enrollment.address))
+                }
+                _ => HostSays::Nothing,
+            };
+            drop(place);
+            Err(Failure::Connect(side, error, says))
+        }
     }
 }
 
@@ -773,4 +813,15 @@ pub fn completed_account(record: &AccountRecord) -> CompletedAccount {
 /// An instant as the journal shows it.
 pub fn shown_instant(unix: i64) -> String {
     rfc3339(unix)
+}
+
+/// The wait after so many failures in a row, spread.
+pub fn jittered(attempts: u32) -> Duration {
+    backoff::delay(attempts, None, false, jitter())
+}
+
+/// Something between 0 and 1.
+fn jitter() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0) as f64 / u64::MAX as f64
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::hosts::Verdict;
 use crate::checkpoint::{
     Edit, FolderId, Intended, Intent, IntentId, Known, Link, Origin, Store, StoreError, Writer,
 };
@@ -96,11 +97,22 @@ pub struct RefusedBatch {
     pub text: String,
 }
 
+/// What a host's budget makes of a failed connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HostSays {
+    /// Try again after that.
+    Wait(Duration),
+    /// The login was refused, and whose fault that is.
+    Refused(Verdict),
+    /// Nothing: it is the account's own affair.
+    Nothing,
+}
+
 /// Why a copy or a pass could not go on.
 #[derive(Debug)]
 pub enum Failure {
-    /// No session could be had.
-    Connect(Side, Error),
+    /// No session could be had; the host was told.
+    Connect(Side, Error, HostSays),
     /// A session failed.
     Imap(Side, Error),
     Store(StoreError),

@@ -1,19 +1,56 @@
 //! Being a good guest: what all accounts of one host share – logins a second, connections,
 //! sweeps, a common back-off, and the verdict whether a refusal is the user's or the host's.
+//!
+//! What is decided, [`gate`] and [`health`] decide; here it is waited for and told.
 
-use std::sync::Arc;
+mod gate;
+mod health;
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::config::Limits;
-use crate::journal::Journal;
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout_at};
 
-pub struct Hosts {}
+use self::gate::{Gate, Line, Ticket, Turn};
+use self::health::{At, Notice};
+use crate::config::{HostLimits, Limits};
+use crate::journal::{Entry, Event, Journal};
+
+/// All hosts, by name.
+pub struct Hosts {
+    inner: Mutex<Inner>,
+    journal: Journal,
+}
+
+struct Inner {
+    limits: Limits,
+    hosts: BTreeMap<String, Arc<Host>>,
+}
 
 /// One server's budget.
-pub struct Host {}
+pub struct Host {
+    name: String,
+    /// What the gate counts time from.
+    begin: Instant,
+    state: Mutex<State>,
+    /// Changes when refusals turn out to be the host's fault.
+    pardons: watch::Sender<()>,
+    tell: Box<dyn Fn(Entry) + Send + Sync>,
+}
+
+struct State {
+    gate: Gate,
+    wakers: HashMap<Ticket, Arc<Notify>>,
+}
 
 /// A connection in use; gives its place back when dropped.
-pub struct Place {}
+pub struct Place {
+    host: Arc<Host>,
+    ticket: Ticket,
+}
 
 /// Whose fault a refused login is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,57 +63,219 @@ pub enum Verdict {
 }
 
 impl Hosts {
-    pub fn new(_limits: &Limits, _journal: Journal) -> Hosts {
-        Hosts {}
+    pub fn new(limits: &Limits, journal: Journal) -> Hosts {
+        let inner = Inner { limits: limits.clone(), hosts: BTreeMap::new() };
+        Hosts { inner: Mutex::new(inner), journal }
     }
 
-    /// New limits from a reload.
-    pub fn set_limits(&self, _limits: &Limits) {
-        {}
+    /// New limits from a reload. Connections beyond a lowered limit stay until they end.
+    pub fn set_limits(&self, limits: &Limits) {
+        let mut inner = self.inner();
+        inner.limits = limits.clone();
+        for (name, host) in &inner.hosts {
+            host.set_limits(limits_of(limits, name));
+        }
     }
 
-    pub fn host(&self, _name: &str) -> Arc<Host> {
-        Arc::new(Host {})
+    pub fn host(&self, name: &str) -> Arc<Host> {
+        let name = name.to_ascii_lowercase();
+        let mut inner = self.inner();
+        if let Some(host) = inner.hosts.get(&name) {
+            return host.clone();
+        }
+        let journal = self.journal.clone();
+        let limits = limits_of(&inner.limits, &name);
+        let host = Host::new(&name, limits, Box::new(move |entry| journal.emit(entry)));
+        inner.hosts.insert(name, host.clone());
+        host
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Names in tables are as the operator wrote them.
+fn limits_of(limits: &Limits, name: &str) -> HostLimits {
+    let mut tables = limits.hosts.iter();
+    let own = tables.find(|(table, _)| table.eq_ignore_ascii_case(name));
+    own.map_or(&limits.default, |(_, limits)| limits).clone()
+}
+
 impl Host {
+    fn new(name: &str, limits: HostLimits, tell: Box<dyn Fn(Entry) + Send + Sync>) -> Arc<Host> {
+        let state = State { gate: Gate::new(limits), wakers: HashMap::new() };
+        Arc::new(Host {
+            name: name.to_owned(),
+            begin: Instant::now(),
+            state: Mutex::new(state),
+            pardons: watch::Sender::new(()),
+            tell,
+        })
+    }
+
     /// Waits for a place, a login's turn and the end of a back-off. `urgent` goes first (an
     /// account near its cutover). Safe to cancel.
-    pub async fn login(self: &Arc<Self>, _urgent: bool) -> Place {
-        Place {}
+    ///
+    /// While the host is in trouble the login may be its probe, and others wait until it has
+    /// [`worked`](Host::worked), or its place is dropped after it [`failed`](Host::failed): keep
+    /// the place until the outcome is told.
+    pub async fn login(self: &Arc<Self>, urgent: bool) -> Place {
+        let ticket = self.turn(Line::Logins, urgent).await;
+        Place { host: self.clone(), ticket }
     }
 
-    /// Waits for a sweep's turn.
+    /// Waits for a sweep's turn. Safe to cancel.
     pub async fn sweep(&self) {
-        {}
+        self.turn(Line::Sweeps, false).await;
     }
 
-    /// Something worked: a connection stands, a login succeeded. Ends an outage.
+    /// A login succeeded. Ends an outage, whatever its kind.
     pub fn worked(&self) {
-        {}
+        self.change(|gate, at| ((), gate.health.worked(at.now)));
+    }
+
+    /// A connection stands, its login has not been tried yet: ends an outage, but not one in
+    /// which the host refuses logins or asks for less.
+    pub fn answered(&self) {
+        self.change(|gate, at| ((), gate.health.answered(at.now)));
     }
 
     /// The host did not answer (unreachable, cut, timed out before login). Doubles the shared
     /// back-off with jitter; the first of an outage is one `host_down` event. Returns when to
     /// try next.
-    pub fn failed(&self, _error: &str) -> Duration {
-        Duration::from_secs(3)
+    pub fn failed(&self, error: &str) -> Duration {
+        self.change(|gate, at| gate.health.failed(at, error))
     }
 
     /// The host asked for less (`[THROTTLED]`, `[LIMIT]` at login, "Backoff Time"): obeyed,
     /// capped at ten minutes. Returns when to try next.
-    pub fn throttled(&self, _hint: Option<Duration>) -> Duration {
-        Duration::from_secs(3)
+    pub fn throttled(&self, hint: Option<Duration>) -> Duration {
+        self.change(|gate, at| gate.health.throttled(at, hint))
     }
 
     /// A login was refused for `account`.
-    pub fn refused(&self, _account: &str) -> Verdict {
-        Verdict::Account
+    pub fn refused(&self, account: &str) -> Verdict {
+        let verdict = self.change(|gate, at| gate.health.refused(at, account));
+        if verdict == Verdict::Host {
+            self.pardons.send_replace(());
+        }
+        verdict
+    }
+
+    /// Resolves when a refusal of `account`, for which it is held, turns out to be the host's
+    /// fault: when many others were refused within the same ten minutes. Safe to cancel.
+    pub async fn pardoned(&self, account: &str) {
+        let mut pardons = self.pardons.subscribe();
+        while !self.state().gate.health.take_pardon(account) {
+            // The sender lives as long as `self`.
+            let _ = pardons.changed().await;
+        }
     }
 
     /// How many accounts use the host: what 2 % is taken of.
-    pub fn set_accounts(&self, _accounts: usize) {
-        {}
+    pub fn set_accounts(&self, accounts: usize) {
+        self.change(|gate, _| (gate.health.set_accounts(accounts), Vec::new()));
+    }
+
+    fn set_limits(&self, limits: HostLimits) {
+        self.change(|gate, _| (gate.limits = limits, Vec::new()));
+    }
+
+    /// Stands in line until it is this one's turn.
+    async fn turn(&self, line: Line, urgent: bool) -> Ticket {
+        let standing = Standing::join(self, line, urgent);
+        loop {
+            let turn = self.state().gate.ask(line, standing.ticket, self.begin.elapsed());
+            let woken = standing.waker.notified();
+            match turn {
+                Turn::Now => return standing.ticket,
+                Turn::Later => woken.await,
+                // Woken or not: it asks again.
+                Turn::At(when) => drop(timeout_at(self.begin + when, woken).await),
+            }
+        }
+    }
+
+    /// Lets something happen at the gate, tells what is to be told, and has whoever is next look
+    /// again.
+    fn change<T>(&self, happen: impl FnOnce(&mut Gate, At) -> (T, Vec<Notice>)) -> T {
+        let (outcome, notices) = {
+            let mut state = self.state();
+            let now = self.begin.elapsed();
+            let at = At { now, jitter: chance(), in_window: state.gate.in_window(now) };
+            let happened = happen(&mut state.gate, at);
+            state.wake_heads();
+            happened
+        };
+        notices.into_iter().for_each(|notice| (self.tell)(self.entry(notice)));
+        outcome
+    }
+
+    fn entry(&self, notice: Notice) -> Entry {
+        let name = &self.name;
+        match notice {
+            Notice::Down { reason, text } => {
+                Entry::new(Event::HostDown, format!("{name}: {text}")).host(name).reason(reason)
+            }
+            Notice::Recovered { lasted } => {
+                let text = format!("{name} answers again after {} s", lasted.as_secs());
+                Entry::new(Event::HostRecovered, text).host(name).duration_ms(lasted)
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl State {
+    /// Only the head of a line needs to look; it wakes the next one when it leaves.
+    fn wake_heads(&self) {
+        let heads = Line::ALL.into_iter().filter_map(|line| self.gate.head(line));
+        heads.filter_map(|head| self.wakers.get(&head)).for_each(|waker| waker.notify_one());
+    }
+}
+
+/// Somebody in a line. Leaves it when dropped, whether it was its turn or it was cancelled.
+struct Standing<'a> {
+    host: &'a Host,
+    line: Line,
+    ticket: Ticket,
+    waker: Arc<Notify>,
+}
+
+impl<'a> Standing<'a> {
+    fn join(host: &'a Host, line: Line, urgent: bool) -> Standing<'a> {
+        let waker = Arc::new(Notify::new());
+        let mut state = host.state();
+        let ticket = state.gate.join(line, urgent, host.begin.elapsed());
+        state.wakers.insert(ticket, waker.clone());
+        Standing { host, line, ticket, waker }
+    }
+}
+
+impl Drop for Standing<'_> {
+    fn drop(&mut self) {
+        let mut state = self.host.state();
+        state.wakers.remove(&self.ticket);
+        state.gate.give_up(self.line, self.ticket);
+        state.wake_heads();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.host.change(|gate, at| (gate.release(self.ticket, at.now), Vec::new()));
+    }
+}
+
+/// Between 0 and 1. Every `RandomState` has keys of its own.
+fn chance() -> f64 {
+    let random = RandomState::new().build_hasher().finish();
+    random as f64 / u64::MAX as f64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,6 @@
 //! Doubts, adoptions and moves: copies that exist are found before anything is appended.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::adopt::{self, Candidate};
@@ -415,20 +415,27 @@ impl Pass<'_> {
         }
         let pairs = adopt::pairs(&wants, &haves);
         let mut edits = Vec::new();
+        let by_uid: HashMap<Uid, Message> =
+            look.wants.iter().map(|want| (want.uid, want.clone())).collect();
         for pair in &pairs {
-            let want = look.wants.iter().find(|want| want.uid == pair.want).cloned();
-            let want = want.expect("pairs are made of wants");
+            let want = &by_uid[&pair.want];
             let digests = at_source.get(&want.uid).expect("paired by its digests");
             let altered = pair.altered;
-            let link = self.taken_link(look, &want, pair.have, digests, altered, &mut edits);
+            let link = self.taken_link(look, want, pair.have, digests, altered, &mut edits);
             if link.flags != want.flags {
                 look.flags.push((want.uid, want.flags.clone()));
             }
             look.known.insert(want.uid, Known::Linked(link.clone()));
             edits.push(Edit::PutKnown(look.folder, want.uid, Known::Linked(link)));
         }
-        look.wants.retain(|want| !pairs.iter().any(|pair| pair.want == want.uid));
+        let paired: HashSet<Uid> = pairs.iter().map(|pair| pair.want).collect();
+        look.wants.retain(|want| !paired.contains(&want.uid));
         self.writer.commit(edits).await?;
+        if !paired.is_empty() {
+            let text = format!("{} messages were found at the target by content", paired.len());
+            let shown = &self.book.pairs[look.pair].source_shown;
+            self.emit(Entry::new(Event::StateRebuilt, text).folder(shown));
+        }
         Ok(())
     }
 
@@ -459,9 +466,6 @@ impl Pass<'_> {
             Have::Unexplained(target_uid) => {
                 let at = look.unexplained.iter().position(|message| message.uid == target_uid);
                 let copy = look.unexplained.swap_remove(at.expect("haves are made of these"));
-                let shown = &self.book.pairs[look.pair].source_shown;
-                let entry = Entry::new(Event::MessageAdopted, "found at the target").folder(shown);
-                self.emit(entry.source_uid(want.uid).target_uid(Some(target_uid)).priority(7));
                 self.adopted_link(want, &copy, digests, altered)
             }
         }

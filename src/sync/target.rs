@@ -2,7 +2,7 @@
 //! things that may be done to copies there – each only after the copy was seen to be the link's
 //! in the same SELECT.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use super::hosts::Place;
 use super::resolve::is_the_links;
 use crate::checkpoint::Link;
 use crate::config::Enrollment;
-use crate::imap::{Change, CopyUid, Selected, Session, WireName};
+use crate::imap::{Change, CopyUid, HeaderSeen, Selected, Session, WireName};
 use crate::words::{Flags, Side, SystemFlags, Uid};
 
 use super::pass::at_target;
@@ -77,8 +77,11 @@ impl Target {
             return Ok(HashSet::new());
         }
         let seen = self.session().await?.header_digests(&uids).await.map_err(at_target)?;
+        let seen: HashMap<Uid, HeaderSeen> =
+            seen.into_iter().map(|seen| (seen.uid, seen)).collect();
         let sure = links.iter().filter(|(_, link)| {
-            seen.iter().any(|seen| Some(seen.uid) == link.target_uid && is_the_links(seen, link))
+            let seen = link.target_uid.and_then(|uid| seen.get(&uid));
+            seen.is_some_and(|seen| is_the_links(seen, link))
         });
         Ok(sure.map(|(uid, _)| *uid).collect())
     }

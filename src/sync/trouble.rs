@@ -36,7 +36,7 @@ pub enum Remedy {
 /// Understands why a pass, a copy or a login failed.
 pub fn trouble(failure: &Failure) -> Trouble {
     match failure {
-        Failure::Connect(side, error) => connecting(*side, error),
+        Failure::Connect(side, error, _) => connecting(*side, error),
         Failure::Imap(side, error) => working(*side, error),
         Failure::Store(error) => storing(error),
         Failure::Changed => Trouble {
@@ -50,14 +50,24 @@ pub fn trouble(failure: &Failure) -> Trouble {
 }
 
 /// An error before a session stood.
-fn connecting(side: Side, error: &Error) -> Trouble {
+pub fn connecting(side: Side, error: &Error) -> Trouble {
     match error {
         Error::No { code, text, .. } => refused_login(side, code.as_ref(), text),
         Error::Closed { bye: Some(text) } => {
-            refused_politely(side, None, text).unwrap_or_else(|| working(side, error))
+            refused_politely(side, None, text).unwrap_or_else(|| unanswered(side, error))
         }
-        _ => working(side, error),
+        _ => unanswered(side, error),
     }
+}
+
+/// Before a login it is the host that did not answer.
+fn unanswered(side: Side, error: &Error) -> Trouble {
+    let trouble = working(side, error);
+    let remedy = match trouble.remedy {
+        Remedy::Account => Remedy::Host,
+        other => other,
+    };
+    Trouble { remedy, ..trouble }
 }
 
 fn refused_login(side: Side, code: Option<&Code>, text: &str) -> Trouble {
@@ -199,8 +209,7 @@ mod tests {
     #[test]
     fn logins() {
         let check = |code, text, expected, remedy| {
-            let failure = Failure::Connect(Side::Source, refused("LOGIN", code, text));
-            let found = trouble(&failure);
+            let found = connecting(Side::Source, &refused("LOGIN", code, text));
             assert_eq!((found.code, found.remedy), (expected, remedy), "{code} {text}");
         };
         check(

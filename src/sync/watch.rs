@@ -6,8 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::account::{Shared, connect};
-use super::backoff;
+use super::account::{Shared, connect, jittered};
 use super::copy::Failure;
 use super::pass::at_source;
 use crate::config::Enrollment;
@@ -41,7 +40,7 @@ pub async fn watch(
             let _ = idle(&mut session, &folder, &tell).await;
         }
         attempts += 1;
-        tokio::time::sleep(backoff::delay(attempts, backoff::jitter())).await;
+        tokio::time::sleep(jittered(attempts)).await;
     }
 }
 
