@@ -178,7 +178,7 @@ impl Pass<'_> {
         Ok(found)
     }
 
-    async fn target_digests(
+    pub async fn target_digests(
         &mut self,
         at: usize,
         uids: &[Uid],
@@ -637,9 +637,8 @@ impl Pass<'_> {
 
 /// Was the copy seen to be the link's, just before it is changed?
 pub fn is_the_links(seen: &HeaderSeen, link: &Link) -> bool {
-    seen.header == link.header
-        && seen.instant == link.instant
-        && (link.altered.is_some() || link.suspect || seen.size == link.size)
+    let as_copied = seen.instant == link.instant && (link.suspect || seen.size == link.size);
+    seen.header == link.header && (link.altered.is_some() || as_copied)
 }
 
 fn of_link<K>(key: K, link: &Link) -> Candidate<K> {
