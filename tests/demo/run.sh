@@ -168,7 +168,8 @@ CONF
     "$pecsync" run --log stderr --config "$dir/etc/pecsync.toml" </dev/null >>"$dir/daemon.log" 2>&1 &
     daemon=$!
     # tail ends with the daemon.
-    tail --pid="$daemon" -s 0.2 -n +1 -f "$dir/daemon.log" 2>/dev/null | indented &
+    tail --pid="$daemon" -s 0.2 -n +1 -f "$dir/daemon.log" 2>/dev/null |
+        sed -u -E "s/^[0-9-]+T([0-9:]+)Z/\1/; s/ $address: / /" | indented &
     reader=$!
     wait_until 20 status_answers || fail "the daemon does not answer"
 }
