@@ -100,6 +100,10 @@ impl Supervisor {
                 Difference::Replaced(enrollment) => {
                     let text = "a new version of the enrollment takes effect";
                     self.emit(of(Event::EnrollmentReplaced, text, &enrollment));
+                    let before = self.accounts.enrollment(&enrollment.address);
+                    if before.is_some_and(|before| before.cutover != enrollment.cutover) {
+                        self.emit(cutover_of(&enrollment));
+                    }
                     self.accounts.replace(enrollment);
                 }
                 Difference::Removed(enrollment) => {
@@ -131,9 +135,12 @@ impl Supervisor {
                 Some(record) => format!("known, phase {}", record.phase.as_str()),
                 None => "a new account".to_owned(),
             };
-            let announcement = of(Event::EnrollmentAccepted, &text, &enrollment);
+            let mut announcements = vec![of(Event::EnrollmentAccepted, &text, &enrollment)];
+            if record.is_none() && enrollment.cutover.is_some() {
+                announcements.push(cutover_of(&enrollment));
+            }
             let status = first_status(&enrollment, record);
-            self.accounts.accept(enrollment, status, announcement);
+            self.accounts.accept(enrollment, status, announcements);
         }
         self.accounts.start_some(STARTS_A_TICK);
     }
@@ -179,6 +186,14 @@ impl Supervisor {
 fn of(event: Event, text: &str, enrollment: &Enrollment) -> Entry {
     let entry = Entry::new(event, text).account(&enrollment.address);
     entry.migration(&enrollment.migration.name).file(&enrollment.file, 0)
+}
+
+fn cutover_of(enrollment: &Enrollment) -> Entry {
+    let text = match enrollment.cutover {
+        Some(cutover) => format!("cutover at {cutover}"),
+        None => "no cutover any more: followed for ever".to_owned(),
+    };
+    of(Event::CutoverScheduled, &text, enrollment)
 }
 
 fn of_file(event: Event, problem: &Problem) -> Entry {

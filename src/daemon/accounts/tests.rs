@@ -61,7 +61,7 @@ fn enrolled(address: &str) -> AccountStatus {
 
 fn accept(accounts: &mut Accounts, address: &str) {
     let announcement = Entry::new(Event::EnrollmentAccepted, "").account(address);
-    accounts.accept(enrollment(address), enrolled(address), announcement);
+    accounts.accept(enrollment(address), enrolled(address), vec![announcement]);
 }
 
 /// Accounts whose lives follow their address: `panics@…`, `completes@…`, `deaf@…` (never looks
