@@ -16,10 +16,13 @@ use crate::imap::Error;
 use crate::journal::{Entry, Event};
 use crate::words::{Digests, Flags, InternalDate, Message, Side, Uid};
 
+/// So many messages refused in a row, none stored between, are believed to be the messages' fault.
+const REFUSED_IN_A_ROW_MAX: u32 = 10;
+
 impl Pass<'_> {
     /// Copies what is wanted and not blocked. True if it was interrupted.
     pub async fn copy(&mut self, looks: &mut [Look]) -> Result<bool, Failure> {
-        let mut batch_cap = self.book.pace.messages;
+        let mut batch_cap = self.book.learned.pace.messages;
         let mut retried = HashSet::new();
         loop {
             let jobs = self.jobs(looks);
@@ -34,13 +37,13 @@ impl Pass<'_> {
                 self.blame(&jobs, looks, outcome.writing, &failure).await?;
                 return Err(failure);
             }
-            self.book.pace.succeeded();
+            self.book.learned.pace.succeeded();
             if outcome.interrupted {
                 return Ok(true);
             }
             batch_cap = match refused {
                 Some(smallest) => (smallest / 2).max(1),
-                None => self.book.pace.messages,
+                None => self.book.learned.pace.messages,
             };
         }
     }
@@ -73,7 +76,7 @@ impl Pass<'_> {
     async fn copy_once(&mut self, jobs: &[Job], batch_cap: usize) -> Result<Outcome, Failure> {
         let target = self.target.session().await?;
         let multi = target.capabilities().has("MULTIAPPEND");
-        let pace = self.book.pace;
+        let pace = self.book.learned.pace;
         let desk = Clerk {
             phase: self.book.record.phase,
             board: self.board,
@@ -87,7 +90,7 @@ impl Pass<'_> {
             terms: Terms {
                 batch_messages_max: if multi { batch_cap } else { 1 },
                 batch_bytes_max: pace.bytes,
-                singly: self.book.bodies_singly,
+                singly: self.book.learned.bodies_singly,
                 synchronising: pace.synchronising,
             },
             desk: &desk,
@@ -117,6 +120,7 @@ impl Pass<'_> {
                 return Err(at_target(Error::No { command: "APPEND", code, text }));
             }
             if let [single] = refused.messages.as_slice() {
+                self.count_refusal(&refused.text)?;
                 self.refuse(jobs, looks, (refused.job, single.source_uid), true, &refused.text);
             } else {
                 let size = refused.messages.len();
@@ -124,6 +128,16 @@ impl Pass<'_> {
             }
         }
         Ok(smallest)
+    }
+
+    /// A target that refuses one message after the other does not mean the messages: after a few
+    /// it is the account's trouble, and none of the rest is listed.
+    fn count_refusal(&mut self, text: &str) -> Result<(), Failure> {
+        self.book.learned.refused_in_a_row += 1;
+        if self.book.learned.refused_in_a_row <= REFUSED_IN_A_ROW_MAX {
+            return Ok(());
+        }
+        Err(at_target(Error::No { command: "APPEND", code: None, text: text.to_owned() }))
     }
 
     /// Lists a message as refused, in the server's words.
@@ -176,6 +190,9 @@ impl Pass<'_> {
             let last = stored.iter().max().copied().flatten();
             let all_told = stored.iter().all(Option::is_some);
             pair.expect_more(stored.len(), last.filter(|_| all_told));
+            if !stored.is_empty() {
+                self.book.learned.refused_in_a_row = 0;
+            }
             for want in look.wants.extract_if(.., |want| linked(&want.uid).is_some()) {
                 // Keywords that had to wait for PERMANENTFLAGS follow as a change of flags.
                 if let Some(Known::Linked(link)) = look.known.get(&want.uid)
@@ -199,7 +216,7 @@ impl Pass<'_> {
         failure: &Failure,
     ) -> Result<(), Failure> {
         if let Failure::Imap(Side::Source, Error::BodyBeforeUid) = failure {
-            self.book.bodies_singly = true;
+            self.book.learned.bodies_singly = true;
             return Ok(());
         }
         let text = match failure {
@@ -211,11 +228,14 @@ impl Pass<'_> {
             }
             _ => None,
         };
-        if let (Some(text), Some(culprit), true) = (text, writing, self.book.pace.synchronising) {
+        let alone = self.book.learned.pace.synchronising;
+        if let (Some(text), Some(culprit), true) = (text, writing, alone)
+            && self.count_refusal(text).is_ok()
+        {
             self.refuse(jobs, looks, culprit, true, &text.clone());
             self.refresh(looks, jobs).await?;
         }
-        self.book.pace.cut();
+        self.book.learned.pace.cut();
         Ok(())
     }
 
@@ -326,7 +346,7 @@ impl Pass<'_> {
         let folder = look.folder;
         let vanished: HashSet<Uid> = std::mem::take(&mut look.vanished).into_iter().collect();
         if look.listing.is_some() {
-            self.book.vanished.retain(|(of, uid)| *of != folder || vanished.contains(uid));
+            self.book.learned.vanished.retain(|(of, uid)| *of != folder || vanished.contains(uid));
         }
         if !self.may_change() {
             return Ok(());
@@ -337,11 +357,11 @@ impl Pass<'_> {
                 continue;
             }
             look.unfinished = true;
-            if !self.book.vanished.missing((folder, uid), false, Instant::now()) {
+            if !self.book.learned.vanished.missing((folder, uid), false, Instant::now()) {
                 self.book.pairs[look.pair].look_at_target = true;
                 continue;
             }
-            self.book.vanished.settled((folder, uid));
+            self.book.learned.vanished.settled((folder, uid));
             look.known.remove(&uid);
             edits.push(self.copy_again(look, uid));
         }
@@ -351,7 +371,7 @@ impl Pass<'_> {
 
     /// Forgets the link, so that the next pass copies the message; the second time it is listed.
     fn copy_again(&mut self, look: &mut Look, uid: Uid) -> Edit {
-        let once = self.book.recopied.insert((look.folder, uid));
+        let once = self.book.learned.recopied.insert((look.folder, uid));
         let text = if once { "copied again" } else { "vanished again; not copied a third time" };
         let shown = self.book.pairs[look.pair].shown().to_owned();
         self.emit(Entry::new(Event::CopyVanished, text).folder(&shown).source_uid(uid));
@@ -385,7 +405,7 @@ impl Pass<'_> {
             plan::is_mass_deletion(self.counted(look), plan::links(&look.known).count())
         });
         let mirror = self.enrollment.migration.sync.deletions == Deletions::Mirror;
-        if mirror && (of_account || of_folder) && !self.book.removals_approved {
+        if mirror && (of_account || of_folder) && !self.book.learned.removals_approved {
             self.suspend_removals(gone).await?;
         }
         for look in looks.iter_mut() {
@@ -403,7 +423,7 @@ impl Pass<'_> {
     fn still_missing(&mut self, look: &mut Look, now: Instant) {
         let folder = look.folder;
         let missing: HashSet<Uid> = look.missing.iter().copied().collect();
-        self.book.missing.retain(|(of, uid)| *of != folder || missing.contains(uid));
+        self.book.learned.missing.retain(|(of, uid)| *of != folder || missing.contains(uid));
         let told = look.absence == Absence::Certain
             || self.told.as_ref().is_some_and(|(name, news)| {
                 *name == self.book.pairs[look.pair].source
@@ -411,7 +431,7 @@ impl Pass<'_> {
             });
         for uid in std::mem::take(&mut look.missing) {
             if look.absence != Absence::Suspected
-                && self.book.missing.missing((folder, uid), told, now)
+                && self.book.learned.missing.missing((folder, uid), told, now)
             {
                 look.gone.push(uid);
             } else {
@@ -446,8 +466,8 @@ impl Pass<'_> {
         }
         let mirror = self.enrollment.migration.sync.deletions == Deletions::Mirror;
         let removable = mirror && self.target.can_remove().await?;
-        if mirror && !removable && !self.book.said_no_removals {
-            self.book.said_no_removals = true;
+        if mirror && !removable && !self.book.learned.said_no_removals {
+            self.book.learned.said_no_removals = true;
             let text = "the target has no UIDPLUS: deletions at the source are not mirrored";
             self.emit(Entry::new(Event::RemovalsLapsed, text));
         }
@@ -474,7 +494,7 @@ impl Pass<'_> {
         let mut edits = Vec::new();
         let shown = self.book.pairs[look.pair].shown().to_owned();
         for uid in gone {
-            self.book.missing.settled((look.folder, uid));
+            self.book.learned.missing.settled((look.folder, uid));
             edits.push(Edit::DropKnown(look.folder, uid));
             let Some(Known::Linked(link)) = look.known.remove(&uid) else { continue };
             if sure.contains(&uid) {
@@ -559,7 +579,11 @@ impl Desk for Clerk<'_> {
     fn stored(&self, job: &Job, message: &Intended, target_uid: Option<Uid>) {
         let at = self.pairs.iter().position(|pair| pair.record.id == job.folder);
         let Some(at) = at else { return };
-        self.board.copied(at, message.size);
+        if let Some(progress) = self.board.copied(at, message.size) {
+            let entry = Entry::new(Event::CopyProgress, progress);
+            let entry = entry.account(&self.enrollment.address);
+            self.shared.journal.emit(entry.migration(&self.enrollment.migration.name));
+        }
         // The first copy logs a line a folder, not a line a message.
         if self.phase < Phase::Following || !self.pairs[at].record.first_copy_completed {
             return;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use super::gone::Evidence;
-use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, Known, Origin};
+use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, IntentId, Known, Origin};
 use crate::imap::{PermanentFlags, WireName};
 use crate::status::{FolderCounts, Reason};
 use crate::words::Uid;
@@ -15,6 +15,12 @@ pub struct Book {
     pub pairs: Vec<Pair>,
     /// Folders that are not copied, with the reason.
     pub left_out: Vec<LeftOut>,
+    pub learned: Learned,
+}
+
+/// What outlives a session: suspicions, paces, and what was said already.
+#[derive(Default)]
+pub struct Learned {
     /// Source UIDs missing from their folder.
     pub missing: Evidence<(FolderId, Uid)>,
     /// Source UIDs whose copy is missing from the target.
@@ -28,10 +34,16 @@ pub struct Book {
     pub removals_approved: bool,
     /// The source sends BODY before UID: one body at a time.
     pub bodies_singly: bool,
+    /// Messages refused one after the other, with none stored between.
+    pub refused_in_a_row: u32,
+    /// What the servers offer, as it was told last.
+    pub said_offers: String,
     /// The server has no UIDPLUS, and that was said.
     pub said_no_removals: bool,
     /// That the cutover is overdue was said.
     pub said_overdue: bool,
+    /// Intents in doubt that were told.
+    pub said_in_doubt: HashSet<IntentId>,
 }
 
 impl Book {

@@ -189,7 +189,7 @@ impl Pass<'_> {
                 looks.push(self.look_at_absent(at).await?);
                 continue;
             };
-            self.book.folders_missing.settled(pair.record.id);
+            self.book.learned.folders_missing.settled(pair.record.id);
             let unchanged = pair.record.source_seen.is_some_and(|seen| is_same(&seen, status));
             let quiet = unchanged && !pair.unfinished && !pair.look_at_target;
             if self.scope == Scope::Full || !quiet || told {
@@ -433,9 +433,9 @@ impl Pass<'_> {
         self.bury_folders(&looks).await?;
         let now = Instant::now();
         let suspicions = [
-            self.book.missing.due(now),
-            self.book.vanished.due(now),
-            self.book.folders_missing.due(now),
+            self.book.learned.missing.due(now),
+            self.book.learned.vanished.due(now),
+            self.book.learned.folders_missing.due(now),
         ];
         for due in suspicions.into_iter().flatten() {
             self.due_at(due);
@@ -447,7 +447,7 @@ impl Pass<'_> {
             began_at,
             clean: full
                 && !conflicts
-                && self.book.folders_missing.is_empty()
+                && self.book.learned.folders_missing.is_empty()
                 && self.book.pairs.iter().all(settled),
             due: self.due,
             again: self.again || interrupted,
@@ -458,7 +458,7 @@ impl Pass<'_> {
     async fn bury_folders(&mut self, looks: &[Look]) -> Result<(), Failure> {
         for look in looks.iter().rev() {
             if look.absence == Absence::Certain && look.known.is_empty() {
-                self.book.folders_missing.settled(look.folder);
+                self.book.learned.folders_missing.settled(look.folder);
                 self.book.pairs.remove(look.pair);
                 self.writer.commit(vec![Edit::DropFolder(look.folder)]).await?;
             }

@@ -261,7 +261,10 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn say_in_doubt(&self, look: &Look, intent: &Intent, left: usize) {
+    fn say_in_doubt(&mut self, look: &Look, intent: &Intent, left: usize) {
+        if !self.book.learned.said_in_doubt.insert(intent.id) {
+            return;
+        }
         let shown = self.book.pairs[look.pair].shown();
         let text = format!(
             "the answer to an APPEND of {} messages was lost; {left} are not at the target yet \

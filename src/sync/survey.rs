@@ -175,13 +175,13 @@ impl Pass<'_> {
     pub async fn absence(&mut self, at: usize) -> Result<Absence, Failure> {
         let pair = &self.book.pairs[at];
         let folder = pair.record.id;
-        if !self.book.folders_missing.missing(folder, false, Instant::now()) {
+        if !self.book.learned.folders_missing.missing(folder, false, Instant::now()) {
             return Ok(Absence::Suspected);
         }
         let name = pair.source.clone();
         match self.source.examine(&name).await {
             Ok(_) => {
-                self.book.folders_missing.settled(folder);
+                self.book.learned.folders_missing.settled(folder);
                 Ok(Absence::Suspected)
             }
             Err(Error::No { .. }) => Ok(Absence::Certain),
