@@ -45,14 +45,7 @@ impl Dovecot {
              userdb {{\n driver = static\n args = uid=65534 gid=65534 home={home}/mail/%u\n }}\n{more}\n"
         );
         fs::write(at("dovecot.conf"), config).unwrap();
-        let process = Command::new("dovecot")
-            .args(["-F", "-c"])
-            .arg(at("dovecot.conf"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let process = Dovecot::spawn(&at("dovecot.conf"));
         let server = Dovecot { dir, process, imap, imaps };
         server.wait_until_up();
         server
@@ -73,6 +66,30 @@ impl Dovecot {
 
     fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
+    }
+
+    /// Adds to the configuration and restarts.
+    fn with_config(mut self, more: &str) -> Dovecot {
+        self.stop();
+        let config = fs::read_to_string(self.path("dovecot.conf")).unwrap();
+        // A master passdb must come before the others.
+        fs::write(self.path("dovecot.conf"), format!("{more}{config}")).unwrap();
+        self.process = Dovecot::spawn(&self.path("dovecot.conf"));
+        self.wait_until_up();
+        self
+    }
+
+    fn spawn(config: &Path) -> Child {
+        let mut command = Command::new("dovecot");
+        command.args(["-F", "-c"]).arg(config);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
+    fn stop(&mut self) {
+        // SAFETY: the process is our own child, not yet waited for.
+        unsafe { libc::kill(self.process.id() as i32, libc::SIGTERM) };
+        let _ = self.process.wait();
     }
 
     /// The log, once it holds that text.
@@ -100,9 +117,7 @@ impl Dovecot {
 
 impl Drop for Dovecot {
     fn drop(&mut self) {
-        // SAFETY: the process is our own child, not yet waited for.
-        unsafe { libc::kill(self.process.id() as i32, libc::SIGTERM) };
-        let _ = self.process.wait();
+        self.stop();
     }
 }
 
@@ -254,6 +269,26 @@ async fn odd_passwords_log_in_and_wrong_ones_are_refused_once() {
     let log = server.log_with("auth failed").await;
     assert!(log.contains("1 attempts"), "one refusal only: {log}");
     assert!(!log.contains("method=LOGIN"), "{log}");
+}
+
+#[tokio::test]
+async fn a_service_login_acts_for_an_account() {
+    let server = Dovecot::start("");
+    let mut own = server.session("mario").await;
+    append(&mut own, &inbox(), &[b"a: b\r\n\r\nx"], false).await;
+    let masters = server.path("masters");
+    let server = server.with_config(&format!(
+        "auth_master_user_separator = *\npassdb {{\n driver = passwd-file\n master = yes\n \
+         args = scheme=PLAIN {}\n }}\n",
+        masters.display()
+    ));
+    fs::write(masters, "migrator:{PLAIN}servizio::::::\n").unwrap();
+    let by_authzid = Login { authzid: Some("mario".into()), ..login("migrator", "servizio") };
+    for login in [by_authzid, login("mario*migrator", "servizio")] {
+        let endpoint = server.endpoint(Tls::Implicit);
+        let mut session = Dialler::new().connect(&endpoint, &login).await.unwrap();
+        assert_eq!(session.examine(&inbox()).await.unwrap().exists, 1, "{login:?}");
+    }
 }
 
 #[tokio::test]
@@ -636,7 +671,7 @@ async fn futures_are_small_and_can_be_sent() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
 async fn throughput() {
-    let server = Dovecot::start("");
+    let server = Dovecot::start("mail_fsync = never");
     let mut session = server.session("mario").await;
     let message = [b"A: b\r\n\r\n".to_vec(), b"0123456789abcd\r\n".repeat(3000)].concat();
     let messages: Vec<&[u8]> = vec![&message; 2000];

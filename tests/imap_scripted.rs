@@ -313,7 +313,7 @@ async fn listings_of_sloppy_servers() {
             hear(format!("UID FETCH 1:* {METADATA}")),
             say("* 4 FETCH (UID 8 FLAGS () INTERNALDATE NIL RFC822.SIZE 1)\r\n$ OK\r\n"),
             hear(format!("UID FETCH 8 {METADATA}")),
-            say("* 4 FETCH (UID 8 FLAGS () INTERNALDATE NIL RFC822.SIZE 1)\r\n$ OK\r\n"),
+            say("* 4 FETCH (UID 8 FLAGS () INTERNALDATE NIL RFC822.SIZE NIL)\r\n$ OK\r\n"),
         ],
     )
     .await;
@@ -632,7 +632,18 @@ async fn a_literal_is_as_long_as_announced() {
         assert!(matches!(result, Err(Error::Protocol(_))));
         assert!(session.noop().await.is_err());
     }
+    // A write that is dropped halfway is noticed, too.
     let (mut session, _server) = session("LITERAL+", vec![]).await;
+    let (mut writer, _answers) = session.appending();
+    writer.begin(&inbox()).await.unwrap();
+    let size = 100_000_000;
+    writer.item(&Flags::default(), InternalDate(7), size, false).await.unwrap();
+    let all = vec![b'x'; size as usize];
+    let dropped = tokio::time::timeout(Duration::from_millis(1), writer.write(&all)).await;
+    assert!(dropped.is_err(), "it takes longer");
+    assert!(matches!(writer.commit().await, Err(Error::Protocol(_))));
+
+    let (mut session, _server) = self::session("LITERAL+", vec![]).await;
     let (mut writer, _answers) = session.appending();
     writer.begin(&inbox()).await.unwrap();
     writer.item(&Flags::default(), InternalDate(7), 0, false).await.unwrap();
@@ -688,6 +699,102 @@ async fn unusual_literals_do_not_fill_memory() {
         let refused = session.list().await;
         assert!(matches!(refused, Err(Error::Protocol(_))), "{refused:?}");
     }
+}
+
+#[tokio::test]
+async fn a_literal_refused_does_not_hold_up_what_follows() {
+    let (mut session, server) = session(
+        "",
+        vec![
+            hear("STATUS {6}"),
+            say("$ NO no such name\r\n"),
+            hear("STATUS INBOX (MESSAGES UIDNEXT UIDVALIDITY)"),
+            say("* STATUS inbox (MESSAGES 3 UIDNEXT 0 X (y))\r\n$ OK\r\n"),
+            hear("STATUS {6}"),
+            say("+ go\r\n"),
+            octets("caffè (MESSAGES UIDNEXT UIDVALIDITY)\r\n"),
+            say("$ OK\r\n"),
+        ],
+    )
+    .await;
+    let raw = WireName::of_wire("caffè".as_bytes());
+    let statuses = session.statuses(&[&raw, &inbox()]).await.unwrap();
+    assert!(matches!(statuses[0], Err(Error::No { .. })));
+    assert!(matches!(statuses[1], Ok(FolderStatus { messages: 3, uid_next: None, .. })));
+    let statuses = session.statuses(&[&raw]).await.unwrap();
+    assert!(matches!(statuses[0], Err(Error::Protocol(_))), "OK without a status");
+    assert!(session.is_usable());
+    drop(session);
+    assert_eq!(server.beyond().await, "");
+}
+
+#[tokio::test]
+async fn waiting_for_bodies_is_safe_to_cancel() {
+    let mut script = vec![hear(format!("UID FETCH 7 {MESSAGE}"))];
+    let said =
+        format!("* 1 FETCH (UID 7 FLAGS () {DATE} RFC822.SIZE 3 BODY[] {{3}}\r\nabc)\r\n$ OK\r\n");
+    for piece in said.as_bytes().chunks(9) {
+        script.extend([say(String::from_utf8_lossy(piece)), Step::Pause(10)]);
+    }
+    let (mut session, _server) = examined("", 1, script).await;
+    let mut fetching = session.fetching();
+    fetching.request(&[uid(7)]).await.unwrap();
+    let mut all = Vec::new();
+    while all.len() < 2 {
+        let moment = Duration::from_millis(1);
+        if let Ok(fetched) = tokio::time::timeout(moment, fetching.next()).await {
+            match fetched.unwrap() {
+                Fetched::Body { message } => {
+                    let mut octets = Vec::new();
+                    while let Some(chunk) = fetching.chunk().await.unwrap() {
+                        octets.extend_from_slice(chunk);
+                    }
+                    all.push(format!("{}={}", message.uid, String::from_utf8_lossy(&octets)));
+                }
+                other => all.push(format!("{other:?}")),
+            }
+        }
+    }
+    assert_eq!(all, ["7=abc", "WindowDone { refused: None }"]);
+}
+
+#[tokio::test]
+async fn only_a_committed_batch_can_be_overdue() {
+    let script = vec![
+        say("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n"),
+        hear("AUTHENTICATE PLAIN AG1hcmlvAHNlZ3JldGE="),
+        say("$ OK [CAPABILITY IMAP4rev1 LITERAL+] in\r\n"),
+        hear("LIST \"\" \"\""),
+        say("$ OK\r\n"),
+        hear(format!("{ARGUMENTS} {{2+}}")),
+        octets("xy\r\n"),
+        say("$ OK\r\n"),
+        Step::Pause(60_000),
+    ];
+    let server = Scripted::play(script).await;
+    let mut dialler = Dialler::new();
+    dialler.answer_within = Duration::from_millis(200);
+    let mut session = dialler.connect(&endpoint(&server, Tls::None), &login()).await.unwrap();
+    let (mut writer, mut answers) = session.appending();
+    let write = async {
+        let flags = Flags::of_names(["\\Seen"]);
+        writer.begin(&inbox()).await?;
+        writer.item(&flags, InternalDate(7), 2, false).await?;
+        writer.write(b"x").await?;
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        writer.write(b"y").await?;
+        writer.commit().await?;
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        writer.begin(&inbox()).await?;
+        writer.item(&flags, InternalDate(7), 0, false).await?;
+        writer.commit().await
+    };
+    let read = async { (answers.next().await, answers.next().await) };
+    let (written, (first, second)) = tokio::join!(write, read);
+    written.unwrap();
+    assert!(matches!(first, Ok(AppendAnswer::Stored { .. })), "{first:?}");
+    assert!(matches!(second, Err(Error::TimedOut("APPEND"))), "{second:?}");
+    assert!(!session.is_usable());
 }
 
 /// How long it takes to read 100,000 messages. Run it with --release --ignored --nocapture.

@@ -48,6 +48,8 @@ struct Account {
     life: Life,
     /// It had completed before this daemon started: its end is no news.
     completed_before: bool,
+    /// Told when it starts: thousands at once would be more than the journal can take.
+    announcement: Option<Entry>,
 }
 
 enum Life {
@@ -89,8 +91,14 @@ impl Accounts {
         }
     }
 
-    /// Takes accounts in, to be started in this order by [`Accounts::start_some`].
-    pub fn accept(&mut self, enrollment: Arc<Enrollment>, status: AccountStatus) {
+    /// Takes an account in; they are started in this order by [`Accounts::start_some`], and
+    /// `announcement` is told then.
+    pub fn accept(
+        &mut self,
+        enrollment: Arc<Enrollment>,
+        status: AccountStatus,
+        announcement: Entry,
+    ) {
         let completed_before = status.phase == "completed";
         let address = enrollment.address.clone();
         if let Some(account) = self.accounts.get_mut(&address) {
@@ -99,6 +107,7 @@ impl Accounts {
                 Life::Stopping { again, .. } => {
                     *again = true;
                     account.enrollment = enrollment;
+                    account.announcement = Some(announcement);
                 }
                 _ => self.replace(enrollment),
             }
@@ -107,7 +116,9 @@ impl Accounts {
         let status = StatusCell::new(status.into());
         let life = Life::Waiting;
         self.waiting.push_back(address.clone());
-        self.accounts.insert(address, Account { enrollment, status, life, completed_before });
+        let announcement = Some(announcement);
+        let account = Account { enrollment, status, life, completed_before, announcement };
+        self.accounts.insert(address, account);
     }
 
     /// Starts at most `count` of those that wait; says whether more do.
@@ -126,6 +137,9 @@ impl Accounts {
             "ok".clone_into(&mut status.condition);
             status.reasons.clear();
             status.reason = None;
+        }
+        if let Some(announcement) = account.announcement.take() {
+            self.journal.emit(announcement);
         }
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         let life = (self.live)(account.enrollment.clone(), inbox, account.status.clone());

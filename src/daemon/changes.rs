@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::board::Posted;
 use super::protocol::{Answer, exit};
 use super::reading::Reading;
-use super::supervisor::Supervisor;
+use super::supervisor::{STARTS_A_TICK, Supervisor};
 use super::words::{first_status, held_by_its_file, rejected_file};
 use crate::checkpoint::AccountRecord;
 use crate::config::{Difference, Enrollment, Problem, Settings};
@@ -131,10 +131,11 @@ impl Supervisor {
                 Some(record) => format!("known, phase {}", record.phase.as_str()),
                 None => "a new account".to_owned(),
             };
-            self.shared.journal.emit(of(Event::EnrollmentAccepted, &text, &enrollment));
+            let announcement = of(Event::EnrollmentAccepted, &text, &enrollment);
             let status = first_status(&enrollment, record);
-            self.accounts.accept(enrollment, status);
+            self.accounts.accept(enrollment, status, announcement);
         }
+        self.accounts.start_some(STARTS_A_TICK);
     }
 
     /// What two per cent are taken of.

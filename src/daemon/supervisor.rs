@@ -27,7 +27,7 @@ use crate::sync::account::Shared;
 
 const TICK: Duration = Duration::from_millis(250);
 /// Tasks started a tick: thousands are spread over seconds, and budgets spread their logins.
-const STARTS_A_TICK: usize = 50;
+pub(super) const STARTS_A_TICK: usize = 50;
 /// What stopping may take: systemd and impatient operators wait ten seconds.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
 

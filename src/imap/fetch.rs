@@ -68,17 +68,17 @@ impl Session {
                     listing.push(Message { uid, flags, instant, size });
                 }
                 // Told unasked in between: newer flags, but no message.
-                (Some(flags), None, None) => {
+                (Some(flags), None, None) if !found.tells_metadata => {
                     flags_changed = true;
                     listing.change(uid, |message| message.flags = flags);
                 }
-                _ => unreadable.push(uid),
+                _ if unreadable.len() < listing.most => unreadable.push(uid),
+                _ => listing.full = true,
             }
         };
         self.fetch_each(Draft::of(encode::fetch(set, Asked::Metadata)), each).await?;
         self.connection.inbound.news.flags_changed |= flags_changed;
         unreadable.retain(|uid| !listing.holds(*uid));
-        unreadable.truncate(SURPLUS_MAX);
         Ok(unreadable)
     }
 
@@ -132,8 +132,7 @@ impl Session {
     }
 
     fn new_listing<T>(&self, uid: fn(&T) -> Uid) -> Listing<T> {
-        let exists = self.selected.as_ref().map_or(0, |selected| selected.exists);
-        let exists = exists.max(self.connection.inbound.news.exists.unwrap_or(0));
+        let exists = self.connection.inbound.exists;
         Listing {
             items: Vec::new(),
             uid,

@@ -328,8 +328,7 @@ impl Fetching<'_> {
 
     /// No body: either there is none to give, or it is an unsolicited change of flags.
     fn bodiless(&mut self, attributes: &Attributes) -> Option<Fetched> {
-        let is_answer = attributes.size.is_some() || attributes.instant.is_some();
-        let uid = attributes.uid.filter(|_| is_answer);
+        let uid = attributes.uid.filter(|_| attributes.tells_metadata);
         match uid {
             Some(uid) if self.answer(uid) => Some(Fetched::NoBody { uid }),
             _ => {

@@ -12,10 +12,11 @@ use secrecy::ExposeSecret;
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
-use super::connection::{Connection, Ended, Event, Literals, Said};
+use super::connection::{Connection, Ended, Event, Said};
 use super::decode::{self, Data, Kind};
 use super::encode::Draft;
 use super::link::Link;
+use super::outbound::Literals;
 use super::{Capabilities, Error, Login, Namespace, Session, quirks};
 
 /// A connection before login, and the text of its greeting.

@@ -162,6 +162,7 @@ pub(super) fn fetch(response: &[u8]) -> Attributes {
     while cursor.more() && !cursor.accept(b')') {
         let before = cursor.rest().len();
         let name = cursor.item_name().to_ascii_uppercase();
+        found.tells_metadata |= matches!(name.as_slice(), b"RFC822.SIZE" | b"INTERNALDATE");
         match name.as_slice() {
             b"UID" => found.uid = cursor.number().and_then(uid),
             b"RFC822.SIZE" => found.size = cursor.number(),
@@ -217,7 +218,14 @@ pub(super) fn list(response: &[u8]) -> Option<ListData> {
     }
     let attributes = words(&mut cursor)?;
     let delimiter = cursor.string();
-    let name = cursor.string()?;
+    cursor.more();
+    let start = cursor.rest();
+    let mut name = cursor.string()?;
+    if start.starts_with(b"\"") && cursor.more() && !cursor.rest().starts_with(b"(") {
+        // Some servers forget to escape quotes: the last one ends the name.
+        let last = memchr::memrchr(b'"', start).filter(|last| *last > 0)?;
+        name = Cow::Borrowed(&start[1..last]);
+    }
     Some(ListData {
         name: name.into_owned(),
         delimiter: delimiter.and_then(|text| text.first().map(|octet| char::from(*octet))),
@@ -347,6 +355,7 @@ mod tests {
                 b"atom",
                 Some('\\'),
             ),
+            (b"* LIST () \"/\" \"a \"b\" c\" \r\n", b"a \"b\" c", Some('/')),
             (b"* list ( \\A  \\B ) \".\"  \"\"\r\n", b"", Some('.')),
         ] {
             let found = list(response).unwrap();

@@ -1,5 +1,6 @@
 //! One authenticated connection: capabilities, the selected folder, and what was said unasked.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,6 +142,14 @@ pub struct Session {
     pub(super) exchange: Box<Exchange>,
 }
 
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Session");
+        shown.field("server_name", &self.server_name).field("selected", &self.selected);
+        shown.finish_non_exhaustive()
+    }
+}
+
 impl Session {
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
@@ -201,6 +210,7 @@ impl Session {
     pub(super) fn opened(&mut self, selected: Selected) {
         self.connection.inbound.news = News::default();
         self.connection.inbound.untold = false;
+        self.connection.inbound.exists = selected.exists;
         self.selected = Some(selected);
     }
 

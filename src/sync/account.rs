@@ -258,7 +258,7 @@ impl Life {
             said_no_removals: false,
             said_overdue: false,
         };
-        follow::open_pairs(&self.shared, &self.enrollment, &mut book)?;
+        follow::open_pairs(&self.shared, &mut book)?;
         let record = &book.record;
         self.board.show_phase(record.phase, record.sealed_at, record.source_seen_until);
         self.board.show_book(&book);

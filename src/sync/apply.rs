@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::account::Shared;
-use super::board::Board;
+use super::board::{Board, rfc3339};
 use super::book::Pair;
 use super::copy::{self, Copying, Desk, Failure, Job, Outcome, Terms};
 use super::pass::{Absence, Look, Pass, at_source, at_target};
@@ -14,7 +14,7 @@ use crate::checkpoint::{Edit, FolderId, Intended, Known, Link, Origin, Orphan, P
 use crate::config::{Deletions, Enrollment, ReadBack};
 use crate::imap::Error;
 use crate::journal::{Entry, Event};
-use crate::words::{Flags, Message, Side, Uid};
+use crate::words::{Digests, Flags, InternalDate, Message, Side, Uid};
 
 impl Pass<'_> {
     /// Copies what is wanted and not blocked. True if it was interrupted.
@@ -148,7 +148,7 @@ impl Pass<'_> {
             .push((uid, Known::Refused { by_target, text: text.clone(), tries, last_try }));
         let side = if by_target { Side::Target } else { Side::Source };
         if tries == 1 {
-            let shown = self.book.pairs[look.pair].source_shown.clone();
+            let shown = self.book.pairs[look.pair].shown().to_owned();
             let entry = Entry::new(Event::MessageRefused, format!("by the {side}: {text}"));
             self.emit(entry.folder(&shown).source_uid(uid));
         }
@@ -292,7 +292,7 @@ impl Pass<'_> {
             self.target.store(uids, added, removed).await?;
         }
         self.writer.commit(edits).await?;
-        let shown = self.book.pairs[look.pair].source_shown.clone();
+        let shown = self.book.pairs[look.pair].shown().to_owned();
         if !done.is_empty() {
             let text = format!("flags of {} messages follow the source", done.len());
             self.emit(Entry::new(Event::FlagsChanged, text).folder(&shown).priority(6));
@@ -353,7 +353,7 @@ impl Pass<'_> {
     fn copy_again(&mut self, look: &mut Look, uid: Uid) -> Edit {
         let once = self.book.recopied.insert((look.folder, uid));
         let text = if once { "copied again" } else { "vanished again; not copied a third time" };
-        let shown = self.book.pairs[look.pair].source_shown.clone();
+        let shown = self.book.pairs[look.pair].shown().to_owned();
         self.emit(Entry::new(Event::CopyVanished, text).folder(&shown).source_uid(uid));
         self.again = true;
         if once {
@@ -396,7 +396,7 @@ impl Pass<'_> {
 
     /// How many of the folder's removals count towards a mass deletion.
     fn counted(&self, look: &Look) -> usize {
-        if self.book.pairs[look.pair].exempt { 0 } else { look.gone.len() }
+        if self.book.pairs[look.pair].record.exempt { 0 } else { look.gone.len() }
     }
 
     /// Sorts what is missing into gone and suspected.
@@ -472,7 +472,7 @@ impl Pass<'_> {
             }
         }
         let mut edits = Vec::new();
-        let shown = self.book.pairs[look.pair].source_shown.clone();
+        let shown = self.book.pairs[look.pair].shown().to_owned();
         for uid in gone {
             self.book.missing.settled((look.folder, uid));
             edits.push(Edit::DropKnown(look.folder, uid));
@@ -491,55 +491,59 @@ impl Pass<'_> {
     /// Downloads copies worth a doubt and compares them.
     pub async fn read_back(&mut self, look: &mut Look) -> Result<(), Failure> {
         let how = self.enrollment.migration.sync.read_back;
-        let sizes = look.listing.as_ref();
-        let odd_size = |link: &Link| {
-            let seen = link.target_uid.and_then(|uid| sizes?.get(&uid));
-            seen.is_some_and(|seen| seen.size != link.size)
-        };
         let due = |link: &Link| {
             let asked = match how {
                 ReadBack::All => true,
-                ReadBack::Suspect => link.suspect || odd_size(link),
+                ReadBack::Suspect => link.suspect || looks_altered(look, link),
                 ReadBack::Off => false,
             };
             asked && !link.verified && link.altered.is_none() && link.origin == Origin::Copied
         };
-        let links: Vec<(Uid, Uid)> = plan::links(&look.known)
-            .filter(|(_, link)| due(link))
-            .filter_map(|(uid, link)| Some((uid, link.target_uid?)))
-            .collect();
+        let doubted = plan::links(&look.known).filter(|(_, link)| due(link));
+        let links: Vec<(Uid, Uid)> =
+            doubted.filter_map(|(uid, link)| Some((uid, link.target_uid?))).collect();
         if links.is_empty() {
             return Ok(());
         }
-        let name = self.book.pairs[look.pair].target.clone();
-        self.target.select(&name).await?;
         let uids: Vec<Uid> = links.iter().map(|(_, target_uid)| *target_uid).collect();
-        let digests = self.target.session().await?.digests(&uids).await.map_err(at_target)?;
-        let digests: BTreeMap<Uid, _> = digests.into_iter().collect();
-        let shown = self.book.pairs[look.pair].source_shown.clone();
+        let digests = self.target_digests(look.pair, &uids).await?;
         let mut edits = Vec::new();
         for (uid, target_uid) in links {
-            let Some(Known::Linked(link)) = look.known.get_mut(&uid) else { continue };
             let Some(found) = digests.get(&target_uid) else { continue };
-            if found.sha256 == link.sha256 {
-                link.verified = true;
-            } else {
-                let text = format!(
-                    "{} octets (SHA-256 {}) became {} octets (SHA-256 {})",
-                    link.size, link.sha256, found.size, found.sha256
-                );
-                link.altered = Some(text.clone());
-                let entry = Entry::new(Event::MessageAltered, format!("by the target: {text}"));
-                let entry = entry.folder(&shown).source_uid(uid).target_uid(Some(target_uid));
-                edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link.clone())));
-                self.emit(entry);
-                continue;
-            }
+            let seen = look.listing.as_ref().and_then(|listing| listing.get(&target_uid));
+            let seen = seen.map(|message| message.instant);
+            let Some(Known::Linked(link)) = look.known.get_mut(&uid) else { continue };
+            link.altered = alteration(link, found, seen);
+            link.verified = link.altered.is_none();
             edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link.clone())));
+            if let Some(text) = &link.altered {
+                let shown = self.book.pairs[look.pair].shown();
+                let entry = Entry::new(Event::MessageAltered, format!("by the target: {text}"));
+                self.emit(entry.folder(shown).source_uid(uid).target_uid(Some(target_uid)));
+            }
         }
         self.writer.commit(edits).await?;
         Ok(())
     }
+}
+
+/// Does the target's listing show another size or instant than the link's?
+fn looks_altered(look: &Look, link: &Link) -> bool {
+    let listing = look.listing.as_ref();
+    let seen = link.target_uid.and_then(|uid| listing?.get(&uid));
+    seen.is_some_and(|seen| seen.size != link.size || seen.instant != link.instant)
+}
+
+/// What differs between a message and its copy.
+fn alteration(link: &Link, found: &Digests, instant: Option<InternalDate>) -> Option<String> {
+    if found.sha256 != link.sha256 {
+        return Some(format!(
+            "{} octets (SHA-256 {}) became {} octets (SHA-256 {})",
+            link.size, link.sha256, found.size, found.sha256
+        ));
+    }
+    let instant = instant.filter(|instant| *instant != link.instant)?;
+    Some(format!("its date {} became {}", rfc3339(link.instant.0), rfc3339(instant.0)))
 }
 
 /// Tells the status board and the journal what the pipeline stored.
@@ -563,7 +567,7 @@ impl Desk for Clerk<'_> {
         let entry = Entry::new(Event::MessageCopied, "copied")
             .account(&self.enrollment.address)
             .migration(&self.enrollment.migration.name)
-            .folder(&self.pairs[at].source_shown)
+            .folder(self.pairs[at].shown())
             .source_uid(message.source_uid)
             .target_uid(target_uid)
             .bytes(message.size);

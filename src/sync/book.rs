@@ -45,10 +45,6 @@ pub struct Pair {
     pub record: FolderRecord,
     pub source: WireName,
     pub target: WireName,
-    pub source_shown: String,
-    pub target_shown: String,
-    /// Trash or Junk: emptying them is no mass deletion.
-    pub exempt: bool,
     /// Of the target folder, once it was selected.
     pub permanent: Option<PermanentFlags>,
     pub counts: Counts,
@@ -106,6 +102,11 @@ impl Counts {
 }
 
 impl Pair {
+    /// The source folder's name as users see it.
+    pub fn shown(&self) -> &str {
+        &self.record.source_shown
+    }
+
     /// Copies were removed from the target's folder by us.
     pub fn expect_fewer(&mut self, removed: usize) {
         if let Some(seen) = &mut self.record.target_seen {
@@ -128,8 +129,8 @@ impl Pair {
 
     pub fn status(&self) -> FolderCounts {
         FolderCounts {
-            name: self.source_shown.clone(),
-            target: self.target_shown.clone(),
+            name: self.record.source_shown.clone(),
+            target: self.record.target_shown.clone(),
             source: Some(self.counts.source),
             copied: Some(self.counts.linked),
             refused: Some(self.counts.refused),

@@ -18,7 +18,7 @@ use super::pass::{Pass, Scope, Verdict, at_source};
 use super::target::Target;
 use super::watch;
 use crate::checkpoint::{Edit, Phase, StoreError, Writer};
-use crate::config::{Enrollment, FolderUse};
+use crate::config::Enrollment;
 use crate::imap::{IdleNews, News, Session, WireName};
 use crate::journal::{Entry, Event};
 use crate::words::{Side, Uid};
@@ -49,11 +49,7 @@ pub struct Following<'a> {
 }
 
 /// Opens the pairs the checkpoint remembers.
-pub fn open_pairs(
-    shared: &Shared,
-    enrollment: &Enrollment,
-    book: &mut Book,
-) -> Result<(), StoreError> {
+pub fn open_pairs(shared: &Shared, book: &mut Book) -> Result<(), StoreError> {
     for record in shared.store.folders(book.record.id)? {
         let source = WireName::of_wire(&record.source_name);
         let target = WireName::of_wire(&record.target_name);
@@ -63,16 +59,9 @@ pub fn open_pairs(
         counts.source = record.source_seen.map_or(0, |seen| u64::from(seen.messages));
         counts.source_bytes = counts.linked_bytes;
         let in_doubt = shared.store.intents(record.id)?;
-        let shown = source.decode();
-        let well_known = &enrollment.migration.source.well_known;
         book.pairs.push(Pair {
-            source_shown: shown.clone(),
-            target_shown: target.decode(),
             source,
             target,
-            exempt: well_known.iter().any(|(folder_use, name)| {
-                matches!(folder_use, FolderUse::Trash | FolderUse::Junk) && shown.ends_with(name)
-            }),
             permanent: None,
             counts,
             look_at_target: false,
@@ -284,7 +273,7 @@ impl Following<'_> {
     /// The folders that `idle` names besides INBOX.
     fn watch_others(&self, book: &Book, watchers: &mut JoinSet<()>) {
         for name in &self.enrollment.migration.sync.idle {
-            let pair = book.pairs.iter().find(|pair| pair.source_shown == *name);
+            let pair = book.pairs.iter().find(|pair| pair.shown() == name);
             let Some(pair) = pair.filter(|pair| !pair.source.is_inbox()) else { continue };
             let control = self.control.clone();
             let tell = move || control.wake.notify_one();

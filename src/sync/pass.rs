@@ -375,7 +375,7 @@ impl Pass<'_> {
         let validity = selected.uid_validity;
         pair.record.source_seen = Some(Seen { uid_validity: validity, ..Seen::default() });
         edits.push(Edit::PutFolder(pair.record.clone()));
-        let shown = pair.source_shown.clone();
+        let shown = pair.shown().to_owned();
         self.writer.commit(edits).await?;
         if before.is_some() {
             let said = "UIDVALIDITY changed at the source; messages are paired with their copies \
@@ -474,7 +474,7 @@ impl Pass<'_> {
             return;
         }
         pair.trouble = Some(self.board.reason(code, Some(Side::Source), text));
-        let shown = pair.source_shown.clone();
+        let shown = pair.shown().to_owned();
         let entry = Entry::new(Event::FolderSkipped, text).folder(&shown).reason(code);
         self.emit(entry);
     }
@@ -482,8 +482,8 @@ impl Pass<'_> {
 
 fn folder_copied(pair: &super::book::Pair) -> Entry {
     let text =
-        format!("{} → {}: {} messages", pair.source_shown, pair.target_shown, pair.counts.linked);
-    Entry::new(Event::FolderCopied, text).folder(&pair.source_shown).bytes(pair.counts.linked_bytes)
+        format!("{} → {}: {} messages", pair.shown(), pair.record.target_shown, pair.counts.linked);
+    Entry::new(Event::FolderCopied, text).folder(pair.shown()).bytes(pair.counts.linked_bytes)
 }
 
 /// Does the status say that nothing happened since? Without modification sequences flags may

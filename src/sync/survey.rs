@@ -114,8 +114,7 @@ impl Pass<'_> {
             }
         };
         if let Some(pair) = self.book.pairs.iter_mut().find(|pair| pair.source == mapped.source) {
-            (pair.exempt, pair.source_shown) = (exempt, mapped.source_shown);
-            pair.target_shown = target_shown;
+            pair.record.exempt = exempt;
             return Ok(());
         }
         if !there.contains(&target) && !target.is_inbox() {
@@ -126,7 +125,9 @@ impl Pass<'_> {
             account: self.book.record.id,
             source_name: mapped.source.as_octets().into(),
             target_name: target.as_octets().into(),
-            target_delimiter: None,
+            source_shown: mapped.source_shown,
+            target_shown,
+            exempt,
             source_seen: None,
             target_seen: None,
             first_copy_completed: false,
@@ -137,9 +138,6 @@ impl Pass<'_> {
             record,
             source: mapped.source,
             target,
-            source_shown: mapped.source_shown,
-            target_shown,
-            exempt,
             permanent: None,
             counts: Counts::default(),
             look_at_target: true,
