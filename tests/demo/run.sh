@@ -5,6 +5,7 @@
 # at the end is doveadm, sha256sum and openssl, not pecsync. Exits 0 if the copy is exact.
 #
 #   PECSYNC_BIN=FILE   runs another binary instead of building this one
+#   DEMO_CUTOVER=30    seconds from the daemon's start to the cutover (45)
 #   DEMO_KEEP=1        keeps the directory with servers, mail and logs
 set -euo pipefail
 export LC_ALL=C.UTF-8
