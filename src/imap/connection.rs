@@ -319,7 +319,10 @@ impl Inbound {
                 self.news.exists = Some(*exists);
                 self.exists = *exists;
             }
-            Data::Expunge => self.news.expunged = self.news.expunged.saturating_add(1),
+            Data::Expunge => {
+                self.news.expunged = self.news.expunged.saturating_add(1);
+                self.exists = self.exists.saturating_sub(1);
+            }
             Data::Vanished(ranges) => self.hear_vanished(ranges),
             Data::Fetch(attributes) if attributes.flags.is_some() && !self.fetching => {
                 self.news.flags_changed = true;
@@ -337,6 +340,8 @@ impl Inbound {
         let uids = ranges.iter().flat_map(|(first, last)| *first..=*last);
         let room = VANISHED_MAX.saturating_sub(self.news.vanished.len());
         let total: u64 = ranges.iter().map(|(first, last)| u64::from(last - first) + 1).sum();
+        let gone = u32::try_from(total).unwrap_or(u32::MAX);
+        self.exists = self.exists.saturating_sub(gone);
         self.news.vanished.extend(uids.take(room).filter_map(Uid::new));
         let beyond = u32::try_from(total.saturating_sub(room as u64)).unwrap_or(u32::MAX);
         self.news.expunged = self.news.expunged.saturating_add(beyond);

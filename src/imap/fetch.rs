@@ -19,13 +19,14 @@ const WINDOW: usize = 64;
 const SURPLUS_MAX: usize = 10_000;
 
 /// What a message at the target looked like just before it is changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HeaderSeen {
     pub uid: Uid,
     /// RFC822.SIZE.
     pub size: u64,
     pub instant: InternalDate,
     pub header: HeaderDigest,
+    pub flags: Flags,
 }
 
 impl Session {
@@ -142,7 +143,7 @@ impl Session {
         }
     }
 
-    /// Size, instant and header digest of each of `uids` that exists.
+    /// Size, instant, flags and header digest of each of `uids` that exists.
     ///
     /// Servers disagree about the header of a message without an empty line, so the odd ones are
     /// downloaded whole.
@@ -157,7 +158,8 @@ impl Session {
             if digests.suspect || digests.size >= size {
                 odd.push(uid);
             }
-            seen.push(HeaderSeen { uid, size, instant, header: digests.header });
+            let flags = attributes.flags.clone().unwrap_or_default();
+            seen.push(HeaderSeen { uid, size, instant, header: digests.header, flags });
             Ok(())
         };
         self.digest_each(uids, Asked::Headers, &mut each).await?;

@@ -219,6 +219,11 @@ impl Session {
         self.selected.as_ref()
     }
 
+    /// How many messages the selected folder holds now, by all that was said since it was opened.
+    pub fn exists(&self) -> u32 {
+        self.connection.inbound.exists
+    }
+
     /// Leaves the selected folder without expunging: UNSELECT, or EXAMINE of a folder that does
     /// not exist where UNSELECT is not offered. Never CLOSE on a folder opened read-write.
     pub async fn unselect(&mut self) -> Result<(), Error> {
