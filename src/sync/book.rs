@@ -46,6 +46,15 @@ pub struct Learned {
     pub said_in_doubt: HashSet<IntentId>,
 }
 
+impl Learned {
+    /// The folder's source UIDs mean nothing any more.
+    pub fn forget_folder(&mut self, folder: FolderId) {
+        self.missing.retain(|(of, _)| *of != folder);
+        self.vanished.retain(|(of, _)| *of != folder);
+        self.recopied.retain(|(of, _)| *of != folder);
+    }
+}
+
 impl Book {
     pub fn pair_of(&self, folder: FolderId) -> Option<usize> {
         self.pairs.iter().position(|pair| pair.record.id == folder)
@@ -104,7 +113,7 @@ impl Counts {
                 Known::Linked(link) => {
                     self.linked += 1;
                     self.linked_bytes += link.size;
-                    self.adopted += u64::from(link.origin == Origin::Adopted);
+                    self.adopted += u64::from(link.origin != Origin::Copied);
                     self.altered += u64::from(link.altered.is_some());
                     self.verified += u64::from(link.verified);
                 }
