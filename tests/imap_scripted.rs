@@ -443,6 +443,99 @@ async fn bodies_that_come_before_their_uid() {
     assert_eq!((found.len(), found[0].0, found[0].1.size), (1, uid(7), 3));
 }
 
+/// A message of that UID, as a server gives it with all that is asked for.
+fn given(number: u32, section: &str, octets: &str) -> Step {
+    let size = octets.len();
+    say(format!(
+        "* 1 FETCH (UID {number} FLAGS () {DATE} RFC822.SIZE 9 {section} {{{size}}}\r\n{octets})\r\n"
+    ))
+}
+
+#[tokio::test]
+async fn one_message_that_cannot_be_given_does_not_cost_the_others() {
+    let no = || say("$ NO [SERVERBUG] sorry\r\n");
+    let ok = || say("$ OK\r\n");
+    let ask = |uids: &str| hear(format!("UID FETCH {uids} {MESSAGE}"));
+    let body = |number| given(number, "BODY[]", "a: b\r\n\r\nx");
+    for (uids, script, expected) in [
+        (
+            &[5, 6, 7, 8][..],
+            vec![
+                ask("5:8"),
+                body(5),
+                no(),
+                ask("6"),
+                no(),
+                ask("7"),
+                body(7),
+                say("* 2 FETCH (FLAGS (x))\r\n"),
+                ok(),
+                ask("8"),
+                ok(),
+            ],
+            "[5, 7] true",
+        ),
+        (&[5, 6], vec![ask("5:6"), no(), ask("5"), no(), ask("6"), no()], "No SERVERBUG"),
+        (&[5], vec![ask("5"), no()], "No SERVERBUG"),
+        (&[5, 6], vec![ask("5:6"), no(), ask("5"), no(), ask("6"), ok()], "[] false"),
+        (&[5, 6], vec![ask("5:6"), body(5), say("$ NO [LIMIT] slow down\r\n")], "No LIMIT"),
+    ] {
+        let script = [script, vec![hear("NOOP"), ok()]].concat();
+        let (mut session, server) = examined("", 9, script).await;
+        let uids: Vec<Uid> = uids.iter().map(|number| uid(*number)).collect();
+        let found = match session.digests(&uids).await {
+            Ok(found) => {
+                let uids: Vec<_> = found.iter().map(|(uid, _)| *uid).collect();
+                format!("{uids:?} {}", session.take_news().flags_changed)
+            }
+            Err(Error::No { code: Some(code), .. }) => format!("No {}", code.name),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(found, expected);
+        session.noop().await.unwrap();
+        drop(session);
+        assert_eq!(server.beyond().await, "");
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_needs_its_body_is_left_out_without_it() {
+    let headers = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER])";
+    let whole = |number| given(number, "BODY[HEADER]", "A: b\r\n\r\n");
+    let odd = |number| given(number, "BODY[HEADER]", "A: b\r\n");
+    let no = || say("$ NO [SERVERBUG] sorry\r\n");
+    let (mut session, server) = examined(
+        "",
+        9,
+        vec![
+            hear(format!("UID FETCH 5:7 {headers}")),
+            no(),
+            hear(format!("UID FETCH 5 {headers}")),
+            whole(5),
+            say("$ OK\r\n"),
+            hear(format!("UID FETCH 6 {headers}")),
+            odd(6),
+            say("$ OK\r\n"),
+            hear(format!("UID FETCH 7 {headers}")),
+            no(),
+            hear(format!("UID FETCH 6 {MESSAGE}")),
+            no(),
+            hear(format!("UID FETCH 6 {headers}")),
+            odd(6),
+            say("$ OK\r\n"),
+            hear(format!("UID FETCH 6 {MESSAGE}")),
+            no(),
+        ],
+    )
+    .await;
+    let seen = session.header_digests(&[uid(5), uid(6), uid(7)]).await.unwrap();
+    assert_eq!(seen.iter().map(|one| one.uid).collect::<Vec<_>>(), [uid(5)]);
+    let refused = session.header_digests(&[uid(6)]).await;
+    assert!(matches!(refused, Err(Error::No { .. })), "{refused:?}");
+    drop(session);
+    assert_eq!(server.beyond().await, "");
+}
+
 #[tokio::test]
 async fn a_body_cut_short_is_never_complete() {
     for end in ["abc", "abcdefghij", "abcdefghij UID 7", "abcdefghij BODY[] {1}\r\nx)\r\n"] {
