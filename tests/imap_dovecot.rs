@@ -482,6 +482,63 @@ async fn idle_tells_of_new_messages() {
     reader.list_uids().await.unwrap();
 }
 
+/// Waits until something is told of elsewhere, and of nothing else.
+async fn told_of_elsewhere(reader: &mut Session) {
+    let news = reader.idle_wait(Duration::from_secs(20)).await.unwrap();
+    let said = reader.take_news();
+    assert_eq!((news, said), (IdleNews::Something, News { elsewhere: true, ..News::default() }));
+    // Of one event Dovecot may tell in two ways.
+    while reader.idle_wait(Duration::from_millis(300)).await.unwrap() == IdleNews::Something {
+        assert!(reader.take_news().elsewhere);
+    }
+}
+
+#[tokio::test]
+async fn notify_tells_of_other_folders() {
+    let server = Dovecot::start("");
+    let mut reader = server.session("mario").await;
+    let mut writer = server.session("mario").await;
+    let other = WireName::of_wire(b"Other");
+    writer.create(&other).await.unwrap();
+    assert!(reader.notify().await.unwrap());
+    assert!(reader.notify().await.unwrap());
+    reader.examine(&inbox()).await.unwrap();
+    reader.list().await.unwrap();
+    reader.statuses(&[&inbox(), &other]).await.unwrap();
+    assert_eq!(reader.take_news(), News::default());
+    reader.idle_start().await.unwrap();
+    let quiet = reader.idle_wait(Duration::from_millis(300)).await.unwrap();
+    assert_eq!(quiet, IdleNews::Quiet);
+
+    append(&mut writer, &other, &[b"a: b\r\n\r\nx"], false).await;
+    told_of_elsewhere(&mut reader).await;
+    writer.create(&WireName::of_wire(b"Nuova")).await.unwrap();
+    told_of_elsewhere(&mut reader).await;
+    writer.select(&other).await.unwrap();
+    let flags = Flags::of_system(SystemFlags::DELETED);
+    writer.store(&[uid(1)], Change::Add, &flags).await.unwrap();
+    told_of_elsewhere(&mut reader).await;
+    writer.uid_expunge(&[uid(1)]).await.unwrap();
+    told_of_elsewhere(&mut reader).await;
+
+    // The selected folder is told of as ever.
+    append(&mut writer, &inbox(), &[b"a: b\r\n\r\nx"], false).await;
+    let news = reader.idle_wait(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(news, IdleNews::Something);
+    assert_eq!(reader.take_news(), News { exists: Some(1), ..News::default() });
+    reader.idle_done();
+    reader.noop().await.unwrap();
+    assert_eq!(fetch_all(&mut reader, &[uid(1)]).await.len(), 1);
+
+    // What is not waited for is kept, whatever is selected.
+    append(&mut writer, &other, &[b"a: b\r\n\r\nx"], false).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    reader.examine(&inbox()).await.unwrap();
+    reader.idle_start().await.unwrap();
+    let news = reader.idle_wait(Duration::from_secs(20)).await.unwrap();
+    assert_eq!((news, reader.take_news().elsewhere), (IdleNews::Something, true));
+}
+
 #[tokio::test]
 async fn examine_rides_behind_the_last_window() {
     let server = Dovecot::start("");
@@ -648,6 +705,7 @@ async fn futures_are_small_and_can_be_sent() {
         ("idle_wait", sendable(session.idle_wait(Duration::from_secs(1)))),
         ("idle_start", sendable(session.idle_start())),
         ("list", sendable(session.list())),
+        ("notify", sendable(session.notify())),
         ("examine", sendable(session.examine(&name))),
         ("list_messages", sendable(session.list_messages(uid(1)))),
         ("header_digests", sendable(session.header_digests(&[]))),

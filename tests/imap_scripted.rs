@@ -292,6 +292,154 @@ async fn idle_with_early_news_and_odd_words() {
     assert_eq!(server.beyond().await, "");
 }
 
+const NOTIFY: &str = "NOTIFY SET (selected (MessageNew MessageExpunge FlagChange)) \
+    (personal (MessageNew MessageExpunge FlagChange MailboxName))";
+
+#[tokio::test]
+async fn notify_wakes_for_other_folders() {
+    let wait = Duration::from_secs(5);
+    let moment = Duration::from_millis(100);
+    for told in [
+        "* STATUS Other (MESSAGES 1 UIDNEXT 2)\r\n",
+        "* STATUS Other (HIGHESTMODSEQ 12)\r\n",
+        "* LIST () \"/\" Nuova\r\n",
+        "* LIST (\\NonExistent) \"/\" Other\r\n",
+        "* OK [NOTIFICATIONOVERFLOW] too much\r\n",
+    ] {
+        let overflow = told.contains("OVERFLOW");
+        let after_idle = match overflow {
+            true => vec![hear(NOTIFY), say("^ OK\r\n$ OK\r\n"), hear("NOOP"), say("$ OK\r\n")],
+            false => vec![hear("NOOP"), say("^ OK\r\n$ OK\r\n")],
+        };
+        let script = vec![
+            hear(NOTIFY),
+            say("$ OK\r\n"),
+            hear("EXAMINE INBOX"),
+            say("$ OK\r\n"),
+            hear("IDLE"),
+            say("+\r\n"),
+            Step::Pause(50),
+            say(told),
+            octets("DONE\r\n"),
+            hear("EXAMINE INBOX"),
+            say(format!("^ OK\r\n{told}$ OK\r\n")),
+            hear("IDLE"),
+            say("+\r\n"),
+            octets("DONE\r\n"),
+        ];
+        let script = [script, after_idle].concat();
+        let (mut session, server) = session("IDLE NOTIFY", script).await;
+        assert!(session.notify().await.unwrap());
+        session.examine(&inbox()).await.unwrap();
+        session.idle_start().await.unwrap();
+        assert_eq!(session.idle_wait(wait).await.unwrap(), IdleNews::Something);
+        assert_eq!(session.take_news(), News { elsewhere: true, ..News::default() });
+        assert_eq!(session.idle_wait(moment).await.unwrap(), IdleNews::Quiet, "{told}");
+        // News of elsewhere outlives the selection of a folder.
+        session.idle_done();
+        session.examine(&inbox()).await.unwrap();
+        session.idle_start().await.unwrap();
+        let expected = if overflow { IdleNews::Quiet } else { IdleNews::Something };
+        assert_eq!(session.idle_wait(moment).await.unwrap(), expected, "{told}");
+        assert_eq!(session.take_news().elsewhere, !overflow);
+        session.idle_done();
+        assert!(session.notify().await.unwrap());
+        session.noop().await.unwrap();
+        drop(session);
+        assert_eq!(server.beyond().await, "", "{told}");
+    }
+}
+
+#[tokio::test]
+async fn notify_is_asked_for_once() {
+    for (capabilities, script, granted) in [
+        ("IDLE", vec![], false),
+        ("NOTIFY", vec![hear(NOTIFY), say("$ BAD what\r\n")], false),
+        ("NOTIFY", vec![hear(NOTIFY), say("$ NO [BADEVENT (FlagChange)] no\r\n")], false),
+        ("NOTIFY", vec![hear(NOTIFY), say("$ OK\r\n")], true),
+    ] {
+        let said = "* STATUS x (MESSAGES 1)\r\n* LIST () \"/\" x\r\n$ OK\r\n";
+        let script = [script, vec![hear("NOOP"), say(said)]].concat();
+        let (mut session, server) = session(capabilities, script).await;
+        assert_eq!(session.notify().await.unwrap(), granted);
+        assert_eq!(session.notify().await.unwrap(), granted);
+        session.noop().await.unwrap();
+        assert_eq!(session.take_news().elsewhere, granted, "unasked, but nobody asked for it");
+        drop(session);
+        assert_eq!(server.beyond().await, "");
+    }
+}
+
+#[tokio::test]
+async fn what_was_asked_for_is_no_news_of_elsewhere() {
+    const STATUS: &str = "(MESSAGES UIDNEXT UIDVALIDITY)";
+    let full = |name: &str, messages| {
+        format!("* STATUS {name} (MESSAGES {messages} UIDNEXT 9 UIDVALIDITY 7)\r\n")
+    };
+    let unasked = "* STATUS Other (MESSAGES 4 UIDNEXT 10)\r\n";
+    let folders = "* LIST () \"/\" INBOX\r\n* LIST () \"/\" Other\r\n";
+    let with_status = [folders.to_owned(), full("INBOX", 1), full("Other", 3)].concat();
+    let asks_both =
+        vec![hear(format!("STATUS INBOX {STATUS}")), hear(format!("STATUS Other {STATUS}"))];
+    let both = |first: String, second: String| {
+        [asks_both.clone(), vec![say(format!("{first}^ OK\r\n{second}$ OK\r\n"))]].concat()
+    };
+    let lists = |said: String| vec![hear(EXTENDED), say(said + "$ OK\r\n")];
+    for (name, script, expected, elsewhere) in [
+        ("STATUS", both(full("inbox", 1), full("Other", 3)), [1, 3], false),
+        ("STATUS of names spelled oddly", both(full("a", 1), full("b", 3)), [1, 3], false),
+        (
+            "another's before",
+            both(unasked.to_owned() + &full("INBOX", 1), full("Other", 3)),
+            [1, 3],
+            true,
+        ),
+        ("another's behind", both(full("INBOX", 1) + unasked, full("Other", 3)), [1, 3], true),
+        ("says less", both(full("INBOX", 1), full("Other", 3) + unasked), [1, 3], true),
+        (
+            "says as much",
+            both(full("INBOX", 1), full("Other", 3) + &full("Other", 4)),
+            [1, 4],
+            true,
+        ),
+        ("LIST", lists(with_status.clone()), [1, 3], false),
+        ("LIST twice", lists(with_status.clone() + folders + &full("Other", 3)), [1, 3], false),
+        ("LIST and less", lists(with_status.clone() + unasked), [1, 3], true),
+        (
+            "LIST and flags",
+            lists(with_status.clone() + "* STATUS Other (HIGHESTMODSEQ 9)\r\n"),
+            [1, 3],
+            true,
+        ),
+        ("LIST and as much", lists(with_status.clone() + &full("Other", 4)), [1, 4], true),
+        (
+            "LIST and gone",
+            lists(with_status + "* LIST (\\NonExistent) \"/\" Other\r\n"),
+            [1, 3],
+            true,
+        ),
+    ] {
+        let is_list = name.starts_with("LIST");
+        let script = [vec![hear(NOTIFY), say("$ OK\r\n")], script].concat();
+        let (mut session, server) = session("NOTIFY LIST-EXTENDED LIST-STATUS", script).await;
+        assert!(session.notify().await.unwrap());
+        let other = WireName::of_wire(b"Other");
+        let found: Vec<FolderStatus> = match is_list {
+            true => session.list().await.unwrap().iter().filter_map(|one| one.status).collect(),
+            false => {
+                let statuses = session.statuses(&[&inbox(), &other]).await.unwrap();
+                statuses.into_iter().map(Result::unwrap).collect()
+            }
+        };
+        let messages: Vec<u32> = found.iter().map(|status| status.messages).collect();
+        assert_eq!(messages, expected, "{name}");
+        assert!(found.iter().all(|status| status.uid_validity == UidValidity(7)), "{name}");
+        assert_eq!(session.take_news().elsewhere, elsewhere, "{name}");
+        drop(session);
+        assert_eq!(server.beyond().await, "", "{name}");
+    }
+}
+
 const DATE: &str = "INTERNALDATE \" 1-Jan-1970 00:00:07 +0000\"";
 const METADATA: &str = "(UID FLAGS INTERNALDATE RFC822.SIZE)";
 const MESSAGE: &str = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])";
