@@ -1037,19 +1037,3 @@ async fn only_a_committed_batch_can_be_overdue() {
     assert!(matches!(second, Err(Error::TimedOut("APPEND"))), "{second:?}");
     assert!(!session.is_usable());
 }
-
-/// How long it takes to read 100,000 messages. Run it with --release --ignored --nocapture.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn a_listing_of_100_000() {
-    let listing: String = (1..=100_000)
-        .map(|n| {
-            format!("* {n} FETCH (UID {n} FLAGS (\\Seen $Forwarded) INTERNALDATE \"14-Nov-2023 22:13:20 +0000\" RFC822.SIZE {})\r\n", n * 13)
-        })
-        .collect();
-    let script = vec![hear(format!("UID FETCH 1:* {METADATA}")), say(listing), say("$ OK\r\n")];
-    let (mut session, _server) = examined("", 100_000, script).await;
-    let started = Instant::now();
-    let listed = session.list_messages(uid(1)).await.unwrap();
-    println!("{} messages in {:?}", listed.len(), started.elapsed());
-}
