@@ -17,7 +17,7 @@ use super::book::{Book, Pace};
 use super::clock::Clock;
 use super::copy::{Failure, HostSays};
 use super::follow::{self, Following};
-use super::gone::Evidence;
+use super::gone::{self, Evidence};
 use super::hosts::{Hosts, Place, Verdict};
 use super::trouble::{self, Remedy, Trouble};
 use crate::checkpoint::{
@@ -46,6 +46,8 @@ pub struct Shared {
     pub memory: Memory,
     /// Service logins that were refused, by migration and side: not tried again until reloaded.
     pub refused_services: Mutex<HashSet<(String, Side)>>,
+    /// How far apart two listings must be for what both lack to be gone.
+    pub apart: Duration,
 }
 
 impl Shared {
@@ -60,6 +62,7 @@ impl Shared {
             copying: Semaphore::new(limits.accounts_copying),
             memory: Memory::new(limits.memory_bytes),
             refused_services: Mutex::default(),
+            apart: gone::APART,
         }
     }
 }
@@ -248,9 +251,9 @@ impl Life {
             record,
             pairs: Vec::new(),
             left_out: Vec::new(),
-            missing: Evidence::default(),
-            vanished: Evidence::default(),
-            folders_missing: Evidence::default(),
+            missing: Evidence::new(self.shared.apart),
+            vanished: Evidence::new(self.shared.apart),
+            folders_missing: Evidence::new(self.shared.apart),
             recopied: HashSet::new(),
             pace: Pace::default(),
             removals_approved: std::mem::take(&mut self.approved.removals),
