@@ -646,6 +646,33 @@ fn permissions() {
     );
 }
 
+/// Root reads everything: this says something only where the tests run as somebody else.
+#[test]
+fn what_the_daemon_cannot_read() {
+    if unsafe { libc::geteuid() } == 0 {
+        return;
+    }
+    let mut disk = Disk::new();
+    let path = disk.put("a.toml", &asks_for(A));
+    disk.put("team/b.toml", &asks_for(B));
+    disk.look();
+    let mode =
+        |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(&path, 0o000);
+    mode(&disk.path("team"), 0o000);
+    assert_eq!(
+        disk.look(),
+        "! conf.d/a.toml: cannot be read: permission denied; \
+         chown root:pecsync ETC/conf.d/a.toml && chmod 640 ETC/conf.d/a.toml\n\
+         ! conf.d/team: cannot be read: permission denied; \
+         chown root:pecsync ETC/conf.d/team && chmod 750 ETC/conf.d/team"
+    );
+    assert_eq!(disk.world.active(), format!("{A} from a.toml, {B} from b.toml"));
+    mode(&disk.path("team"), 0o700);
+    mode(&path, 0o600);
+    assert_eq!(disk.look(), "");
+}
+
 #[test]
 fn a_new_password_in_a_password_file_is_a_new_version() {
     let mut disk = Disk::new();

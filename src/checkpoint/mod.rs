@@ -124,7 +124,11 @@ pub struct FolderRecord {
     /// Wire names.
     pub source_name: Box<[u8]>,
     pub target_name: Box<[u8]>,
-    pub target_delimiter: Option<char>,
+    /// As users see them, so that status has names before a connection stands.
+    pub source_shown: String,
+    pub target_shown: String,
+    /// Trash or Junk: emptying them is no mass deletion.
+    pub exempt: bool,
     /// `None` until the first complete comparison.
     pub source_seen: Option<Seen>,
     pub target_seen: Option<Seen>,

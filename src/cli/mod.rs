@@ -1,5 +1,6 @@
 //! The commands: one file each. argv becomes a [`Command`], which becomes an exit code.
 
+pub mod check;
 mod numbers;
 mod orders;
 mod place;
@@ -35,6 +36,12 @@ enum Command {
         /// Where entries go; default: journald when stderr is the journal, else readable lines
         #[arg(long, value_name = "WHERE")]
         log: Option<Log>,
+    },
+    /// Reads all configuration and prints every problem
+    Check {
+        /// Only these, as if they were dropped into conf.d
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
     /// What each account is doing
     Status(status::Options),
@@ -88,6 +95,7 @@ pub fn main() -> ExitCode {
             };
             crate::daemon::run(&config, output)
         }
+        Command::Check { files } => check::run(&config, &files, jiff::Timestamp::now()),
         Command::Status(options) => status::run(&config, &options),
         Command::Retry { address, .. } => orders::run(&config, &Request::Retry { address }),
         Command::Approve { address, what } => {
@@ -128,6 +136,9 @@ mod tests {
         check("pecsync status --config /x", true);
         check("pecsync status --json --watch", false);
         check("pecsync status --csv", false);
+        check("pecsync check", true);
+        check("pecsync check a.toml b.toml", true);
+        check("pecsync check --connect", false);
         check("pecsync retry a@b", true);
         check("pecsync retry --all", true);
         check("pecsync retry", false);

@@ -86,19 +86,22 @@ fn frame(status: &Status, options: &Options, rates: &Rates, style: Style) -> Str
     lines.extend(migration_bars(status, rates, style));
     lines.push(String::new());
     let room = style.height.saturating_sub(lines.len() + 2);
-    let mut busy: Vec<&AccountStatus> =
-        status.accounts.iter().filter(|account| account.phase == "copying").collect();
+    let copying = status.accounts.iter().filter(|account| account.phase == "copying");
+    // Those that wait for their turn know no counts yet: a bar would show nothing.
+    let (mut busy, waiting): (Vec<&AccountStatus>, Vec<&AccountStatus>) =
+        copying.partition(|account| account.messages.source.is_some());
     busy.sort_by_key(|account| std::cmp::Reverse(rates.of(&account.address) as u64));
-    let hidden = busy.len().saturating_sub(room);
+    let hidden = busy.len().saturating_sub(room) + waiting.len();
     lines.extend(busy.iter().take(room).map(|account| account_bar(account, rates, style)));
     if hidden > 0 {
         lines.push(format!("  and {hidden} more in their first copy"));
-    } else {
-        let left = style.height.saturating_sub(lines.len() + 1);
-        let table = table::overview(&needy(status), true, style, now);
-        if !status.accounts.is_empty() && !table.starts_with("no accounts") {
-            lines.extend(table.lines().take(left).map(str::to_owned));
-        }
+    }
+    let left = style.height.saturating_sub(lines.len() + 2);
+    let needy = needy(status);
+    if left > 2 && !(needy.accounts.is_empty() && needy.rejected.is_empty()) {
+        lines.push(String::new());
+        let table = table::overview(&needy, true, style, now);
+        lines.extend(table.lines().take(left - 1).map(str::to_owned));
     }
     lines.join("\n") + "\n"
 }
@@ -202,7 +205,7 @@ fn progress_line(
 fn bar(fraction: f64, width: usize, style: Style) -> String {
     let filled = ((fraction * width as f64).floor() as usize).min(width);
     let (full, empty) = if style.unicode { ("█", "░") } else { ("#", ".") };
-    let drawn = style.good(&full.repeat(filled));
+    let drawn = if filled > 0 { style.good(&full.repeat(filled)) } else { String::new() };
     match style.unicode {
         true => format!("{drawn}{}", empty.repeat(width - filled)),
         false => format!("[{drawn}{}]", empty.repeat(width - filled)),

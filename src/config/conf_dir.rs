@@ -1,5 +1,5 @@
 //! The files of `conf.d`, read: `*.toml` and `*/*.toml`, each with a digest of all that decides
-//! what it means. What is in them is for [`super::reconcile`].
+//! what it means. What is in them is for [`mod@super::reconcile`].
 
 use std::collections::BTreeMap;
 use std::fmt;

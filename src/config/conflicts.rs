@@ -4,11 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
-use super::enrollment::Claim;
 use super::load::shown;
 use super::problem::Problem;
 use super::reconcile::File;
-use super::settings::{Enrollment, Settings};
+use super::settings::{Endpoint, Enrollment, Settings};
+use super::values;
 
 type Files = BTreeMap<PathBuf, File>;
 
@@ -167,5 +167,44 @@ fn conflict(
         column,
         message: format!("{} is already enrolled by {}", claim.named(), first.display()),
         hint: "the first stays: remove one of the two files".to_owned(),
+    }
+}
+
+/// What may exist once only: two accounts that log in as one would copy into each other.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) enum Claim {
+    Address(String),
+    Source(String),
+    Target(String),
+}
+
+impl Claim {
+    pub fn all_of(enrollment: &Enrollment) -> [Claim; 3] {
+        let Enrollment { address, migration, source_user, target_user, .. } = enrollment;
+        [
+            Claim::Address(address.clone()),
+            Claim::Source(login(&migration.source, source_user)),
+            Claim::Target(login(&migration.target, target_user)),
+        ]
+    }
+
+    /// `the account mario.rossi@pec.epap.it`
+    pub fn named(&self) -> String {
+        match self {
+            Claim::Address(address) => format!("the account {address}"),
+            Claim::Source(login) => format!("the source login {login}"),
+            Claim::Target(login) => format!("the target login {login}"),
+        }
+    }
+}
+
+/// Case-folded: servers that tell logins apart by case alone are not worth a mailbox. The port
+/// tells servers apart on this machine only, where each tunnel has one.
+fn login(endpoint: &Endpoint, user: &str) -> String {
+    let Endpoint { host, port, .. } = endpoint;
+    let user = user.to_lowercase();
+    match values::is_loopback(host) {
+        true => format!("{user} at {host}:{port}"),
+        false => format!("{user} at {host}"),
     }
 }

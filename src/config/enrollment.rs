@@ -32,7 +32,7 @@ pub(super) struct Parsed {
     pub claimed_at: ClaimedAt,
 }
 
-/// Line and column of each [`Claim`], in the order of [`Claim::all_of`].
+/// Line and column of each claim, in the order of [`super::conflicts::Claim::all_of`].
 pub(super) type ClaimedAt = [(usize, usize); 3];
 
 /// [`parse`] with what is known of the file's permissions, and password files read before.
@@ -298,43 +298,4 @@ fn on_both_sides<T>(text: &str, key: &str, take: impl Fn(&str) -> T) -> Vec<T> {
     let sides = ["source", "target"].iter().filter_map(|side| document.get_ref().get(*side));
     let values = sides.filter_map(|side| side.get_ref().get(key));
     values.filter_map(|value| value.get_ref().as_str()).map(take).collect()
-}
-
-/// What may exist once only: two accounts that log in as one would copy into each other.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) enum Claim {
-    Address(String),
-    Source(String),
-    Target(String),
-}
-
-impl Claim {
-    pub fn all_of(enrollment: &Enrollment) -> [Claim; 3] {
-        let Enrollment { address, migration, source_user, target_user, .. } = enrollment;
-        [
-            Claim::Address(address.clone()),
-            Claim::Source(login(&migration.source, source_user)),
-            Claim::Target(login(&migration.target, target_user)),
-        ]
-    }
-
-    /// `the account mario.rossi@pec.epap.it`
-    pub fn named(&self) -> String {
-        match self {
-            Claim::Address(address) => format!("the account {address}"),
-            Claim::Source(login) => format!("the source login {login}"),
-            Claim::Target(login) => format!("the target login {login}"),
-        }
-    }
-}
-
-/// Case-folded: servers that tell logins apart by case alone are not worth a mailbox. The port
-/// tells servers apart on this machine only, where each tunnel has one.
-fn login(endpoint: &Endpoint, user: &str) -> String {
-    let Endpoint { host, port, .. } = endpoint;
-    let user = user.to_lowercase();
-    match values::is_loopback(host) {
-        true => format!("{user} at {host}:{port}"),
-        false => format!("{user} at {host}"),
-    }
 }

@@ -116,8 +116,8 @@ pub(super) fn cannot_read(path: &Path, error: &io::Error) -> Wrong {
     let message = format!("cannot be read: {}", plain(error));
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            let file = shell_word(path);
-            format!("chown root:pecsync {file} && chmod 640 {file}")
+            let (file, mode) = (shell_word(path), if path.is_dir() { "750" } else { "640" });
+            format!("chown root:pecsync {file} && chmod {mode} {file}")
         }
         io::ErrorKind::NotFound => "create it, or correct its name".to_owned(),
         _ => String::new(),
@@ -187,4 +187,42 @@ pub(super) fn link_below(dir: &Path, path: &Path) -> Option<Wrong> {
 /// Names that editors and copy programs use for what is not finished, and hidden ones.
 pub(super) fn is_ignored(name: &str) -> bool {
     name.starts_with('.') || [".swp", ".tmp", "~"].iter().any(|end| name.ends_with(end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exact_command() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let wrong = cannot_read(Path::new("/etc/pecsync/conf.d/a.toml"), &denied);
+        assert_eq!(
+            wrong.to_string(),
+            "cannot be read: permission denied; chown root:pecsync /etc/pecsync/conf.d/a.toml \
+             && chmod 640 /etc/pecsync/conf.d/a.toml"
+        );
+        assert!(cannot_read(Path::new("/tmp"), &denied).hint.ends_with("chmod 750 /tmp"));
+    }
+
+    #[test]
+    fn shell_words() {
+        #[track_caller]
+        fn check(path: &str, expected: &str) {
+            assert_eq!(shell_word(Path::new(path)), expected);
+        }
+        check("/etc/a.toml", "/etc/a.toml");
+        check("a b", "'a b'");
+        check("it's", r"'it'\''s'");
+        check("$(rm)", "'$(rm)'");
+        check("", "''");
+    }
+
+    #[test]
+    fn ignored_names() {
+        for name in [".a.toml", "a.toml~", ".a.toml.swp", "a.swp", "a.toml.tmp", "..data"] {
+            assert!(is_ignored(name), "{name}");
+        }
+        assert!(!is_ignored("a.toml"));
+    }
 }

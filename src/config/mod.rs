@@ -3,7 +3,7 @@
 //!
 //! Reading order: [`keys`] says which keys there are, [`dates`] and `values` what may stand
 //! behind them, `load` makes [`Settings`] of them and [`enrollment`] an [`Enrollment`];
-//! [`conf_dir`] reads the directory, [`reconcile`] decides purely what changed in it, and
+//! [`conf_dir`] reads the directory, [`mod@reconcile`] decides purely what changed in it, and
 //! [`watcher`] says when to look.
 
 pub mod conf_dir;
@@ -28,6 +28,6 @@ mod values;
 
 pub use conf_dir::{FileRead, read_dir_files};
 pub use load::{Context, load, load_in};
-pub use problem::Problem;
+pub use problem::{Problem, Wrong};
 pub use reconcile::{Difference, RejectedFile, Snapshot, reconcile};
 pub use settings::*;

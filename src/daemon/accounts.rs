@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
+use super::expiry;
 use super::process::last_words;
 use crate::config::Enrollment;
 use crate::journal::{Entry, Event, Journal, shown};
@@ -48,6 +49,10 @@ struct Account {
     life: Life,
     /// It had completed before this daemon started: its end is no news.
     completed_before: bool,
+    /// Told when it starts: thousands at once would be more than the journal can take.
+    announcements: Vec<Entry>,
+    /// Warnings given that its password expires.
+    expiry_warnings: usize,
 }
 
 enum Life {
@@ -89,8 +94,14 @@ impl Accounts {
         }
     }
 
-    /// Takes accounts in, to be started in this order by [`Accounts::start_some`].
-    pub fn accept(&mut self, enrollment: Arc<Enrollment>, status: AccountStatus) {
+    /// Takes an account in; they are started in this order by [`Accounts::start_some`], and
+    /// the announcements are told then.
+    pub fn accept(
+        &mut self,
+        enrollment: Arc<Enrollment>,
+        status: AccountStatus,
+        announcements: Vec<Entry>,
+    ) {
         let completed_before = status.phase == "completed";
         let address = enrollment.address.clone();
         if let Some(account) = self.accounts.get_mut(&address) {
@@ -99,6 +110,7 @@ impl Accounts {
                 Life::Stopping { again, .. } => {
                     *again = true;
                     account.enrollment = enrollment;
+                    account.announcements = announcements;
                 }
                 _ => self.replace(enrollment),
             }
@@ -107,7 +119,10 @@ impl Accounts {
         let status = StatusCell::new(status.into());
         let life = Life::Waiting;
         self.waiting.push_back(address.clone());
-        self.accounts.insert(address, Account { enrollment, status, life, completed_before });
+        let expiry_warnings = 0;
+        let account =
+            Account { enrollment, status, life, completed_before, announcements, expiry_warnings };
+        self.accounts.insert(address, account);
     }
 
     /// Starts at most `count` of those that wait; says whether more do.
@@ -127,6 +142,9 @@ impl Accounts {
             status.reasons.clear();
             status.reason = None;
         }
+        for announcement in account.announcements.drain(..) {
+            self.journal.emit(announcement);
+        }
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
         let life = (self.live)(account.enrollment.clone(), inbox, account.status.clone());
         let task = self.tasks.spawn(life);
@@ -138,6 +156,9 @@ impl Accounts {
     pub fn replace(&mut self, enrollment: Arc<Enrollment>) {
         let address = enrollment.address.clone();
         let Some(account) = self.accounts.get_mut(&address) else { return };
+        if account.enrollment.source_expires != enrollment.source_expires {
+            account.expiry_warnings = 0;
+        }
         account.enrollment = enrollment.clone();
         match &mut account.life {
             Life::Running { orders, task } => {
@@ -231,6 +252,22 @@ impl Accounts {
             None => std::future::pending().await,
             Some(Ok((task, ()))) => self.ended(task, None),
             Some(Err(error)) => self.ended(error.id(), Some(error)),
+        }
+    }
+
+    /// The enrollment an account lives by.
+    pub fn enrollment(&self, address: &str) -> Option<&Arc<Enrollment>> {
+        self.accounts.get(address).map(|account| &account.enrollment)
+    }
+
+    /// Warns of passwords that expire soon. Call it now and then.
+    pub fn warn_of_expiry(&mut self, now: Timestamp) {
+        let moving = |account: &&mut Account| !matches!(account.life, Life::Over);
+        for account in self.accounts.values_mut().filter(moving) {
+            let warning = expiry::warn(&account.enrollment, &mut account.expiry_warnings, now);
+            if let Some(warning) = warning {
+                self.journal.emit(warning);
+            }
         }
     }
 

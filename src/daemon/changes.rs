@@ -1,14 +1,14 @@
 //! What a newly read configuration changes: settings in use, accounts that come, change and go.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
 
 use super::board::Posted;
 use super::protocol::{Answer, exit};
 use super::reading::Reading;
-use super::supervisor::Supervisor;
+use super::supervisor::{STARTS_A_TICK, Supervisor};
 use super::words::{first_status, held_by_its_file, rejected_file};
 use crate::checkpoint::AccountRecord;
 use crate::config::{Difference, Enrollment, Problem, Settings};
@@ -70,6 +70,9 @@ impl Supervisor {
     fn settings_changed(&self, before: &Settings) {
         let limits = &self.settings.limits;
         self.shared.hosts.set_limits(limits);
+        // A service login that was refused may have another password now.
+        let services = &self.shared.refused_services;
+        services.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let (old, new) = (before.limits.accounts_copying, limits.accounts_copying);
         if new > old {
             self.shared.copying.add_permits(new - old);
@@ -97,6 +100,10 @@ impl Supervisor {
                 Difference::Replaced(enrollment) => {
                     let text = "a new version of the enrollment takes effect";
                     self.emit(of(Event::EnrollmentReplaced, text, &enrollment));
+                    let before = self.accounts.enrollment(&enrollment.address);
+                    if before.is_some_and(|before| before.cutover != enrollment.cutover) {
+                        self.emit(cutover_of(&enrollment));
+                    }
                     self.accounts.replace(enrollment);
                 }
                 Difference::Removed(enrollment) => {
@@ -128,10 +135,14 @@ impl Supervisor {
                 Some(record) => format!("known, phase {}", record.phase.as_str()),
                 None => "a new account".to_owned(),
             };
-            self.shared.journal.emit(of(Event::EnrollmentAccepted, &text, &enrollment));
+            let mut announcements = vec![of(Event::EnrollmentAccepted, &text, &enrollment)];
+            if record.is_none() && enrollment.cutover.is_some() {
+                announcements.push(cutover_of(&enrollment));
+            }
             let status = first_status(&enrollment, record);
-            self.accounts.accept(enrollment, status);
+            self.accounts.accept(enrollment, status, announcements);
         }
+        self.accounts.start_some(STARTS_A_TICK);
     }
 
     /// What two per cent are taken of.
@@ -175,6 +186,14 @@ impl Supervisor {
 fn of(event: Event, text: &str, enrollment: &Enrollment) -> Entry {
     let entry = Entry::new(event, text).account(&enrollment.address);
     entry.migration(&enrollment.migration.name).file(&enrollment.file, 0)
+}
+
+fn cutover_of(enrollment: &Enrollment) -> Entry {
+    let text = match enrollment.cutover {
+        Some(cutover) => format!("cutover at {cutover}"),
+        None => "no cutover any more: followed for ever".to_owned(),
+    };
+    of(Event::CutoverScheduled, &text, enrollment)
 }
 
 fn of_file(event: Event, problem: &Problem) -> Entry {

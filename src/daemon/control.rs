@@ -23,6 +23,7 @@ use crate::journal::shown;
 const CLIENTS_MAX: usize = 32;
 /// How long a client may take to say what it wants, or to take its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+const NOBODY: u32 = 65534;
 /// Members of it may give orders.
 const ADMIN_GROUP: &std::ffi::CStr = c"pecsync-admin";
 
@@ -113,7 +114,8 @@ async fn attend(
     board: &Arc<Board>,
     commands: Option<mpsc::Sender<Command>>,
 ) -> io::Result<()> {
-    let uid = stream.peer_cred().ok().map(|peer| peer.uid());
+    // In a user namespace (PrivateUsers=) strangers all look like nobody: that names no one.
+    let uid = stream.peer_cred().ok().map(|peer| peer.uid()).filter(|uid| *uid != NOBODY);
     let (reader, mut writer) = stream.into_split();
     let mut reader = BufReader::new(reader);
     loop {

@@ -7,6 +7,7 @@ mod accounts;
 mod board;
 mod changes;
 mod control;
+mod expiry;
 pub mod last_state;
 mod notify;
 mod orders;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -27,7 +28,9 @@ use crate::sync::account::Shared;
 
 const TICK: Duration = Duration::from_millis(250);
 /// Tasks started a tick: thousands are spread over seconds, and budgets spread their logins.
-const STARTS_A_TICK: usize = 50;
+pub(super) const STARTS_A_TICK: usize = 50;
+/// How often passwords are looked at, whether they expire soon.
+const EXPIRY_EVERY: Duration = Duration::from_secs(60);
 /// What stopping may take: systemd and impatient operators wait ten seconds.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
 
@@ -47,6 +50,7 @@ pub struct Supervisor {
     reading: Option<Underway>,
     pub(super) wanted: Wanted,
     watchdog: Option<(Duration, Instant)>,
+    expiry_checked_at: Option<Instant>,
 }
 
 /// What the next reading is to do. Asked for while one is under way, which may have missed it.
@@ -88,6 +92,7 @@ impl Supervisor {
             reading: None,
             wanted: Wanted::default(),
             watchdog: watchdog_interval().map(|every| (every, Instant::now())),
+            expiry_checked_at: None,
         }
     }
 
@@ -155,6 +160,10 @@ impl Supervisor {
         self.accounts.abort_overdue(Instant::now());
         if self.notifier.status_is_due() {
             self.notifier.status(&self.board.counts().to_string());
+        }
+        if self.expiry_checked_at.is_none_or(|at| at.elapsed() >= EXPIRY_EVERY) {
+            self.expiry_checked_at = Some(Instant::now());
+            self.accounts.warn_of_expiry(Timestamp::now());
         }
         self.guard();
     }

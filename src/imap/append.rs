@@ -10,10 +10,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
-use super::connection::{Connection, Event, Inbound, Outbound, refused};
+use super::connection::{Connection, Event, Inbound, refused};
 use super::decode::{self, Condition, Kind};
 use super::encode::{self, Draft, Piece};
 use super::link::Link;
+use super::outbound::Outbound;
 use super::{Code, Error, Session, WireName, dates};
 use crate::words::{Flags, InternalDate, Uid, UidValidity};
 
@@ -61,6 +62,9 @@ struct Writing {
     items: usize,
     /// Octets of the current item still to come.
     left: u64,
+    /// A method of the writer has begun and not ended: if it is seen by the next, its future was
+    /// dropped halfway, and what was sent is not what the caller believes.
+    busy: bool,
 }
 
 /// What the two halves tell each other.
@@ -104,8 +108,8 @@ impl Talk {
 
 /// Writes APPEND commands; a batch of more than one message needs MULTIAPPEND.
 ///
-/// A future of its methods that is dropped before its end leaves the batch incomplete: drop the
-/// session then.
+/// Its futures are not safe to cancel: one that is dropped halfway makes the session unusable at
+/// the next call.
 pub struct AppendWriter<'s> {
     link: &'s Link,
     outbound: &'s mut Outbound,
@@ -117,10 +121,11 @@ pub struct AppendWriter<'s> {
 impl AppendWriter<'_> {
     /// Starts a batch: `tag APPEND folder`. Returns its number, counted from 0.
     pub async fn begin(&mut self, folder: &WireName) -> Result<u64, Error> {
-        self.usable()?;
+        self.enter()?;
         if self.writing.batch.is_some() {
             return Err(self.misuse("a batch is begun before the last is committed"));
         }
+        self.writing.busy = false;
         let mut draft = Draft::text("APPEND ");
         draft.push_folder(folder)?;
         let (tag, text) = self.outbound.tag();
@@ -131,8 +136,12 @@ impl AppendWriter<'_> {
             talk.batches.push_back(Batch { tag, number, items: 0, committed: false });
             number
         };
-        *self.writing =
-            Writing { out: self.outbound.take_ready(), batch: Some(tag), ..Writing::default() };
+        *self.writing = Writing {
+            out: self.outbound.take_ready(),
+            batch: Some(tag),
+            busy: true,
+            ..Writing::default()
+        };
         self.writing.out.extend_from_slice(text.as_bytes());
         self.writing.out.push(b' ');
         for piece in draft.pieces {
@@ -144,6 +153,7 @@ impl AppendWriter<'_> {
                 }
             }
         }
+        self.writing.busy = false;
         Ok(number)
     }
 
@@ -161,11 +171,12 @@ impl AppendWriter<'_> {
         size: u64,
         synchronising: bool,
     ) -> Result<(), Error> {
-        self.usable()?;
+        self.enter()?;
         if self.writing.batch.is_none() || self.writing.left > 0 {
             return Err(self.misuse("a message is begun outside of a batch or inside another"));
         }
         if self.writing.items > 0 && !self.several {
+            self.writing.busy = false;
             return Err(Error::Unsupported("the server does not offer MULTIAPPEND".into()));
         }
         self.writing.items += 1;
@@ -175,32 +186,39 @@ impl AppendWriter<'_> {
         }
         let arguments = format!(" {} \"{}\" ", encode::flag_list(flags), dates::format(instant));
         self.put(arguments.as_bytes()).await?;
-        self.announce(size, synchronising).await
+        self.announce(size, synchronising).await?;
+        self.writing.busy = false;
+        Ok(())
     }
 
     /// Octets of the message begun; no more than its size in all. Buffered into full TLS records.
     pub async fn write(&mut self, octets: &[u8]) -> Result<(), Error> {
-        self.usable()?;
+        self.enter()?;
         let octets_left = self.writing.left.checked_sub(octets.len() as u64);
         let Some(left) = octets_left.filter(|_| self.writing.batch.is_some()) else {
             return Err(self.misuse("more octets are written than the literal holds"));
         };
         self.writing.left = left;
-        self.put(octets).await
+        self.put(octets).await?;
+        self.writing.busy = false;
+        Ok(())
     }
 
     /// Sends everything but the CRLF that would let the server commit.
     pub async fn hold(&mut self) -> Result<(), Error> {
-        self.usable()?;
+        self.enter()?;
         if self.writing.items == 0 || self.writing.left > 0 {
             return Err(self.misuse("a batch is ended before its messages are whole"));
         }
-        self.flush().await
+        self.flush().await?;
+        self.writing.busy = false;
+        Ok(())
     }
 
     /// Sends the last CRLF: from here on the server may commit.
     pub async fn commit(&mut self) -> Result<(), Error> {
         self.hold().await?;
+        self.enter()?;
         {
             let mut talk = self.talk.lock();
             let open = talk.batches.iter_mut().find(|batch| Some(batch.tag) == self.writing.batch);
@@ -270,6 +288,14 @@ impl AppendWriter<'_> {
             }
             self.usable()?;
             self.talk.changed.notified().await;
+        }
+    }
+
+    fn enter(&mut self) -> Result<(), Error> {
+        self.usable()?;
+        match std::mem::replace(&mut self.writing.busy, true) {
+            true => Err(self.misuse("a write was dropped halfway")),
+            false => Ok(()),
         }
     }
 
@@ -392,7 +418,7 @@ impl AppendAnswers<'_> {
                 }
                 Ok(Some(AppendAnswer::Refused { batch: number, code, text }))
             }
-            _ => Err(Error::Bad { command: "APPEND", text: condition.text }),
+            _ => Err(Error::Bad { command: "APPEND", text: condition.words() }),
         }
     }
 }

@@ -1,14 +1,12 @@
-//! Commands out, answers in: tags, literals that wait for a continuation, and what a server says
-//! unasked.
+//! Commands out, answers in: pairs tags with answers, and keeps what a server says unasked.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
-use zeroize::Zeroize;
-
 use super::decode::{self, Attributes, Condition, Data, Kind, Response};
-use super::encode::{Draft, Piece};
+use super::encode::Draft;
 use super::link::Link;
+use super::outbound::Outbound;
 use super::wire::{Frame, Framer};
 use super::{Code, Error, News};
 use crate::words::Uid;
@@ -46,7 +44,7 @@ impl Ended {
         match self.condition.kind {
             Kind::Ok => Ok(self.condition),
             Kind::No => Err(refusal(self.command, self.condition)),
-            _ => Err(Error::Bad { command: self.command, text: self.condition.text }),
+            _ => Err(Error::Bad { command: self.command, text: self.condition.words() }),
         }
     }
 }
@@ -227,6 +225,8 @@ pub(super) struct Inbound {
     awaiting: VecDeque<u32>,
     pub idle: Idle,
     pub news: News,
+    /// The last EXISTS of the selected folder; taking the news does not forget it.
+    pub exists: u32,
     /// News came that no [`super::Session::idle_wait`] has told yet.
     pub untold: bool,
     /// A FETCH is running: its answers are no news, whoever reads them tells the rest.
@@ -243,6 +243,7 @@ impl Inbound {
             awaiting: VecDeque::new(),
             idle: Idle::No,
             news: News::default(),
+            exists: 0,
             untold: false,
             fetching: false,
             capabilities: None,
@@ -276,7 +277,7 @@ impl Inbound {
                 match number {
                     Some(number) => Ok(Event::Tagged(number, condition)),
                     None if condition.kind == Kind::Bad => {
-                        Err(Error::Bad { command: what, text: condition.text })
+                        Err(Error::Bad { command: what, text: condition.words() })
                     }
                     None => Err(Error::Protocol("an answer to a tag we never sent".into())),
                 }
@@ -301,8 +302,8 @@ impl Inbound {
 
     fn untagged(&mut self, condition: Condition, what: &'static str) -> Result<Event, Error> {
         match condition.kind {
-            Kind::Bye => Err(Error::Closed { bye: Some(condition.text) }),
-            Kind::Bad => Err(Error::Bad { command: what, text: condition.text }),
+            Kind::Bye => Err(Error::Closed { bye: Some(condition.words()) }),
+            Kind::Bad => Err(Error::Bad { command: what, text: condition.words() }),
             _ => {
                 if let Some(list) = condition.code("CAPABILITY") {
                     self.capabilities = Some(decode::capabilities(list));
@@ -314,8 +315,14 @@ impl Inbound {
 
     fn hear(&mut self, data: &Data) {
         match data {
-            Data::Exists(exists) => self.news.exists = Some(*exists),
-            Data::Expunge => self.news.expunged = self.news.expunged.saturating_add(1),
+            Data::Exists(exists) => {
+                self.news.exists = Some(*exists);
+                self.exists = *exists;
+            }
+            Data::Expunge => {
+                self.news.expunged = self.news.expunged.saturating_add(1);
+                self.exists = self.exists.saturating_sub(1);
+            }
             Data::Vanished(ranges) => self.hear_vanished(ranges),
             Data::Fetch(attributes) if attributes.flags.is_some() && !self.fetching => {
                 self.news.flags_changed = true;
@@ -333,6 +340,8 @@ impl Inbound {
         let uids = ranges.iter().flat_map(|(first, last)| *first..=*last);
         let room = VANISHED_MAX.saturating_sub(self.news.vanished.len());
         let total: u64 = ranges.iter().map(|(first, last)| u64::from(last - first) + 1).sum();
+        let gone = u32::try_from(total).unwrap_or(u32::MAX);
+        self.exists = self.exists.saturating_sub(gone);
         self.news.vanished.extend(uids.take(room).filter_map(Uid::new));
         let beyond = u32::try_from(total.saturating_sub(room as u64)).unwrap_or(u32::MAX);
         self.news.expunged = self.news.expunged.saturating_add(beyond);
@@ -354,150 +363,8 @@ impl Inbound {
         self.answered(tag)?;
         match condition.kind {
             Kind::Ok | Kind::No => Ok(true),
-            _ => Err(Error::Bad { command: "IDLE", text: condition.text.clone() }),
+            _ => Err(Error::Bad { command: "IDLE", text: condition.words() }),
         }
-    }
-}
-
-/// How literals may go out (RFC 7888).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Literals {
-    /// `{n}`, then wait.
-    Synchronising,
-    /// LITERAL-: `{n+}` up to 4096 octets.
-    Small,
-    /// LITERAL+: `{n+}` always.
-    Any,
-}
-
-impl Literals {
-    pub fn may_run_ahead(self, octets: u64) -> bool {
-        match self {
-            Literals::Synchronising => false,
-            Literals::Small => octets <= 4096,
-            Literals::Any => true,
-        }
-    }
-}
-
-/// What is still to be sent. A synchronising literal is a gate: it and everything behind it
-/// waits until the server says `+`.
-pub(super) struct Outbound {
-    ready: Vec<u8>,
-    written: usize,
-    gated: VecDeque<Segment>,
-    next_tag: u32,
-    prefix: String,
-    pub literals: Literals,
-}
-
-struct Segment {
-    /// The command that these octets belong to; its refusal discards them.
-    tag: u32,
-    waits: bool,
-    octets: Vec<u8>,
-}
-
-impl Outbound {
-    fn new(prefix: &str) -> Outbound {
-        Outbound {
-            ready: Vec::new(),
-            written: 0,
-            gated: VecDeque::new(),
-            next_tag: 1,
-            prefix: prefix.to_owned(),
-            literals: Literals::Synchronising,
-        }
-    }
-
-    /// A tag's number and text.
-    pub fn tag(&mut self) -> (u32, String) {
-        let tag = self.next_tag;
-        self.next_tag += 1;
-        (tag, format!("{}{tag}", self.prefix))
-    }
-
-    fn command(&mut self, draft: Draft) -> u32 {
-        let (tag, text) = self.tag();
-        let mut octets = text.into_bytes();
-        octets.push(b' ');
-        let mut waits = false;
-        for piece in draft.pieces {
-            match piece {
-                Piece::Text(text) => octets.extend_from_slice(&text),
-                Piece::Literal(literal) => {
-                    let ahead = self.literals.may_run_ahead(literal.len() as u64);
-                    let plus = if ahead { "+" } else { "" };
-                    octets.extend_from_slice(format!("{{{}{plus}}}\r\n", literal.len()).as_bytes());
-                    if !ahead {
-                        self.push(Segment { tag, waits, octets: std::mem::take(&mut octets) });
-                        waits = true;
-                    }
-                    octets.extend_from_slice(&literal);
-                }
-            }
-        }
-        self.push(Segment { tag, waits, octets });
-        tag
-    }
-
-    /// Octets that wait for the server's `+` to the command just issued.
-    pub fn after_continuation(&mut self, tag: u32, octets: Vec<u8>) {
-        self.push(Segment { tag, waits: true, octets });
-    }
-
-    /// Octets outside of any command.
-    pub fn raw(&mut self, octets: &[u8]) {
-        self.push(Segment { tag: 0, waits: false, octets: octets.to_vec() });
-    }
-
-    fn push(&mut self, mut segment: Segment) {
-        if segment.waits || !self.gated.is_empty() {
-            self.gated.push_back(segment);
-        } else {
-            self.ready.append(&mut segment.octets);
-        }
-    }
-
-    /// A continuation came; says whether something was waiting for it.
-    fn open_gate(&mut self) -> bool {
-        let Some(first) = self.gated.front_mut().filter(|first| first.waits) else { return false };
-        first.waits = false;
-        self.advance();
-        true
-    }
-
-    /// The command was answered: what is left of it must not be sent.
-    fn forget(&mut self, tag: u32) {
-        self.gated.retain(|segment| segment.tag != tag);
-        self.advance();
-    }
-
-    fn advance(&mut self) {
-        while self.gated.front().is_some_and(|first| !first.waits) {
-            let Some(mut first) = self.gated.pop_front() else { return };
-            self.ready.append(&mut first.octets);
-        }
-    }
-
-    pub async fn flush(&mut self, link: &Link, what: &'static str) -> Result<(), Error> {
-        if self.ready.is_empty() {
-            return Ok(());
-        }
-        link.write(&self.ready, &mut self.written, what).await?;
-        self.written = 0;
-        // It may have held a password.
-        self.ready.zeroize();
-        self.ready = Vec::new();
-        Ok(())
-    }
-
-    /// What is ready to be sent, for one who writes himself.
-    pub fn take_ready(&mut self) -> Vec<u8> {
-        let ready = self.ready.split_off(self.written);
-        self.ready = Vec::new();
-        self.written = 0;
-        ready
     }
 }
 

@@ -1,32 +1,15 @@
 //! One response → what it says.
 //!
-//! Status lines are read here, so that no code and no text is lost. Data goes to imap-codec
-//! first, to imap-proto where that fails, and to our own scanner where both fail or drop an
-//! attribute: see [`super::scan`]. Unknown data is [`Data::Unknown`], never an error.
-
-use std::cell::Cell;
-use std::panic::{self, AssertUnwindSafe};
-use std::sync::Once;
-
-use imap_codec::ResponseCodec;
-use imap_codec::decode::Decoder;
-use imap_proto::AttributeValue;
-use imap_types::core::IString;
-use imap_types::extensions::namespace::Namespace;
-use imap_types::fetch::MessageDataItem;
-use imap_types::flag::FlagFetch;
-use imap_types::mailbox::Mailbox;
-use imap_types::response::{Data as CodecData, Response as CodecResponse};
-use imap_types::status::StatusDataItem;
+//! Status lines are read here, so that no code and no text is lost; so are sets of UIDs, which
+//! the decoders take long for. Other data goes to [`super::decoders`]. Unknown data is
+//! [`Data::Unknown`], never an error.
 
 use super::scan::{self, Cursor};
-use super::{Code, dates};
+use super::{Code, Quota, decoders};
 use crate::words::{Flags, InternalDate, ModSeq, Uid, UidValidity};
 
 /// How much of a server's free text is kept.
 pub(super) const TEXT_MAX: usize = 512;
-/// Lists nested deeper go to the scanner only: the decoders recurse.
-const NESTING_MAX: usize = 16;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Response {
@@ -59,6 +42,16 @@ impl Condition {
         let code = self.code.as_ref().filter(|code| code.name == name)?;
         Some(&code.rest)
     }
+
+    /// Code and text as the server wrote them, bounded.
+    pub fn words(&self) -> String {
+        let words = match &self.code {
+            Some(Code { name, rest }) if rest.is_empty() => format!("[{name}] {}", self.text),
+            Some(Code { name, rest }) => format!("[{name} {rest}] {}", self.text),
+            None => return self.text.clone(),
+        };
+        readable(words.as_bytes())
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,6 +67,8 @@ pub(super) enum Data {
     Namespace(NamespaceData),
     /// The server's name for itself.
     Id(Option<String>),
+    /// STORAGE of a quota root, if it limits that.
+    Quota(Option<Quota>),
     Unknown,
 }
 
@@ -85,6 +80,9 @@ pub(super) struct Attributes {
     pub instant: Option<InternalDate>,
     pub size: Option<u64>,
     pub body: Option<Body>,
+    /// INTERNALDATE or RFC822.SIZE stands there, be it readable or not: this is an answer to a
+    /// question of ours and no change of flags told unasked.
+    pub tells_metadata: bool,
 }
 
 impl Attributes {
@@ -95,6 +93,7 @@ impl Attributes {
         self.size = self.size.or(other.size);
         self.flags = self.flags.take().or(other.flags);
         self.body = self.body.take().or(other.body);
+        self.tells_metadata |= other.tells_metadata;
     }
 }
 
@@ -205,12 +204,13 @@ fn data(octets: &[u8]) -> Data {
         return message_data(octets, number, cursor.atom());
     }
     match first.to_ascii_uppercase().as_slice() {
-        b"LIST" => list(octets).map_or(Data::Unknown, Data::List),
-        b"STATUS" => status(octets).map_or(Data::Unknown, Data::Status),
-        b"NAMESPACE" => namespace(octets).map_or(Data::Unknown, Data::Namespace),
+        b"LIST" => decoders::list(octets).map_or(Data::Unknown, Data::List),
+        b"STATUS" => decoders::status(octets).map_or(Data::Unknown, Data::Status),
+        b"NAMESPACE" => decoders::namespace(octets).map_or(Data::Unknown, Data::Namespace),
         b"VANISHED" => vanished(cursor).map_or(Data::Unknown, Data::Vanished),
         b"CAPABILITY" => Data::Capability(capabilities(&String::from_utf8_lossy(cursor.rest()))),
-        b"ID" => Data::Id(id(octets)),
+        b"ID" => Data::Id(decoders::id(octets)),
+        b"QUOTA" => Data::Quota(decoders::quota(octets)),
         _ => Data::Unknown,
     }
 }
@@ -219,7 +219,7 @@ fn message_data(octets: &[u8], number: u64, word: &[u8]) -> Data {
     match word.to_ascii_uppercase().as_slice() {
         b"EXISTS" => u32::try_from(number).map_or(Data::Unknown, Data::Exists),
         b"EXPUNGE" => Data::Expunge,
-        b"FETCH" => Data::Fetch(fetch(octets)),
+        b"FETCH" => Data::Fetch(decoders::fetch(octets)),
         _ => Data::Unknown,
     }
 }
@@ -229,188 +229,6 @@ fn message_data(octets: &[u8], number: u64, word: &[u8]) -> Data {
 pub(super) fn capabilities(list: &str) -> Vec<String> {
     let list = list.to_ascii_uppercase().replace("LITERAL +", "LITERAL+");
     list.split_ascii_whitespace().take(256).map(|atom| readable(atom.as_bytes())).collect()
-}
-
-/// FETCH: each decoder in turn adds what those before could not read.
-fn fetch(octets: &[u8]) -> Attributes {
-    let mut found = Attributes::default();
-    if is_shallow(octets) {
-        if codec_fetch(octets, &mut found) {
-            return found;
-        }
-        proto_fetch(octets, &mut found);
-    }
-    found.complete_from(scan::fetch(octets));
-    found
-}
-
-fn codec(octets: &[u8]) -> Option<CodecData<'_>> {
-    match ResponseCodec::new().decode(octets) {
-        Ok((_, CodecResponse::Data(data))) => Some(data),
-        _ => None,
-    }
-}
-
-/// imap-codec fails as a whole or reads everything.
-fn codec_fetch(octets: &[u8], found: &mut Attributes) -> bool {
-    let Some(CodecData::Fetch { items, .. }) = codec(octets) else { return false };
-    for item in items {
-        match item {
-            MessageDataItem::Uid(uid) => found.uid = Uid::new(uid.get()),
-            MessageDataItem::Flags(flags) => found.flags = Some(codec_flags(&flags)),
-            MessageDataItem::InternalDate(date) => {
-                found.instant = Some(InternalDate(date.as_ref().timestamp()));
-            }
-            MessageDataItem::Rfc822Size(size) => found.size = Some(size.into()),
-            MessageDataItem::Rfc822(data) | MessageDataItem::BodyExt { data, .. } => {
-                found.body = Some(body(data.into_option()));
-            }
-            _ => {}
-        }
-    }
-    true
-}
-
-fn codec_flags(flags: &[FlagFetch<'_>]) -> Flags {
-    let mut found = Flags::default();
-    for flag in flags {
-        if let FlagFetch::Flag(flag) = flag {
-            found.insert(&flag.to_string());
-        }
-    }
-    found
-}
-
-fn body(octets: Option<std::borrow::Cow<'_, [u8]>>) -> Body {
-    octets.map_or(Body::Nil, |octets| Body::Octets(octets.into_owned()))
-}
-
-/// imap-proto leaves out what it does not understand, so an attribute may still be missing. It
-/// stops short of the end of a list at times: its FLAGS are believed only if not empty.
-fn proto_fetch(octets: &[u8], found: &mut Attributes) {
-    let Some(imap_proto::Response::Fetch(_, attributes)) = proto(octets) else { return };
-    for attribute in attributes {
-        match attribute {
-            AttributeValue::Uid(uid) => found.uid = Uid::new(uid),
-            AttributeValue::Rfc822Size(size) => found.size = Some(size.into()),
-            AttributeValue::InternalDate(date) => found.instant = dates::parse(date.as_bytes()),
-            AttributeValue::Flags(flags) if !flags.is_empty() => {
-                found.flags = Some(Flags::of_names(flags.iter().map(|flag| &**flag)));
-            }
-            AttributeValue::BodySection { data, .. } | AttributeValue::Rfc822(data) => {
-                found.body = Some(body(data));
-            }
-            _ => {}
-        }
-    }
-}
-
-thread_local! {
-    static DECODING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// imap-proto behind `catch_unwind`: hostile responses make it panic. The panic hook is told to
-/// keep silent meanwhile, or a peer could fill the log.
-fn proto(octets: &[u8]) -> Option<imap_proto::Response<'_>> {
-    static QUIET: Once = Once::new();
-    QUIET.call_once(|| {
-        let outer = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if !DECODING.get() {
-                outer(info);
-            }
-        }));
-    });
-    DECODING.set(true);
-    let parsed = panic::catch_unwind(AssertUnwindSafe(|| imap_proto::Response::parse(octets)));
-    DECODING.set(false);
-    parsed.ok()?.ok().map(|(_, response)| response)
-}
-
-fn is_shallow(octets: &[u8]) -> bool {
-    let mut depth = 0usize;
-    for octet in octets {
-        match octet {
-            b'(' => depth += 1,
-            b')' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > NESTING_MAX {
-            return false;
-        }
-    }
-    true
-}
-
-/// LIST: imap-proto does not unescape names, so it is not asked.
-fn list(octets: &[u8]) -> Option<ListData> {
-    let shallow = is_shallow(octets).then(|| codec(octets)).flatten();
-    let Some(CodecData::List { items, delimiter, mailbox }) = shallow else {
-        return scan::list(octets);
-    };
-    Some(ListData {
-        name: name(&mailbox),
-        delimiter: delimiter.map(|delimiter| delimiter.inner()),
-        attributes: items.iter().map(ToString::to_string).collect(),
-    })
-}
-
-fn name(mailbox: &Mailbox<'_>) -> Vec<u8> {
-    match mailbox {
-        Mailbox::Inbox => b"INBOX".to_vec(),
-        Mailbox::Other(other) => other.as_ref().to_vec(),
-    }
-}
-
-fn status(octets: &[u8]) -> Option<StatusData> {
-    let Some(CodecData::Status { mailbox, items }) = codec(octets) else {
-        return scan::status(octets);
-    };
-    let mut found = StatusData { name: name(&mailbox), ..StatusData::default() };
-    for item in items.iter() {
-        match item {
-            StatusDataItem::Messages(messages) => found.messages = Some(*messages),
-            StatusDataItem::UidNext(uid_next) => found.uid_next = Some(uid_next.get()),
-            StatusDataItem::UidValidity(validity) => found.uid_validity = Some(validity.get()),
-            StatusDataItem::HighestModSeq(modseq) => found.highest_modseq = Some(ModSeq(*modseq)),
-            _ => {}
-        }
-    }
-    Some(found)
-}
-
-fn namespace(octets: &[u8]) -> Option<NamespaceData> {
-    let shallow = is_shallow(octets).then(|| codec(octets)).flatten();
-    let Some(CodecData::Namespace { personal, other, shared }) = shallow else {
-        return scan::namespace(octets);
-    };
-    let prefixes = |namespaces: &[Namespace<'_>]| -> Vec<_> {
-        namespaces
-            .iter()
-            .map(|one| (string(&one.prefix), one.delimiter.map(|d| d.inner())))
-            .collect()
-    };
-    let others = [prefixes(&other), prefixes(&shared)].concat();
-    Some(NamespaceData { personal: prefixes(&personal), others })
-}
-
-fn string(string: &IString<'_>) -> Vec<u8> {
-    string.as_ref().to_vec()
-}
-
-fn id(octets: &[u8]) -> Option<String> {
-    if let Some(CodecData::Id { parameters }) = codec(octets) {
-        let parameters = parameters?;
-        let found =
-            parameters.into_iter().find(|(key, _)| string(key).eq_ignore_ascii_case(b"name"));
-        return found.and_then(|(_, value)| value.into_option()).map(|name| readable(&name));
-    }
-    match proto(octets)? {
-        imap_proto::Response::Id(parameters) => {
-            parameters?.get("name").map(|name| readable(name.as_bytes()))
-        }
-        _ => None,
-    }
 }
 
 /// `VANISHED [(EARLIER)] set`. Earlier ones were asked for, which we do not do.
@@ -455,61 +273,6 @@ pub(super) fn append_uid(rest: &str, count: usize) -> Option<(UidValidity, Vec<U
 mod tests {
     use super::*;
 
-    fn attributes(line: &str) -> Attributes {
-        match response(line.as_bytes()) {
-            Response::Data(Data::Fetch(attributes)) => attributes,
-            other => panic!("{line}: {other:?}"),
-        }
-    }
-
-    #[test]
-    fn fetch_loses_nothing_it_can_read() {
-        for (line, uid, flags, instant, size) in [
-            (
-                "UID 5 FLAGS (\\Seen a) INTERNALDATE \"01-Jan-1970 00:00:01 +0000\" RFC822.SIZE 9",
-                5,
-                2,
-                true,
-                9,
-            ),
-            ("FLAGS ( \\Seen) UID 5 RFC822.SIZE 5000000000", 5, 1, false, 5_000_000_000),
-            ("INTERNALDATE NIL UID 5 FLAGS () RFC822.SIZE 1", 5, 0, false, 1),
-            (
-                "UID 5 EMAILID (M1) FLAGS (x]) INTERNALDATE \" 1-Jan-1970 00:00:01 +0000\" RFC822.SIZE 1 ",
-                5,
-                1,
-                true,
-                1,
-            ),
-            (
-                "UID 5 BODY[] {0}\r\n FLAGS (\\Recent) INTERNALDATE \"1-Jan-1970 00:00:01 +0000\" RFC822.SIZE 1",
-                5,
-                0,
-                true,
-                1,
-            ),
-            (
-                "MODSEQ (624140003) UID 5 FLAGS (\\Answered \\Seen $Forwarded) INTERNALDATE \"01-Jan-1970 00:00:01 GMT\" RFC822.SIZE 1",
-                5,
-                3,
-                true,
-                1,
-            ),
-        ] {
-            let found = attributes(&format!("* 3 FETCH ({line})\r\n"));
-            assert_eq!(found.uid, Uid::new(uid), "{line}");
-            assert_eq!(found.flags.map(|flags| flags.names().count()), Some(flags), "{line}");
-            assert_eq!(found.instant, instant.then_some(InternalDate(1)), "{line}");
-            assert_eq!(found.size, Some(size), "{line}");
-        }
-    }
-
-    #[test]
-    fn deep_nesting_is_survived() {
-        let deep = format!("* 1 FETCH (BODYSTRUCTURE {} UID 5)\r\n", "(".repeat(100_000));
-        assert_eq!(attributes(&deep).uid, None);
-    }
-
     #[test]
     fn conditions_keep_code_and_text() {
         for (line, kind, code, text) in [
@@ -544,6 +307,11 @@ mod tests {
             ("* VANISHED (EARLIER) 1:3\r\n", Data::Unknown),
             ("* ID (\"name\" \"Dovecot\")\r\n", Data::Id(Some("Dovecot".into()))),
             ("* ID NIL\r\n", Data::Id(None)),
+            (
+                "* QUOTA \"\" (MESSAGE 1 2 STORAGE 3 10)\r\n",
+                Data::Quota(Some(Quota { used_octets: 3072, limit_octets: 10_240 })),
+            ),
+            ("* QUOTA x ()\r\n", Data::Quota(None)),
             ("* ESEARCH (TAG \"a\") UID ALL 1:9\r\n", Data::Unknown),
             (
                 "* CAPABILITY imap4rev1 literal + \r\n",
@@ -576,5 +344,52 @@ mod tests {
                 expected.map(|uids| uids.into_iter().filter_map(Uid::new).collect());
             assert_eq!(found, expected, "{rest}");
         }
+    }
+
+    /// What real servers say, to be mutated.
+    const SAID: &str = concat!(
+        "* OK [CAPABILITY IMAP4rev1 LITERAL+] hi {5}\r\n",
+        "* 1 FETCH (UID 7 FLAGS (\\Seen a]) INTERNALDATE \" 1-Jan-1970 00:00:07 +0000\" RFC822.SIZE 3 BODY[] {3}\r\nabc)\r\n",
+        "* 1 FETCH (BODY[HEADER.FIELDS (A)]<0> \"x\\\"\" ENVELOPE (NIL NIL NIL NIL) BODYSTRUCTURE ((\"a\" \"b\") \"c\") MODSEQ (9))\r\n",
+        "* LIST (\\HasNoChildren \\Sent) \"/\" {4}\r\na\"\r\n\r\n* LIST () NIL \"a\\\\b\" (\"CHILDINFO\" (\"X\"))\r\n",
+        "* STATUS INBOX (MESSAGES 3 UIDNEXT 4 UIDVALIDITY 5 HIGHESTMODSEQ 6)\r\n",
+        "* NAMESPACE ((\"INBOX.\" \".\")) NIL ((\"#x/\" \"/\" \"E\" (\"f\")))\r\n",
+        "* ID (\"name\" \"x\" \"y\" NIL)\r\n* VANISHED 1:3,9\r\n* 9 EXISTS\r\n* 2 EXPUNGE\r\n* FLAGS (\\Seen)\r\n",
+        "+ go\r\na1 OK [APPENDUID 3 4:9,12] done\r\na2 NO [COPYUID 1 2:3 4:5] x\r\n* BYE\r\n",
+    );
+
+    #[test]
+    fn no_octets_can_make_it_panic() {
+        use crate::imap::wire::Framer;
+        use proptest::prelude::*;
+        let change = (0..SAID.len(), 0..6usize, any::<u8>(), 0..SAID.len());
+        let changes = proptest::collection::vec(change, 0..12);
+        proptest!(|(changes in changes, step in 1..200usize, stream in any::<bool>())| {
+            let mut octets = SAID.as_bytes().to_vec();
+            for (at, kind, octet, other) in changes {
+                let at = at.min(octets.len() - 1);
+                match kind {
+                    0 => octets[at] = octet,
+                    1 => octets.insert(at, b"(){}[]\"\\ \r\n*"[usize::from(octet) % 12]),
+                    2 => { octets.remove(at); }
+                    3 => octets.truncate(octets.len() - (octets.len() - at) / 2),
+                    4 => octets.splice(at..at, SAID.as_bytes()[other..].iter().take(40).copied()).for_each(drop),
+                    _ => octets.splice(at..at, b"99999999999".iter().copied()).for_each(drop),
+                }
+            }
+            let mut framer = Framer::new();
+            framer.stream_bodies(stream);
+            for mut slice in octets.chunks(step) {
+                while !slice.is_empty() {
+                    slice = &slice[framer.take_body(slice.len())..];
+                    let Ok((taken, frame)) = framer.feed(slice) else { return Ok(()) };
+                    slice = &slice[taken..];
+                    if frame.is_some() {
+                        response(framer.held());
+                        response(&[framer.held(), b")\r\n"].concat());
+                    }
+                }
+            }
+        });
     }
 }

@@ -79,7 +79,10 @@ impl Dialler {
         // Boxed: the handshake's state is large, and what is left of it when it is over must not
         // stay in the caller's task.
         let (connection, greeting) = Box::pin(self.greeted(endpoint)).await?;
-        let mut session = Box::pin(login::log_in(connection, greeting, login)).await?;
+        let logged_in = Box::pin(login::log_in(connection, greeting, login));
+        // Each answer has its deadline; this one is for servers that keep talking instead.
+        let logged_in = timeout(self.answer_within.saturating_mul(3), logged_in).await;
+        let mut session = logged_in.map_err(|_| Error::TimedOut("the login"))??;
         session.capabilities = self.shared(session.capabilities);
         Ok(session)
     }

@@ -1,7 +1,5 @@
 //! What can go wrong on a connection, by what the caller can do about it.
 
-use std::fmt;
-
 /// A response code as the server wrote it, e.g. `TRYCREATE` or `APPENDUID 1 2` (RFC 5530).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Code {
@@ -42,9 +40,6 @@ pub enum Error {
     BodyBeforeUid,
 }
 
-fn said(bye: &Option<String>) -> impl fmt::Display + '_ {
-    fmt::from_fn(move |f| match bye {
-        Some(text) => write!(f, ": {text}"),
-        None => Ok(()),
-    })
+fn said(bye: &Option<String>) -> String {
+    bye.as_ref().map(|text| format!(": {text}")).unwrap_or_default()
 }

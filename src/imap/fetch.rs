@@ -19,13 +19,14 @@ const WINDOW: usize = 64;
 const SURPLUS_MAX: usize = 10_000;
 
 /// What a message at the target looked like just before it is changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HeaderSeen {
     pub uid: Uid,
     /// RFC822.SIZE.
     pub size: u64,
     pub instant: InternalDate,
     pub header: HeaderDigest,
+    pub flags: Flags,
 }
 
 impl Session {
@@ -68,17 +69,17 @@ impl Session {
                     listing.push(Message { uid, flags, instant, size });
                 }
                 // Told unasked in between: newer flags, but no message.
-                (Some(flags), None, None) => {
+                (Some(flags), None, None) if !found.tells_metadata => {
                     flags_changed = true;
                     listing.change(uid, |message| message.flags = flags);
                 }
-                _ => unreadable.push(uid),
+                _ if unreadable.len() < listing.most => unreadable.push(uid),
+                _ => listing.full = true,
             }
         };
         self.fetch_each(Draft::of(encode::fetch(set, Asked::Metadata)), each).await?;
         self.connection.inbound.news.flags_changed |= flags_changed;
         unreadable.retain(|uid| !listing.holds(*uid));
-        unreadable.truncate(SURPLUS_MAX);
         Ok(unreadable)
     }
 
@@ -132,8 +133,7 @@ impl Session {
     }
 
     fn new_listing<T>(&self, uid: fn(&T) -> Uid) -> Listing<T> {
-        let exists = self.selected.as_ref().map_or(0, |selected| selected.exists);
-        let exists = exists.max(self.connection.inbound.news.exists.unwrap_or(0));
+        let exists = self.connection.inbound.exists;
         Listing {
             items: Vec::new(),
             uid,
@@ -143,7 +143,7 @@ impl Session {
         }
     }
 
-    /// Size, instant and header digest of each of `uids` that exists.
+    /// Size, instant, flags and header digest of each of `uids` that exists.
     ///
     /// Servers disagree about the header of a message without an empty line, so the odd ones are
     /// downloaded whole.
@@ -158,7 +158,8 @@ impl Session {
             if digests.suspect || digests.size >= size {
                 odd.push(uid);
             }
-            seen.push(HeaderSeen { uid, size, instant, header: digests.header });
+            let flags = attributes.flags.clone().unwrap_or_default();
+            seen.push(HeaderSeen { uid, size, instant, header: digests.header, flags });
             Ok(())
         };
         self.digest_each(uids, Asked::Headers, &mut each).await?;

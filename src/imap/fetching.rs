@@ -24,7 +24,8 @@ pub struct Fetching<'s> {
     afterwards: Option<Fetched>,
 }
 
-/// The next thing a [`Fetching`] has to tell, in the order of the requests.
+/// The next thing a [`Fetching`] has to tell, in the order in which the server tells it. Bodies
+/// of a window may come before the window before is done: Dovecot runs FETCHes side by side.
 #[derive(Debug)]
 pub enum Fetched {
     /// A body of `message.size` octets (the literal's length, not RFC822.SIZE) follows: read it
@@ -191,6 +192,9 @@ impl Fetching<'_> {
             if let Some(done) = self.empty_window() {
                 return Ok(done);
             }
+            if self.outstanding.is_empty() {
+                return Err(self.note(Error::Protocol("nothing was asked for".into())));
+            }
             match self.session.connection.event("UID FETCH").await? {
                 Event::Body(size, attributes) => {
                     self.attributes = attributes;
@@ -324,8 +328,7 @@ impl Fetching<'_> {
 
     /// No body: either there is none to give, or it is an unsolicited change of flags.
     fn bodiless(&mut self, attributes: &Attributes) -> Option<Fetched> {
-        let is_answer = attributes.size.is_some() || attributes.instant.is_some();
-        let uid = attributes.uid.filter(|_| is_answer);
+        let uid = attributes.uid.filter(|_| attributes.tells_metadata);
         match uid {
             Some(uid) if self.answer(uid) => Some(Fetched::NoBody { uid }),
             _ => {
@@ -353,7 +356,7 @@ impl Fetching<'_> {
                 match condition.kind {
                     Kind::Ok => {}
                     Kind::No => window.refused = window.refused.take().or(Some(refused(condition))),
-                    _ => return Err(Error::Bad { command: "UID FETCH", text: condition.text }),
+                    _ => return Err(Error::Bad { command: "UID FETCH", text: condition.words() }),
                 }
                 if !window.tags.is_empty() {
                     return Ok(None);
@@ -384,7 +387,7 @@ impl Fetching<'_> {
                 self.session.selected = None;
                 Ok(Step::Examined(Err(refusal("EXAMINE", condition))))
             }
-            _ => Err(Error::Bad { command: "EXAMINE", text: condition.text }),
+            _ => Err(Error::Bad { command: "EXAMINE", text: condition.words() }),
         }
     }
 

@@ -12,10 +12,11 @@ use secrecy::ExposeSecret;
 use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
-use super::connection::{Connection, Ended, Event, Literals, Said};
+use super::connection::{Connection, Ended, Event, Said};
 use super::decode::{self, Data, Kind};
 use super::encode::Draft;
 use super::link::Link;
+use super::outbound::Literals;
 use super::{Capabilities, Error, Login, Namespace, Session, quirks};
 
 /// A connection before login, and the text of its greeting.
@@ -30,7 +31,7 @@ pub(super) async fn greeted(link: Link) -> Result<Greeted, Error> {
         Event::Untagged(greeting) if greeting.kind == Kind::PreAuth => Err(Error::Unsupported(
             "the server greets with PREAUTH instead of asking who we are".into(),
         )),
-        Event::Untagged(greeting) => Err(Error::Closed { bye: Some(greeting.text) }),
+        Event::Untagged(greeting) => Err(Error::Closed { bye: Some(greeting.words()) }),
         _ => Err(Error::Protocol("no IMAP server: it does not greet".into())),
     }
 }

@@ -4,14 +4,16 @@
 //! that fails, by imap-proto; message bodies are streamed past both and never held.
 //! This room knows the wire and nothing of what a migration is.
 //!
-//! Reading order: `wire` finds responses in octets, `decode` and `scan` understand them, `encode`
-//! writes commands, `link` waits for octets, `connection` pairs commands with answers; `dial`,
-//! `tls` and `login` make a [`Session`], and each further file is one family of commands.
+//! Reading order: `wire` finds responses in octets; `decode` understands them, by `decoders` and
+//! `scan`; `encode` writes commands, `outbound` queues them; `link` waits for octets;
+//! `connection` pairs commands with answers; `dial`, `tls` and `login` make a [`Session`]; and
+//! each further file is one family of commands.
 
 mod append;
 mod connection;
 mod dates;
 mod decode;
+mod decoders;
 mod dial;
 mod encode;
 mod error;
@@ -22,7 +24,9 @@ mod link;
 mod list;
 mod login;
 mod name;
+mod outbound;
 mod quirks;
+mod quota;
 mod scan;
 mod session;
 mod status;
@@ -39,6 +43,7 @@ pub use fetching::{Fetched, Fetching};
 pub use idle::IdleNews;
 pub use list::{Listed, Namespace, SpecialUse};
 pub use name::WireName;
+pub use quota::Quota;
 pub use session::{Capabilities, News, PermanentFlags, Selected, Session};
 pub use status::FolderStatus;
 pub use store::{Change, CopyUid};

@@ -9,6 +9,9 @@ use super::dates;
 use super::decode::{Attributes, Body, ListData, NamespaceData, StatusData};
 use crate::words::{Flags, ModSeq, Uid};
 
+/// Flags of one message that are looked at: [`Flags`] keeps them sorted, which takes time.
+pub(super) const FLAGS_MAX: usize = 1000;
+
 #[derive(Clone, Copy)]
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
@@ -64,7 +67,7 @@ impl<'a> Cursor<'a> {
         self.more();
         match self.rest.first()? {
             b'"' => self.quoted(),
-            b'{' => self.literal().map(Cow::Borrowed),
+            b'{' => Some(Cow::Borrowed(self.literal().unwrap_or_else(|| self.atom()))),
             b'(' | b')' => None,
             _ => {
                 let atom = self.atom();
@@ -133,7 +136,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn literal(&mut self) -> Option<&'a [u8]> {
-        let end = memchr::memchr(b'}', self.rest)?;
+        let end = memchr::memchr(b'}', &self.rest[..self.rest.len().min(24)])?;
         let length = number(&self.rest[1..end])?;
         let after = &self.rest[end + 1..];
         let after = after.strip_prefix(b"\r\n").unwrap_or(after);
@@ -159,6 +162,7 @@ pub(super) fn fetch(response: &[u8]) -> Attributes {
     while cursor.more() && !cursor.accept(b')') {
         let before = cursor.rest().len();
         let name = cursor.item_name().to_ascii_uppercase();
+        found.tells_metadata |= matches!(name.as_slice(), b"RFC822.SIZE" | b"INTERNALDATE");
         match name.as_slice() {
             b"UID" => found.uid = cursor.number().and_then(uid),
             b"RFC822.SIZE" => found.size = cursor.number(),
@@ -187,7 +191,7 @@ pub(super) fn fetch(response: &[u8]) -> Attributes {
 
 /// A parenthesised list of flags, blanks anywhere.
 pub(super) fn flags(cursor: &mut Cursor<'_>) -> Option<Flags> {
-    Some(Flags::of_names(words(cursor)?.iter().map(|word| &**word)))
+    Some(Flags::of_names(words(cursor)?.iter().take(FLAGS_MAX).map(|word| &**word)))
 }
 
 /// A parenthesised list of atoms.
@@ -214,7 +218,14 @@ pub(super) fn list(response: &[u8]) -> Option<ListData> {
     }
     let attributes = words(&mut cursor)?;
     let delimiter = cursor.string();
-    let name = cursor.string()?;
+    cursor.more();
+    let start = cursor.rest();
+    let mut name = cursor.string()?;
+    if start.starts_with(b"\"") && cursor.more() && !cursor.rest().starts_with(b"(") {
+        // Some servers forget to escape quotes: the last one ends the name.
+        let last = memchr::memrchr(b'"', start).filter(|last| *last > 0)?;
+        name = Cow::Borrowed(&start[1..last]);
+    }
     Some(ListData {
         name: name.into_owned(),
         delimiter: delimiter.and_then(|text| text.first().map(|octet| char::from(*octet))),
@@ -318,7 +329,7 @@ mod tests {
                 &b"* 1 FETCH (UID 0 FLAGS NIL INTERNALDATE NIL RFC822.SIZE -1 BODY[] NIL)\r\n"[..],
                 true,
             ),
-            (b"* 1 FETCH (BODY[", false),
+            (b"* 1 FETCH (BODY[", true),
             (b"* 1 FETCH", false),
             (b"* 1 FETCH (UID", false),
             (b"* 1 FETCH (FLAGS (a (b", false),
@@ -344,6 +355,7 @@ mod tests {
                 b"atom",
                 Some('\\'),
             ),
+            (b"* LIST () \"/\" \"a \"b\" c\" \r\n", b"a \"b\" c", Some('/')),
             (b"* list ( \\A  \\B ) \".\"  \"\"\r\n", b"", Some('.')),
         ] {
             let found = list(response).unwrap();

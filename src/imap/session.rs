@@ -1,5 +1,6 @@
 //! One authenticated connection: capabilities, the selected folder, and what was said unasked.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -141,9 +142,22 @@ pub struct Session {
     pub(super) exchange: Box<Exchange>,
 }
 
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Session");
+        shown.field("server_name", &self.server_name).field("selected", &self.selected);
+        shown.finish_non_exhaustive()
+    }
+}
+
 impl Session {
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
+    }
+
+    /// `false` after an error that left the connection in doubt: every command would fail.
+    pub fn is_usable(&self) -> bool {
+        !self.connection.link.is_broken()
     }
 
     /// The personal namespace.
@@ -196,12 +210,18 @@ impl Session {
     pub(super) fn opened(&mut self, selected: Selected) {
         self.connection.inbound.news = News::default();
         self.connection.inbound.untold = false;
+        self.connection.inbound.exists = selected.exists;
         self.selected = Some(selected);
     }
 
     /// The folder selected now.
     pub fn selected(&self) -> Option<&Selected> {
         self.selected.as_ref()
+    }
+
+    /// How many messages the selected folder holds now, by all that was said since it was opened.
+    pub fn exists(&self) -> u32 {
+        self.connection.inbound.exists
     }
 
     /// Leaves the selected folder without expunging: UNSELECT, or EXAMINE of a folder that does

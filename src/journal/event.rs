@@ -69,8 +69,6 @@ events! {
         "Everything the source showed is at the target; the account is followed from now on.";
     MessageCopied, "message_copied", "a0712d8785fe4d4b8629f0428b00a46a", 6,
         "A message was copied (priority 7 during a first copy).";
-    MessageAdopted, "message_adopted", "40824854f85f4aaa8f5d1282ee94e614", 7,
-        "A message that was at the target already stands for its source message.";
     MessageMoved, "message_moved", "55392f8fb04f449eb0f6310597633cb5", 6,
         "A copy was moved at the target as its message was at the source.";
     MessageRefused, "message_refused", "c702a2df12dd46bcbad99faa6da80b21", 4,

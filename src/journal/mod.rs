@@ -22,7 +22,7 @@ pub use writers::Output;
 use writers::Writer;
 
 /// Entries that may wait for a slow writer. An entry is a few hundred octets.
-const QUEUE_MAX: usize = 4096;
+const QUEUE_MAX: usize = 8192;
 
 /// Where entries go. Cheap to clone.
 #[derive(Clone)]

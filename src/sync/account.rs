@@ -3,7 +3,7 @@
 //! Here errors end: they are understood ([`super::trouble`]), waited out or held, and told.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,11 +13,11 @@ use tokio::time::Instant;
 
 use super::backoff;
 use super::board::{Board, rfc3339};
-use super::book::{Book, Pace};
+use super::book::{Book, Learned};
 use super::clock::Clock;
 use super::copy::{Failure, HostSays};
 use super::follow::{self, Following};
-use super::gone::{self, Evidence};
+use super::gone;
 use super::hosts::{Hosts, Place, Verdict};
 use super::trouble::{self, Remedy, Trouble};
 use crate::checkpoint::{
@@ -25,7 +25,7 @@ use crate::checkpoint::{
     Writer,
 };
 use crate::config::{self, Enrollment, Limits, ServiceStyle};
-use crate::imap::{Dialler, Endpoint, Login, Session, Tls};
+use crate::imap::{Dialler, Endpoint, Error, Login, Session, Tls};
 use crate::journal::{Entry, Event, Journal};
 use crate::words::Side;
 
@@ -44,6 +44,8 @@ pub struct Shared {
     pub copying: Semaphore,
     /// What listings may take in memory at once.
     pub memory: Memory,
+    /// Connections that stand, by side.
+    pub connections: Arc<OpenConnections>,
     /// Service logins that were refused, by migration and side: not tried again until reloaded.
     pub refused_services: Mutex<HashSet<(String, Side)>>,
     /// How far apart two listings must be for what both lack to be gone.
@@ -61,9 +63,39 @@ impl Shared {
             clock: Clock::default(),
             copying: Semaphore::new(limits.accounts_copying),
             memory: Memory::new(limits.memory_bytes),
+            connections: Arc::default(),
             refused_services: Mutex::default(),
             apart: gone::APART,
         }
+    }
+}
+
+/// How many connections stand on each side.
+#[derive(Default)]
+pub struct OpenConnections {
+    source: AtomicU32,
+    target: AtomicU32,
+}
+
+impl OpenConnections {
+    pub fn of(&self, side: Side) -> &AtomicU32 {
+        match side {
+            Side::Source => &self.source,
+            Side::Target => &self.target,
+        }
+    }
+}
+
+/// A place at a host with a connection in it; both end when it is dropped.
+pub struct Berth {
+    side: Side,
+    open: Arc<OpenConnections>,
+    _place: Place,
+}
+
+impl Drop for Berth {
+    fn drop(&mut self) {
+        self.open.of(self.side).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -115,6 +147,8 @@ pub struct Control {
     pub wake: Notify,
     /// The operator consented to the removals that wait.
     pub removals_approved: AtomicBool,
+    /// A pass ended well: what was wrong before is over.
+    pub well: AtomicBool,
 }
 
 /// How long a session gets to come to a safe point.
@@ -146,6 +180,7 @@ pub async fn run(
         told: None,
         approved: Approved::default(),
         suspect_tries: 0,
+        learned: None,
     };
     // Boxed, so that the task of a quiet account is small.
     Box::pin(life.live()).await;
@@ -172,6 +207,8 @@ struct Life {
     told: Option<&'static str>,
     approved: Approved,
     suspect_tries: u32,
+    /// What the last session learned.
+    learned: Option<Learned>,
 }
 
 /// How a session ended.
@@ -205,7 +242,9 @@ impl Life {
                     continue;
                 }
             };
-            match self.session(&mut book).await {
+            let ended = self.session(&mut book).await;
+            self.learned = Some(std::mem::take(&mut book.learned));
+            match ended {
                 Ended::Finished => return,
                 Ended::Stopped => return,
                 Ended::Replaced => self.show_enrollment(),
@@ -247,21 +286,10 @@ impl Life {
             Some(record) => self.known_account(record).await?,
             None => self.new_account().await?,
         };
-        let mut book = Book {
-            record,
-            pairs: Vec::new(),
-            left_out: Vec::new(),
-            missing: Evidence::new(self.shared.apart),
-            vanished: Evidence::new(self.shared.apart),
-            folders_missing: Evidence::new(self.shared.apart),
-            recopied: HashSet::new(),
-            pace: Pace::default(),
-            removals_approved: std::mem::take(&mut self.approved.removals),
-            bodies_singly: false,
-            said_no_removals: false,
-            said_overdue: false,
-        };
-        follow::open_pairs(&self.shared, &self.enrollment, &mut book)?;
+        let mut learned = self.learned.take().unwrap_or_else(|| Learned::new(self.shared.apart));
+        learned.removals_approved |= std::mem::take(&mut self.approved.removals);
+        let mut book = Book { record, pairs: Vec::new(), left_out: Vec::new(), learned };
+        follow::open_pairs(&self.shared, &mut book)?;
         let record = &book.record;
         self.board.show_phase(record.phase, record.sealed_at, record.source_seen_until);
         self.board.show_book(&book);
@@ -376,7 +404,7 @@ impl Life {
             writer: &self.writer,
             board: &self.board,
             control: &control,
-            recovered: self.told.is_some() || self.attempts > 0,
+            recovering: self.told.is_some(),
         };
         let mut session = Box::pin(following.run(book));
         let mut replaced = None;
@@ -410,8 +438,10 @@ impl Life {
             }
         };
         drop(session);
+        if control.well.load(Ordering::Relaxed) {
+            (self.told, self.attempts, self.suspect_tries) = (None, 0, 0);
+        }
         if result.is_ok() && !control.stop.load(Ordering::Relaxed) {
-            self.told = None;
             return Ended::Finished;
         }
         if let Some(enrollment) = replaced {
@@ -429,11 +459,6 @@ impl Life {
     /// Understands a failure, tells it once, and waits.
     async fn failed(&mut self, failure: Failure, book: Option<&mut Book>) -> Flow {
         let trouble = trouble::trouble(&failure);
-        let worked = self.board.edit().proved_alive_at.is_some();
-        if worked && matches!(failure, Failure::Imap(..)) && self.attempts > 3 {
-            // It got somewhere: a long life with cuts is not one long failure.
-            self.attempts = 3;
-        }
         self.attempts += 1;
         let own = backoff::delay(self.attempts, None, self.in_cutover_window(), jitter());
         let says = match failure {
@@ -454,6 +479,8 @@ impl Life {
             }
             (Remedy::Operator, _) => return self.hold(trouble, None).await,
             (_, HostSays::Wait(delay)) => delay,
+            // The next session finds the culprit with smaller batches: no need to wait long.
+            _ if is_refused_append(&failure) => own.min(Duration::from_secs(2)),
             _ => own,
         };
         self.retry(trouble, delay).await
@@ -600,10 +627,14 @@ impl Life {
             let mut services = self.shared.refused_services.lock().expect("no panic while held");
             services.insert((name, side))
         };
-        if !first {
-            // Another account has told; this one only waits with it.
-            self.told = Some("service_login_rejected");
+        // The first account that meets it tells; the others only wait with it.
+        if first {
+            let text = format!("{side}: {}", trouble.message);
+            let entry = Entry::new(Event::ServiceLoginRefused, text);
+            let entry = entry.migration(&self.enrollment.migration.name);
+            self.shared.journal.emit(entry.reason("service_login_rejected"));
         }
+        self.told = Some("service_login_rejected");
         let hint = "Mend the migration's service_login and reload.";
         self.hold(Trouble { code: "service_login_rejected", hint, ..trouble }, None).await
     }
@@ -647,6 +678,17 @@ impl From<StoreError> for Gate {
     }
 }
 
+/// Did the target refuse an APPEND for its content?
+fn is_refused_append(failure: &Failure) -> bool {
+    match failure {
+        Failure::Imap(Side::Target, Error::No { command: "APPEND", code, text }) => {
+            trouble::is_about_content(code.as_ref(), text)
+        }
+        Failure::Imap(Side::Target, Error::Bad { command: "APPEND", .. }) => true,
+        _ => false,
+    }
+}
+
 fn stop(control: &Control) {
     control.stop.store(true, Ordering::Relaxed);
     control.interrupt.store(true, Ordering::Relaxed);
@@ -685,7 +727,7 @@ pub async fn connect(
     shared: &Shared,
     enrollment: &Enrollment,
     side: Side,
-) -> Result<(Session, Place), Failure> {
+) -> Result<(Session, Berth), Failure> {
     let endpoint = endpoint(enrollment, side);
     let service = (enrollment.migration.name.clone(), side);
     let refused = |shared: &Shared| {
@@ -698,13 +740,15 @@ pub async fn connect(
     let place = host.login(urgent).await;
     if service_login(enrollment, side).is_some() && refused(shared) {
         let text = "the migration's service login was refused before".to_owned();
-        let error = crate::imap::Error::No { command: "LOGIN", code: None, text };
+        let error = Error::No { command: "LOGIN", code: None, text };
         return Err(Failure::Connect(side, error, HostSays::Nothing));
     }
     match shared.dialler.connect(&endpoint, &login(enrollment, side)).await {
         Ok(session) => {
             host.worked();
-            Ok((session, place))
+            let open = shared.connections.clone();
+            open.of(side).fetch_add(1, Ordering::Relaxed);
+            Ok((session, Berth { side, open, _place: place }))
         }
         Err(error) => {
             // Told while the place is held: during an outage it is the probe others wait for.

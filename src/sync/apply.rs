@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::account::Shared;
-use super::board::Board;
+use super::board::{Board, rfc3339};
 use super::book::Pair;
 use super::copy::{self, Copying, Desk, Failure, Job, Outcome, Terms};
 use super::pass::{Absence, Look, Pass, at_source, at_target};
@@ -14,12 +14,15 @@ use crate::checkpoint::{Edit, FolderId, Intended, Known, Link, Origin, Orphan, P
 use crate::config::{Deletions, Enrollment, ReadBack};
 use crate::imap::Error;
 use crate::journal::{Entry, Event};
-use crate::words::{Flags, Message, Side, Uid};
+use crate::words::{Digests, Flags, InternalDate, Message, Side, Uid};
+
+/// So many messages refused in a row, none stored between, are believed to be the messages' fault.
+const REFUSED_IN_A_ROW_MAX: u32 = 10;
 
 impl Pass<'_> {
     /// Copies what is wanted and not blocked. True if it was interrupted.
     pub async fn copy(&mut self, looks: &mut [Look]) -> Result<bool, Failure> {
-        let mut batch_cap = self.book.pace.messages;
+        let mut batch_cap = self.book.learned.pace.messages;
         let mut retried = HashSet::new();
         loop {
             let jobs = self.jobs(looks);
@@ -34,13 +37,13 @@ impl Pass<'_> {
                 self.blame(&jobs, looks, outcome.writing, &failure).await?;
                 return Err(failure);
             }
-            self.book.pace.succeeded();
+            self.book.learned.pace.succeeded();
             if outcome.interrupted {
                 return Ok(true);
             }
             batch_cap = match refused {
                 Some(smallest) => (smallest / 2).max(1),
-                None => self.book.pace.messages,
+                None => self.book.learned.pace.messages,
             };
         }
     }
@@ -73,7 +76,7 @@ impl Pass<'_> {
     async fn copy_once(&mut self, jobs: &[Job], batch_cap: usize) -> Result<Outcome, Failure> {
         let target = self.target.session().await?;
         let multi = target.capabilities().has("MULTIAPPEND");
-        let pace = self.book.pace;
+        let pace = self.book.learned.pace;
         let desk = Clerk {
             phase: self.book.record.phase,
             board: self.board,
@@ -87,7 +90,7 @@ impl Pass<'_> {
             terms: Terms {
                 batch_messages_max: if multi { batch_cap } else { 1 },
                 batch_bytes_max: pace.bytes,
-                singly: self.book.bodies_singly,
+                singly: self.book.learned.bodies_singly,
                 synchronising: pace.synchronising,
             },
             desk: &desk,
@@ -117,6 +120,7 @@ impl Pass<'_> {
                 return Err(at_target(Error::No { command: "APPEND", code, text }));
             }
             if let [single] = refused.messages.as_slice() {
+                self.count_refusal(&refused.text)?;
                 self.refuse(jobs, looks, (refused.job, single.source_uid), true, &refused.text);
             } else {
                 let size = refused.messages.len();
@@ -124,6 +128,16 @@ impl Pass<'_> {
             }
         }
         Ok(smallest)
+    }
+
+    /// A target that refuses one message after the other does not mean the messages: after a few
+    /// it is the account's trouble, and none of the rest is listed.
+    fn count_refusal(&mut self, text: &str) -> Result<(), Failure> {
+        self.book.learned.refused_in_a_row += 1;
+        if self.book.learned.refused_in_a_row <= REFUSED_IN_A_ROW_MAX {
+            return Ok(());
+        }
+        Err(at_target(Error::No { command: "APPEND", code: None, text: text.to_owned() }))
     }
 
     /// Lists a message as refused, in the server's words.
@@ -148,7 +162,7 @@ impl Pass<'_> {
             .push((uid, Known::Refused { by_target, text: text.clone(), tries, last_try }));
         let side = if by_target { Side::Target } else { Side::Source };
         if tries == 1 {
-            let shown = self.book.pairs[look.pair].source_shown.clone();
+            let shown = self.book.pairs[look.pair].shown().to_owned();
             let entry = Entry::new(Event::MessageRefused, format!("by the {side}: {text}"));
             self.emit(entry.folder(&shown).source_uid(uid));
         }
@@ -176,6 +190,9 @@ impl Pass<'_> {
             let last = stored.iter().max().copied().flatten();
             let all_told = stored.iter().all(Option::is_some);
             pair.expect_more(stored.len(), last.filter(|_| all_told));
+            if !stored.is_empty() {
+                self.book.learned.refused_in_a_row = 0;
+            }
             for want in look.wants.extract_if(.., |want| linked(&want.uid).is_some()) {
                 // Keywords that had to wait for PERMANENTFLAGS follow as a change of flags.
                 if let Some(Known::Linked(link)) = look.known.get(&want.uid)
@@ -199,7 +216,7 @@ impl Pass<'_> {
         failure: &Failure,
     ) -> Result<(), Failure> {
         if let Failure::Imap(Side::Source, Error::BodyBeforeUid) = failure {
-            self.book.bodies_singly = true;
+            self.book.learned.bodies_singly = true;
             return Ok(());
         }
         let text = match failure {
@@ -211,11 +228,14 @@ impl Pass<'_> {
             }
             _ => None,
         };
-        if let (Some(text), Some(culprit), true) = (text, writing, self.book.pace.synchronising) {
+        let alone = self.book.learned.pace.synchronising;
+        if let (Some(text), Some(culprit), true) = (text, writing, alone)
+            && self.count_refusal(text).is_ok()
+        {
             self.refuse(jobs, looks, culprit, true, &text.clone());
             self.refresh(looks, jobs).await?;
         }
-        self.book.pace.cut();
+        self.book.learned.pace.cut();
         Ok(())
     }
 
@@ -292,7 +312,7 @@ impl Pass<'_> {
             self.target.store(uids, added, removed).await?;
         }
         self.writer.commit(edits).await?;
-        let shown = self.book.pairs[look.pair].source_shown.clone();
+        let shown = self.book.pairs[look.pair].shown().to_owned();
         if !done.is_empty() {
             let text = format!("flags of {} messages follow the source", done.len());
             self.emit(Entry::new(Event::FlagsChanged, text).folder(&shown).priority(6));
@@ -326,7 +346,7 @@ impl Pass<'_> {
         let folder = look.folder;
         let vanished: HashSet<Uid> = std::mem::take(&mut look.vanished).into_iter().collect();
         if look.listing.is_some() {
-            self.book.vanished.retain(|(of, uid)| *of != folder || vanished.contains(uid));
+            self.book.learned.vanished.retain(|(of, uid)| *of != folder || vanished.contains(uid));
         }
         if !self.may_change() {
             return Ok(());
@@ -337,11 +357,11 @@ impl Pass<'_> {
                 continue;
             }
             look.unfinished = true;
-            if !self.book.vanished.missing((folder, uid), false, Instant::now()) {
+            if !self.book.learned.vanished.missing((folder, uid), false, Instant::now()) {
                 self.book.pairs[look.pair].look_at_target = true;
                 continue;
             }
-            self.book.vanished.settled((folder, uid));
+            self.book.learned.vanished.settled((folder, uid));
             look.known.remove(&uid);
             edits.push(self.copy_again(look, uid));
         }
@@ -351,9 +371,9 @@ impl Pass<'_> {
 
     /// Forgets the link, so that the next pass copies the message; the second time it is listed.
     fn copy_again(&mut self, look: &mut Look, uid: Uid) -> Edit {
-        let once = self.book.recopied.insert((look.folder, uid));
+        let once = self.book.learned.recopied.insert((look.folder, uid));
         let text = if once { "copied again" } else { "vanished again; not copied a third time" };
-        let shown = self.book.pairs[look.pair].source_shown.clone();
+        let shown = self.book.pairs[look.pair].shown().to_owned();
         self.emit(Entry::new(Event::CopyVanished, text).folder(&shown).source_uid(uid));
         self.again = true;
         if once {
@@ -385,7 +405,7 @@ impl Pass<'_> {
             plan::is_mass_deletion(self.counted(look), plan::links(&look.known).count())
         });
         let mirror = self.enrollment.migration.sync.deletions == Deletions::Mirror;
-        if mirror && (of_account || of_folder) && !self.book.removals_approved {
+        if mirror && (of_account || of_folder) && !self.book.learned.removals_approved {
             self.suspend_removals(gone).await?;
         }
         for look in looks.iter_mut() {
@@ -396,14 +416,14 @@ impl Pass<'_> {
 
     /// How many of the folder's removals count towards a mass deletion.
     fn counted(&self, look: &Look) -> usize {
-        if self.book.pairs[look.pair].exempt { 0 } else { look.gone.len() }
+        if self.book.pairs[look.pair].record.exempt { 0 } else { look.gone.len() }
     }
 
     /// Sorts what is missing into gone and suspected.
     fn still_missing(&mut self, look: &mut Look, now: Instant) {
         let folder = look.folder;
         let missing: HashSet<Uid> = look.missing.iter().copied().collect();
-        self.book.missing.retain(|(of, uid)| *of != folder || missing.contains(uid));
+        self.book.learned.missing.retain(|(of, uid)| *of != folder || missing.contains(uid));
         let told = look.absence == Absence::Certain
             || self.told.as_ref().is_some_and(|(name, news)| {
                 *name == self.book.pairs[look.pair].source
@@ -411,7 +431,7 @@ impl Pass<'_> {
             });
         for uid in std::mem::take(&mut look.missing) {
             if look.absence != Absence::Suspected
-                && self.book.missing.missing((folder, uid), told, now)
+                && self.book.learned.missing.missing((folder, uid), told, now)
             {
                 look.gone.push(uid);
             } else {
@@ -446,8 +466,8 @@ impl Pass<'_> {
         }
         let mirror = self.enrollment.migration.sync.deletions == Deletions::Mirror;
         let removable = mirror && self.target.can_remove().await?;
-        if mirror && !removable && !self.book.said_no_removals {
-            self.book.said_no_removals = true;
+        if mirror && !removable && !self.book.learned.said_no_removals {
+            self.book.learned.said_no_removals = true;
             let text = "the target has no UIDPLUS: deletions at the source are not mirrored";
             self.emit(Entry::new(Event::RemovalsLapsed, text));
         }
@@ -472,9 +492,9 @@ impl Pass<'_> {
             }
         }
         let mut edits = Vec::new();
-        let shown = self.book.pairs[look.pair].source_shown.clone();
+        let shown = self.book.pairs[look.pair].shown().to_owned();
         for uid in gone {
-            self.book.missing.settled((look.folder, uid));
+            self.book.learned.missing.settled((look.folder, uid));
             edits.push(Edit::DropKnown(look.folder, uid));
             let Some(Known::Linked(link)) = look.known.remove(&uid) else { continue };
             if sure.contains(&uid) {
@@ -491,55 +511,59 @@ impl Pass<'_> {
     /// Downloads copies worth a doubt and compares them.
     pub async fn read_back(&mut self, look: &mut Look) -> Result<(), Failure> {
         let how = self.enrollment.migration.sync.read_back;
-        let sizes = look.listing.as_ref();
-        let odd_size = |link: &Link| {
-            let seen = link.target_uid.and_then(|uid| sizes?.get(&uid));
-            seen.is_some_and(|seen| seen.size != link.size)
-        };
         let due = |link: &Link| {
             let asked = match how {
                 ReadBack::All => true,
-                ReadBack::Suspect => link.suspect || odd_size(link),
+                ReadBack::Suspect => link.suspect || looks_altered(look, link),
                 ReadBack::Off => false,
             };
             asked && !link.verified && link.altered.is_none() && link.origin == Origin::Copied
         };
-        let links: Vec<(Uid, Uid)> = plan::links(&look.known)
-            .filter(|(_, link)| due(link))
-            .filter_map(|(uid, link)| Some((uid, link.target_uid?)))
-            .collect();
+        let doubted = plan::links(&look.known).filter(|(_, link)| due(link));
+        let links: Vec<(Uid, Uid)> =
+            doubted.filter_map(|(uid, link)| Some((uid, link.target_uid?))).collect();
         if links.is_empty() {
             return Ok(());
         }
-        let name = self.book.pairs[look.pair].target.clone();
-        self.target.select(&name).await?;
         let uids: Vec<Uid> = links.iter().map(|(_, target_uid)| *target_uid).collect();
-        let digests = self.target.session().await?.digests(&uids).await.map_err(at_target)?;
-        let digests: BTreeMap<Uid, _> = digests.into_iter().collect();
-        let shown = self.book.pairs[look.pair].source_shown.clone();
+        let digests = self.target_digests(look.pair, &uids).await?;
         let mut edits = Vec::new();
         for (uid, target_uid) in links {
-            let Some(Known::Linked(link)) = look.known.get_mut(&uid) else { continue };
             let Some(found) = digests.get(&target_uid) else { continue };
-            if found.sha256 == link.sha256 {
-                link.verified = true;
-            } else {
-                let text = format!(
-                    "{} octets (SHA-256 {}) became {} octets (SHA-256 {})",
-                    link.size, link.sha256, found.size, found.sha256
-                );
-                link.altered = Some(text.clone());
-                let entry = Entry::new(Event::MessageAltered, format!("by the target: {text}"));
-                let entry = entry.folder(&shown).source_uid(uid).target_uid(Some(target_uid));
-                edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link.clone())));
-                self.emit(entry);
-                continue;
-            }
+            let seen = look.listing.as_ref().and_then(|listing| listing.get(&target_uid));
+            let seen = seen.map(|message| message.instant);
+            let Some(Known::Linked(link)) = look.known.get_mut(&uid) else { continue };
+            link.altered = alteration(link, found, seen);
+            link.verified = link.altered.is_none();
             edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link.clone())));
+            if let Some(text) = &link.altered {
+                let shown = self.book.pairs[look.pair].shown();
+                let entry = Entry::new(Event::MessageAltered, format!("by the target: {text}"));
+                self.emit(entry.folder(shown).source_uid(uid).target_uid(Some(target_uid)));
+            }
         }
         self.writer.commit(edits).await?;
         Ok(())
     }
+}
+
+/// Does the target's listing show another size or instant than the link's?
+fn looks_altered(look: &Look, link: &Link) -> bool {
+    let listing = look.listing.as_ref();
+    let seen = link.target_uid.and_then(|uid| listing?.get(&uid));
+    seen.is_some_and(|seen| seen.size != link.size || seen.instant != link.instant)
+}
+
+/// What differs between a message and its copy.
+fn alteration(link: &Link, found: &Digests, instant: Option<InternalDate>) -> Option<String> {
+    if found.sha256 != link.sha256 {
+        return Some(format!(
+            "{} octets (SHA-256 {}) became {} octets (SHA-256 {})",
+            link.size, link.sha256, found.size, found.sha256
+        ));
+    }
+    let instant = instant.filter(|instant| *instant != link.instant)?;
+    Some(format!("its date {} became {}", rfc3339(link.instant.0), rfc3339(instant.0)))
 }
 
 /// Tells the status board and the journal what the pipeline stored.
@@ -555,7 +579,11 @@ impl Desk for Clerk<'_> {
     fn stored(&self, job: &Job, message: &Intended, target_uid: Option<Uid>) {
         let at = self.pairs.iter().position(|pair| pair.record.id == job.folder);
         let Some(at) = at else { return };
-        self.board.copied(at, message.size);
+        if let Some(progress) = self.board.copied(at, message.size) {
+            let entry = Entry::new(Event::CopyProgress, progress);
+            let entry = entry.account(&self.enrollment.address);
+            self.shared.journal.emit(entry.migration(&self.enrollment.migration.name));
+        }
         // The first copy logs a line a folder, not a line a message.
         if self.phase < Phase::Following || !self.pairs[at].record.first_copy_completed {
             return;
@@ -563,7 +591,7 @@ impl Desk for Clerk<'_> {
         let entry = Entry::new(Event::MessageCopied, "copied")
             .account(&self.enrollment.address)
             .migration(&self.enrollment.migration.name)
-            .folder(&self.pairs[at].source_shown)
+            .folder(self.pairs[at].shown())
             .source_uid(message.source_uid)
             .target_uid(target_uid)
             .bytes(message.size);

@@ -1,7 +1,7 @@
 //! What `status` shows of an account, kept current by its task.
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -19,11 +19,16 @@ pub struct Board {
     cell: StatusCell,
     /// When the copying that runs began, and how many bytes had been copied then.
     pace: Mutex<Option<(Instant, u64)>>,
+    /// When progress was last told.
+    told: Mutex<Instant>,
 }
+
+/// A first copy says how far it is this often.
+const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
 impl Board {
     pub fn new(cell: StatusCell) -> Board {
-        Board { cell, pace: Mutex::new(None) }
+        Board { cell, pace: Mutex::new(None), told: Mutex::new(Instant::now()) }
     }
 
     pub fn edit(&self) -> MutexGuard<'_, AccountStatus> {
@@ -68,8 +73,8 @@ impl Board {
         status.source_seen_until = source_seen_until.map(rfc3339);
     }
 
-    /// One more copy, in the folder at that index.
-    pub fn copied(&self, folder: usize, bytes: u64) {
+    /// One more copy, in the folder at that index. Now and then returns how far it is, in words.
+    pub fn copied(&self, folder: usize, bytes: u64) -> Option<String> {
         let mut pace = self.pace.lock().expect("no panic while held");
         let mut status = self.edit();
         let before = status.bytes.copied.unwrap_or_default();
@@ -85,6 +90,12 @@ impl Board {
         let rate = (copied - base) as f64 / secs.max(0.1);
         status.eta_s = (secs > 1.0 && rate > 0.0).then(|| (left as f64 / rate).ceil() as u64);
         status.last_copied_at = Some(rfc3339_now());
+        let mut told = self.told.lock().expect("no panic while held");
+        if told.elapsed() < PROGRESS_EVERY {
+            return None;
+        }
+        *told = Instant::now();
+        Some(progress(&status))
     }
 
     /// A copy has ended, for now.
@@ -139,6 +150,16 @@ impl Board {
         }
         reason
     }
+}
+
+fn progress(status: &AccountStatus) -> String {
+    let messages = status.messages;
+    let eta = status.eta_s.map_or_else(String::new, |secs| format!(", about {secs} s to go"));
+    format!(
+        "{} of {} messages are at the target{eta}",
+        messages.copied.unwrap_or_default(),
+        messages.source.unwrap_or_default()
+    )
 }
 
 /// RFC 3339 in UTC, to the second.

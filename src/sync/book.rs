@@ -1,9 +1,10 @@
 //! What an account's task keeps in memory: its record, its folder pairs, and what is suspected.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use super::gone::Evidence;
-use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, Known, Origin};
+use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, IntentId, Known, Origin};
 use crate::imap::{PermanentFlags, WireName};
 use crate::status::{FolderCounts, Reason};
 use crate::words::Uid;
@@ -15,6 +16,12 @@ pub struct Book {
     pub pairs: Vec<Pair>,
     /// Folders that are not copied, with the reason.
     pub left_out: Vec<LeftOut>,
+    pub learned: Learned,
+}
+
+/// What outlives a session: suspicions, paces, and what was said already.
+#[derive(Default)]
+pub struct Learned {
     /// Source UIDs missing from their folder.
     pub missing: Evidence<(FolderId, Uid)>,
     /// Source UIDs whose copy is missing from the target.
@@ -28,10 +35,28 @@ pub struct Book {
     pub removals_approved: bool,
     /// The source sends BODY before UID: one body at a time.
     pub bodies_singly: bool,
+    /// Messages refused one after the other, with none stored between.
+    pub refused_in_a_row: u32,
+    /// What the servers offer, as it was told last.
+    pub said_offers: String,
     /// The server has no UIDPLUS, and that was said.
     pub said_no_removals: bool,
     /// That the cutover is overdue was said.
     pub said_overdue: bool,
+    /// Intents in doubt that were told.
+    pub said_in_doubt: HashSet<IntentId>,
+}
+
+impl Learned {
+    /// Nothing yet. `apart` is how far apart two listings must be to make something gone.
+    pub fn new(apart: Duration) -> Learned {
+        Learned {
+            missing: Evidence::new(apart),
+            vanished: Evidence::new(apart),
+            folders_missing: Evidence::new(apart),
+            ..Learned::default()
+        }
+    }
 }
 
 impl Book {
@@ -45,10 +70,6 @@ pub struct Pair {
     pub record: FolderRecord,
     pub source: WireName,
     pub target: WireName,
-    pub source_shown: String,
-    pub target_shown: String,
-    /// Trash or Junk: emptying them is no mass deletion.
-    pub exempt: bool,
     /// Of the target folder, once it was selected.
     pub permanent: Option<PermanentFlags>,
     pub counts: Counts,
@@ -106,6 +127,11 @@ impl Counts {
 }
 
 impl Pair {
+    /// The source folder's name as users see it.
+    pub fn shown(&self) -> &str {
+        &self.record.source_shown
+    }
+
     /// Copies were removed from the target's folder by us.
     pub fn expect_fewer(&mut self, removed: usize) {
         if let Some(seen) = &mut self.record.target_seen {
@@ -128,8 +154,8 @@ impl Pair {
 
     pub fn status(&self) -> FolderCounts {
         FolderCounts {
-            name: self.source_shown.clone(),
-            target: self.target_shown.clone(),
+            name: self.record.source_shown.clone(),
+            target: self.record.target_shown.clone(),
             source: Some(self.counts.source),
             copied: Some(self.counts.linked),
             refused: Some(self.counts.refused),

@@ -355,10 +355,17 @@ impl<D: Desk> Pump<'_, '_, D> {
         }
     }
 
-    /// The job a UID belongs to, if it was asked for and has not come yet.
+    /// The job a UID belongs to, if it was asked for and has not come yet. Dovecot works on
+    /// pipelined FETCHes side by side: a body may belong to a later window, but not to a folder
+    /// whose EXAMINE is still to be answered.
     fn expected(&mut self, uid: Uid) -> Option<usize> {
-        let (Step::Window { job, .. }, waited_for) = self.asked.front_mut()? else { return None };
-        waited_for.remove(&uid).map(|()| *job)
+        for (step, waited_for) in &mut self.asked {
+            let Step::Window { job, .. } = step else { return None };
+            if waited_for.remove(&uid).is_some() {
+                return Some(*job);
+            }
+        }
+        None
     }
 
     fn window_done(&mut self, refused: Option<(Option<Code>, String)>) {

@@ -18,7 +18,7 @@ use super::pass::{Pass, Scope, Verdict, at_source};
 use super::target::Target;
 use super::watch;
 use crate::checkpoint::{Edit, Phase, StoreError, Writer};
-use crate::config::{Enrollment, FolderUse};
+use crate::config::Enrollment;
 use crate::imap::{IdleNews, News, Session, WireName};
 use crate::journal::{Entry, Event};
 use crate::words::{Side, Uid};
@@ -44,16 +44,12 @@ pub struct Following<'a> {
     pub writer: &'a Writer,
     pub board: &'a Board,
     pub control: &'a Arc<Control>,
-    /// The journal has told of trouble: tell of its end.
-    pub recovered: bool,
+    /// The journal was told of trouble: it is told of its end.
+    pub recovering: bool,
 }
 
 /// Opens the pairs the checkpoint remembers.
-pub fn open_pairs(
-    shared: &Shared,
-    enrollment: &Enrollment,
-    book: &mut Book,
-) -> Result<(), StoreError> {
+pub fn open_pairs(shared: &Shared, book: &mut Book) -> Result<(), StoreError> {
     for record in shared.store.folders(book.record.id)? {
         let source = WireName::of_wire(&record.source_name);
         let target = WireName::of_wire(&record.target_name);
@@ -63,16 +59,9 @@ pub fn open_pairs(
         counts.source = record.source_seen.map_or(0, |seen| u64::from(seen.messages));
         counts.source_bytes = counts.linked_bytes;
         let in_doubt = shared.store.intents(record.id)?;
-        let shown = source.decode();
-        let well_known = &enrollment.migration.source.well_known;
         book.pairs.push(Pair {
-            source_shown: shown.clone(),
-            target_shown: target.decode(),
             source,
             target,
-            exempt: well_known.iter().any(|(folder_use, name)| {
-                matches!(folder_use, FolderUse::Trash | FolderUse::Junk) && shown.ends_with(name)
-            }),
             permanent: None,
             counts,
             look_at_target: false,
@@ -128,10 +117,10 @@ impl Following<'_> {
             target_session.server_name(),
             target_session.capabilities().atoms.join(" "),
         );
-        let host = &self.enrollment.migration.source.host;
-        self.emit(Entry::new(Event::AccountConnected, text).host(host));
-        if self.recovered {
-            self.emit(Entry::new(Event::AccountRecovered, "connected again on both sides"));
+        if book.learned.said_offers != text {
+            let host = &self.enrollment.migration.source.host;
+            self.emit(Entry::new(Event::AccountConnected, text.as_str()).host(host));
+            book.learned.said_offers = text;
         }
         let worked = Some(worked_digest(self.enrollment));
         if book.record.worked_credentials != worked || book.record.refused_credentials.is_some() {
@@ -139,7 +128,9 @@ impl Following<'_> {
             book.record.refused_credentials = None;
             self.save(book).await?;
         }
-        self.board.well();
+        if !self.recovering {
+            self.board.well();
+        }
         self.board.proved_alive("polled");
         Ok(())
     }
@@ -168,7 +159,7 @@ impl Following<'_> {
                 return Ok(());
             }
             if self.control.removals_approved.swap(false, Ordering::Relaxed) {
-                book.removals_approved = true;
+                book.learned.removals_approved = true;
                 book.record.removals_suspended = false;
                 self.save(book).await?;
                 scope = Scope::Full;
@@ -196,10 +187,11 @@ impl Following<'_> {
                 due: None,
             };
             let verdict = pass.run().await?;
+            self.went_well();
             self.board.rest();
             self.board.proved_alive(mode(source));
             if scope == Scope::Full {
-                book.removals_approved = false;
+                book.learned.removals_approved = false;
             }
             if verdict.clean {
                 clean_since = Some(verdict.began_at);
@@ -221,6 +213,14 @@ impl Following<'_> {
                 return Ok(());
             }
             (scope, told) = self.wait(book, source, target, &verdict, swept).await?;
+        }
+    }
+
+    /// A pass ended without a failure.
+    fn went_well(&self) {
+        self.board.well();
+        if !self.control.well.swap(true, Ordering::Relaxed) && self.recovering {
+            self.emit(Entry::new(Event::AccountRecovered, "it works again"));
         }
     }
 
@@ -284,7 +284,7 @@ impl Following<'_> {
     /// The folders that `idle` names besides INBOX.
     fn watch_others(&self, book: &Book, watchers: &mut JoinSet<()>) {
         for name in &self.enrollment.migration.sync.idle {
-            let pair = book.pairs.iter().find(|pair| pair.source_shown == *name);
+            let pair = book.pairs.iter().find(|pair| pair.shown() == name);
             let Some(pair) = pair.filter(|pair| !pair.source.is_inbox()) else { continue };
             let control = self.control.clone();
             let tell = move || control.wake.notify_one();
@@ -395,8 +395,8 @@ impl Following<'_> {
         let window = self.enrollment.migration.cutover_window.as_secs() as i64;
         let Some(cutover) = facts.cutover else { return };
         let overdue = !facts.clock_suspect && facts.now > cutover + window;
-        if overdue && book.record.phase < Phase::Archiving && !book.said_overdue {
-            book.said_overdue = true;
+        if overdue && book.record.phase < Phase::Archiving && !book.learned.said_overdue {
+            book.learned.said_overdue = true;
             let text = format!("the cutover of {} is not sealed yet", shown_instant(cutover));
             self.emit(Entry::new(Event::CutoverOverdue, text));
         }

@@ -15,6 +15,12 @@ pub struct Evidence<K> {
     apart: Duration,
 }
 
+impl<K> Default for Evidence<K> {
+    fn default() -> Evidence<K> {
+        Evidence::new(APART)
+    }
+}
+
 impl<K> Evidence<K> {
     /// Nothing is missing yet. `apart` is [`APART`], but for tests that cannot wait so long.
     pub fn new(apart: Duration) -> Evidence<K> {

@@ -189,7 +189,7 @@ impl Pass<'_> {
                 looks.push(self.look_at_absent(at).await?);
                 continue;
             };
-            self.book.folders_missing.settled(pair.record.id);
+            self.book.learned.folders_missing.settled(pair.record.id);
             let unchanged = pair.record.source_seen.is_some_and(|seen| is_same(&seen, status));
             let quiet = unchanged && !pair.unfinished && !pair.look_at_target;
             if self.scope == Scope::Full || !quiet || told {
@@ -375,7 +375,7 @@ impl Pass<'_> {
         let validity = selected.uid_validity;
         pair.record.source_seen = Some(Seen { uid_validity: validity, ..Seen::default() });
         edits.push(Edit::PutFolder(pair.record.clone()));
-        let shown = pair.source_shown.clone();
+        let shown = pair.shown().to_owned();
         self.writer.commit(edits).await?;
         if before.is_some() {
             let said = "UIDVALIDITY changed at the source; messages are paired with their copies \
@@ -433,9 +433,9 @@ impl Pass<'_> {
         self.bury_folders(&looks).await?;
         let now = Instant::now();
         let suspicions = [
-            self.book.missing.due(now),
-            self.book.vanished.due(now),
-            self.book.folders_missing.due(now),
+            self.book.learned.missing.due(now),
+            self.book.learned.vanished.due(now),
+            self.book.learned.folders_missing.due(now),
         ];
         for due in suspicions.into_iter().flatten() {
             self.due_at(due);
@@ -447,7 +447,7 @@ impl Pass<'_> {
             began_at,
             clean: full
                 && !conflicts
-                && self.book.folders_missing.is_empty()
+                && self.book.learned.folders_missing.is_empty()
                 && self.book.pairs.iter().all(settled),
             due: self.due,
             again: self.again || interrupted,
@@ -458,7 +458,7 @@ impl Pass<'_> {
     async fn bury_folders(&mut self, looks: &[Look]) -> Result<(), Failure> {
         for look in looks.iter().rev() {
             if look.absence == Absence::Certain && look.known.is_empty() {
-                self.book.folders_missing.settled(look.folder);
+                self.book.learned.folders_missing.settled(look.folder);
                 self.book.pairs.remove(look.pair);
                 self.writer.commit(vec![Edit::DropFolder(look.folder)]).await?;
             }
@@ -474,7 +474,7 @@ impl Pass<'_> {
             return;
         }
         pair.trouble = Some(self.board.reason(code, Some(Side::Source), text));
-        let shown = pair.source_shown.clone();
+        let shown = pair.shown().to_owned();
         let entry = Entry::new(Event::FolderSkipped, text).folder(&shown).reason(code);
         self.emit(entry);
     }
@@ -482,8 +482,8 @@ impl Pass<'_> {
 
 fn folder_copied(pair: &super::book::Pair) -> Entry {
     let text =
-        format!("{} → {}: {} messages", pair.source_shown, pair.target_shown, pair.counts.linked);
-    Entry::new(Event::FolderCopied, text).folder(&pair.source_shown).bytes(pair.counts.linked_bytes)
+        format!("{} → {}: {} messages", pair.shown(), pair.record.target_shown, pair.counts.linked);
+    Entry::new(Event::FolderCopied, text).folder(pair.shown()).bytes(pair.counts.linked_bytes)
 }
 
 /// Does the status say that nothing happened since? Without modification sequences flags may

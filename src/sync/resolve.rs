@@ -112,7 +112,7 @@ impl Pass<'_> {
             edits.push(Edit::DropOrphan(look.folder, orphan.target_uid));
         }
         self.writer.commit(edits).await?;
-        let shown = self.book.pairs[look.pair].source_shown.clone();
+        let shown = self.book.pairs[look.pair].shown().to_owned();
         let said = "UIDVALIDITY changed at the target; copies are paired anew by content";
         self.emit(Entry::new(Event::UidvalidityChanged, said).folder(&shown));
         Ok(())
@@ -178,7 +178,7 @@ impl Pass<'_> {
         Ok(found)
     }
 
-    async fn target_digests(
+    pub async fn target_digests(
         &mut self,
         at: usize,
         uids: &[Uid],
@@ -261,8 +261,11 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn say_in_doubt(&self, look: &Look, intent: &Intent, left: usize) {
-        let shown = &self.book.pairs[look.pair].source_shown;
+    fn say_in_doubt(&mut self, look: &Look, intent: &Intent, left: usize) {
+        if !self.book.learned.said_in_doubt.insert(intent.id) {
+            return;
+        }
+        let shown = self.book.pairs[look.pair].shown();
         let text = format!(
             "the answer to an APPEND of {} messages was lost; {left} are not at the target yet \
              and wait before they are appended again",
@@ -354,7 +357,7 @@ impl Pass<'_> {
             .filter(|(uid, digests)| is_twin(digests) && !wanted(uid))
             .map(|(uid, _)| *uid)
             .collect();
-        let shown = self.book.pairs[look.pair].source_shown.clone();
+        let shown = self.book.pairs[look.pair].shown().to_owned();
         let removable = self.may_change() && self.target.can_remove().await?;
         for uid in &surplus {
             let said = if removable {
@@ -433,7 +436,7 @@ impl Pass<'_> {
         self.writer.commit(edits).await?;
         if !paired.is_empty() {
             let text = format!("{} messages were found at the target by content", paired.len());
-            let shown = &self.book.pairs[look.pair].source_shown;
+            let shown = self.book.pairs[look.pair].shown();
             self.emit(Entry::new(Event::StateRebuilt, text).folder(shown));
         }
         Ok(())
@@ -629,17 +632,16 @@ impl Pass<'_> {
         }
         looks[to].known.insert(new, Known::Linked(link.clone()));
         let pair = |at: usize| &self.book.pairs[looks[at].pair];
-        let text = format!("moved from {}", pair(from).source_shown);
-        let entry = Entry::new(Event::MessageMoved, text).folder(&pair(to).source_shown);
+        let text = format!("moved from {}", pair(from).shown());
+        let entry = Entry::new(Event::MessageMoved, text).folder(pair(to).shown());
         self.emit(entry.source_uid(new).target_uid(link.target_uid));
     }
 }
 
 /// Was the copy seen to be the link's, just before it is changed?
 pub fn is_the_links(seen: &HeaderSeen, link: &Link) -> bool {
-    seen.header == link.header
-        && seen.instant == link.instant
-        && (link.altered.is_some() || link.suspect || seen.size == link.size)
+    let as_copied = seen.instant == link.instant && (link.suspect || seen.size == link.size);
+    seen.header == link.header && (link.altered.is_some() || as_copied)
 }
 
 fn of_link<K>(key: K, link: &Link) -> Candidate<K> {

@@ -114,8 +114,7 @@ impl Pass<'_> {
             }
         };
         if let Some(pair) = self.book.pairs.iter_mut().find(|pair| pair.source == mapped.source) {
-            (pair.exempt, pair.source_shown) = (exempt, mapped.source_shown);
-            pair.target_shown = target_shown;
+            pair.record.exempt = exempt;
             return Ok(());
         }
         if !there.contains(&target) && !target.is_inbox() {
@@ -126,7 +125,9 @@ impl Pass<'_> {
             account: self.book.record.id,
             source_name: mapped.source.as_octets().into(),
             target_name: target.as_octets().into(),
-            target_delimiter: None,
+            source_shown: mapped.source_shown,
+            target_shown,
+            exempt,
             source_seen: None,
             target_seen: None,
             first_copy_completed: false,
@@ -137,9 +138,6 @@ impl Pass<'_> {
             record,
             source: mapped.source,
             target,
-            source_shown: mapped.source_shown,
-            target_shown,
-            exempt,
             permanent: None,
             counts: Counts::default(),
             look_at_target: true,
@@ -177,13 +175,13 @@ impl Pass<'_> {
     pub async fn absence(&mut self, at: usize) -> Result<Absence, Failure> {
         let pair = &self.book.pairs[at];
         let folder = pair.record.id;
-        if !self.book.folders_missing.missing(folder, false, Instant::now()) {
+        if !self.book.learned.folders_missing.missing(folder, false, Instant::now()) {
             return Ok(Absence::Suspected);
         }
         let name = pair.source.clone();
         match self.source.examine(&name).await {
             Ok(_) => {
-                self.book.folders_missing.settled(folder);
+                self.book.learned.folders_missing.settled(folder);
                 Ok(Absence::Suspected)
             }
             Err(Error::No { .. }) => Ok(Absence::Certain),

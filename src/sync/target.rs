@@ -6,9 +6,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::account::{Shared, connect};
+use super::account::{Berth, Shared, connect};
 use super::copy::Failure;
-use super::hosts::Place;
 use super::resolve::is_the_links;
 use crate::checkpoint::Link;
 use crate::config::Enrollment;
@@ -20,7 +19,7 @@ use super::pass::at_target;
 pub struct Target {
     shared: Arc<Shared>,
     enrollment: Arc<Enrollment>,
-    open: Option<(Session, Place)>,
+    open: Option<(Session, Berth)>,
     pub last_used: Instant,
 }
 

@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod dovecot;
 pub mod imap;
 pub mod mail;
+pub mod stage;
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;

@@ -62,32 +62,32 @@ impl Record for FolderRecord {
         octets.put_number(self.account.0.into());
         octets.put_octets(&self.source_name);
         octets.put_octets(&self.target_name);
-        put_option(octets, self.target_delimiter, |octets, delimiter| {
-            octets.put_number(u32::from(delimiter).into());
-        });
+        octets.put_octets(self.source_shown.as_bytes());
+        octets.put_octets(self.target_shown.as_bytes());
         put_option(octets, self.source_seen, put_seen);
         put_option(octets, self.target_seen, put_seen);
-        octets.push(bits([self.first_copy_completed]));
+        octets.push(bits([self.first_copy_completed, self.exempt]));
         octets.put_signed(self.compared_at);
     }
 
     fn read(octets: &mut Octets) -> io::Result<FolderRecord> {
-        Ok(FolderRecord {
+        let mut record = FolderRecord {
             id: FolderId(octets.small()?),
             account: AccountId(octets.small()?),
             source_name: octets.counted()?.into(),
             target_name: octets.counted()?.into(),
-            target_delimiter: read_option(octets, |octets| {
-                char::from_u32(octets.small()?).ok_or_else(|| unreadable("delimiter"))
-            })?,
+            source_shown: octets.text()?.to_owned(),
+            target_shown: octets.text()?.to_owned(),
             source_seen: read_option(octets, read_seen)?,
             target_seen: read_option(octets, read_seen)?,
-            first_copy_completed: {
-                let [completed] = read_bits(octets)?;
-                completed
-            },
-            compared_at: octets.signed()?,
-        })
+            first_copy_completed: false,
+            exempt: false,
+            compared_at: 0,
+        };
+        let [completed, exempt] = read_bits(octets)?;
+        (record.first_copy_completed, record.exempt) = (completed, exempt);
+        record.compared_at = octets.signed()?;
+        Ok(record)
     }
 }
 

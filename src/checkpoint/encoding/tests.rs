@@ -103,7 +103,7 @@ fn seen() -> impl Strategy<Value = Seen> {
 }
 
 fn folders() -> impl Strategy<Value = FolderRecord> {
-    let names = any::<(Vec<u8>, Vec<u8>, Option<char>)>();
+    let names = any::<(Vec<u8>, Vec<u8>, String, String, bool)>();
     (any::<(u32, u32, i64, bool)>(), names, option::of(seen()), option::of(seen())).prop_map(
         |((id, account, compared_at, first_copy_completed), names, source_seen, target_seen)| {
             FolderRecord {
@@ -111,7 +111,9 @@ fn folders() -> impl Strategy<Value = FolderRecord> {
                 account: AccountId(account),
                 source_name: names.0.into(),
                 target_name: names.1.into(),
-                target_delimiter: names.2,
+                source_shown: names.2,
+                target_shown: names.3,
+                exempt: names.4,
                 source_seen,
                 target_seen,
                 first_copy_completed,
@@ -215,11 +217,16 @@ fn the_octets_of_version_1_stay() {
         account: AccountId(6),
         source_name: b"a"[..].into(),
         target_name: b"b"[..].into(),
-        target_delimiter: Some('/'),
+        source_shown: "A".to_owned(),
+        target_shown: "B".to_owned(),
+        exempt: false,
         source_seen: Some(seen),
         target_seen: None,
         first_copy_completed: true,
         compared_at: 7,
     };
-    assert_eq!(encode(&folder), [1, 5, 6, 1, b'a', 1, b'b', 1, b'/', 1, 1, 2, 3, 4, 0, 1, 14]);
+    assert_eq!(
+        encode(&folder),
+        [1, 5, 6, 1, b'a', 1, b'b', 1, b'A', 1, b'B', 1, 1, 2, 3, 4, 0, 1, 14]
+    );
 }

@@ -59,6 +59,11 @@ fn enrolled(address: &str) -> AccountStatus {
     }
 }
 
+fn accept(accounts: &mut Accounts, address: &str) {
+    let announcement = Entry::new(Event::EnrollmentAccepted, "").account(address);
+    accounts.accept(enrollment(address), enrolled(address), vec![announcement]);
+}
+
 /// Accounts whose lives follow their address: `panics@…`, `completes@…`, `deaf@…` (never looks
 /// at its orders), and others that follow until told to stop, counting retries in `messages`.
 fn accounts(journal: &Journal, lives: Arc<AtomicUsize>) -> Accounts {
@@ -88,8 +93,10 @@ fn recorder() -> (Journal, Arc<AtomicUsize>) {
     (Journal::recording(), Arc::default())
 }
 
+/// All that was told after the announcements.
 fn events(journal: &Journal) -> Vec<(Event, Option<String>)> {
-    journal.recorded().into_iter().map(|entry| (entry.event, entry.account)).collect()
+    let told = journal.recorded().into_iter().map(|entry| (entry.event, entry.account));
+    told.filter(|(event, _)| *event != Event::EnrollmentAccepted).collect()
 }
 
 fn shown_now(accounts: &Accounts) -> Vec<(String, String, String)> {
@@ -115,7 +122,7 @@ async fn a_panic_holds_one_account_and_a_retry_revives_it() {
     let (journal, lives) = recorder();
     let mut accounts = accounts(&journal, lives.clone());
     for address in ["panics@a", "follows@a"] {
-        accounts.accept(enrollment(address), enrolled(address));
+        accept(&mut accounts, address);
     }
     assert!(!accounts.start_some(10));
     settle(&mut accounts).await;
@@ -126,7 +133,7 @@ async fn a_panic_holds_one_account_and_a_retry_revives_it() {
     let expected =
         [(Event::InternalError, panicked.clone()), (Event::AccountHeld, panicked.clone())];
     assert_eq!(events(&journal), expected);
-    let said = journal.recorded().remove(0).message;
+    let said = journal.recorded().remove(2).message;
     assert_eq!(said, "no such \\x1bthing");
 
     assert_eq!(accounts.order("panics@a", Order::Retry), Ok(()));
@@ -140,7 +147,7 @@ async fn orders_reach_their_account_only() {
     let (journal, lives) = recorder();
     let mut accounts = accounts(&journal, lives);
     for address in ["a@a", "b@a", "completes@a"] {
-        accounts.accept(enrollment(address), enrolled(address));
+        accept(&mut accounts, address);
     }
     assert_eq!(accounts.order("a@a", Order::Retry), Ok(()), "it has not even started");
     accounts.start_some(10);
@@ -160,12 +167,12 @@ async fn orders_reach_their_account_only() {
 async fn a_removed_account_stops_and_may_come_back_before_it_has() {
     let (journal, lives) = recorder();
     let mut accounts = accounts(&journal, lives.clone());
-    accounts.accept(enrollment("a@a"), enrolled("a@a"));
+    accept(&mut accounts, "a@a");
     accounts.start_some(10);
     settle(&mut accounts).await;
     accounts.remove("a@a");
     assert!(accounts.cells().is_empty());
-    accounts.accept(enrollment("a@a"), enrolled("a@a"));
+    accept(&mut accounts, "a@a");
     settle(&mut accounts).await;
     assert_eq!((accounts.cells().len(), lives.load(Ordering::SeqCst)), (1, 2));
     accounts.remove("a@a");
@@ -177,7 +184,7 @@ async fn a_removed_account_stops_and_may_come_back_before_it_has() {
 async fn a_deaf_task_is_aborted_when_its_time_is_up() {
     let (journal, lives) = recorder();
     let mut accounts = accounts(&journal, lives);
-    accounts.accept(enrollment("deaf@a"), enrolled("deaf@a"));
+    accept(&mut accounts, "deaf@a");
     accounts.start_some(10);
     accounts.remove("deaf@a");
     accounts.abort_overdue(Instant::now());
@@ -187,7 +194,7 @@ async fn a_deaf_task_is_aborted_when_its_time_is_up() {
     settle(&mut accounts).await;
     assert!(!accounts.contains("deaf@a"));
 
-    accounts.accept(enrollment("deaf@b"), enrolled("deaf@b"));
+    accept(&mut accounts, "deaf@b");
     accounts.start_some(10);
     let begun = Instant::now();
     accounts.stop(Duration::from_millis(200)).await;
@@ -200,7 +207,7 @@ async fn the_last_account_completes_its_migration_once() {
     let mut accounts = accounts(&journal, lives);
     assert_eq!(accounts.all_over(), None, "no account at all is not the end");
     for address in ["completes@a", "completes@b"] {
-        accounts.accept(enrollment(address), enrolled(address));
+        accept(&mut accounts, address);
     }
     accounts.start_some(10);
     settle(&mut accounts).await;

@@ -1,0 +1,36 @@
+# What a developer of pecsync types. A fresh Debian 12 with a Rust toolchain, make, a C compiler
+# and root is enough: `demo` and `test` install the Dovecot they need.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# End-to-end tests mostly wait for servers and clocks, so more of them run at once than there are
+# processors.
+TEST_THREADS ?= 8
+
+.PHONY: help build demo test fmt clippy doc bench
+
+help: ## shows this
+	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
+
+build: ## builds target/release/pecsync
+	cargo build --release
+
+demo: ## moves a mailbox between two real servers while you watch (at most two minutes after the build)
+	@tests/demo/run.sh </dev/null
+
+test: ## all tests, those against real Dovecot servers included
+	@tests/support/install.sh
+	@tests/support/run.sh --test-threads=$(TEST_THREADS)
+
+fmt: ## formats the code
+	cargo fmt
+
+clippy: ## lints, warnings are errors
+	cargo clippy --all-targets -- -D warnings
+
+doc: ## builds the code's documentation, warnings are errors
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+
+bench: ## runs the benchmarks
+	cargo bench

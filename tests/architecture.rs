@@ -1,0 +1,82 @@
+//! Holds the import rules of docs/architecture.md.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(dir: &str) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut dirs = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join(dir)];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(&dir).expect("a room of the house") {
+            let path = entry.expect("listed").path();
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("source text");
+                found.push((path, text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "{dir} has no sources");
+    found
+}
+
+/// Code lines only: prose may name what it likes.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.starts_with("//"))
+}
+
+fn forbid(dir: &str, words: &[&str], but_in: &[&str]) {
+    for (path, text) in sources(dir) {
+        let name = path.strip_prefix(env!("CARGO_MANIFEST_DIR")).expect("inside").to_string_lossy();
+        if but_in.iter().any(|allowed| name.starts_with(allowed)) {
+            continue;
+        }
+        for line in lines(&text) {
+            let found = words.iter().find(|word| line.contains(*word));
+            assert!(found.is_none(), "{name} must not use {found:?}: {line}");
+        }
+    }
+}
+
+#[test]
+fn imports_go_one_way() {
+    let above_adapters = ["crate::sync", "crate::daemon", "crate::cli"];
+    forbid("src/imap", &above_adapters, &[]);
+    forbid("src/checkpoint", &above_adapters, &[]);
+    forbid("src/config", &above_adapters, &[]);
+    forbid("src/journal", &above_adapters, &[]);
+    forbid("src/sync", &["crate::daemon", "crate::cli"], &[]);
+    forbid("src/daemon", &["crate::cli"], &[]);
+}
+
+#[test]
+fn adapters_do_not_import_each_other() {
+    forbid("src/imap", &["crate::checkpoint", "crate::config", "crate::journal"], &[]);
+    forbid("src/checkpoint", &["crate::imap", "crate::config", "crate::journal"], &[]);
+    forbid("src/config", &["crate::imap", "crate::checkpoint", "crate::journal"], &[]);
+    forbid("src/journal", &["crate::imap", "crate::checkpoint", "crate::config"], &[]);
+}
+
+#[test]
+fn each_dependency_lives_in_one_place() {
+    forbid("src", &["sled::"], &["src/checkpoint/"]);
+    forbid("src", &["notify::"], &["src/config/watcher", "src/daemon/"]);
+    forbid("src", &["rustls", "imap_codec", "imap_types", "imap_proto"], &["src/imap/"]);
+    forbid("src", &["clap::"], &["src/cli/"]);
+}
+
+#[test]
+fn decisions_are_pure() {
+    let impure =
+        ["tokio", "std::fs", "Instant::now", "Timestamp::now", "SystemTime", "RandomState"];
+    for file in ["plan", "adopt", "folders", "gone", "cutover", "trouble", "backoff"] {
+        let path = format!("{}/src/sync/{file}.rs", env!("CARGO_MANIFEST_DIR"));
+        let text = fs::read_to_string(path).expect("a pure module");
+        let code = text.split("#[cfg(test)]").next().expect("code");
+        for line in lines(code) {
+            let found = impure.iter().find(|word| line.contains(*word));
+            assert!(found.is_none(), "sync/{file}.rs must stay pure: {line}");
+        }
+    }
+}

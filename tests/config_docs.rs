@@ -1,0 +1,110 @@
+//! The manual and the samples: every key is explained, and what is shown works.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use pecsync::config::keys::{self, Keys};
+use pecsync::config::{Context, enrollment, load_in, presets};
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(repository(path)).unwrap()
+}
+
+/// The part of the manual under a table's heading, up to the next heading.
+fn chapter<'m>(manual: &'m str, table: &str) -> &'m str {
+    let heading = manual
+        .match_indices("\n#")
+        .find(|(at, _)| manual[at + 1..].lines().next().unwrap().contains(table))
+        .unwrap_or_else(|| panic!("the manual has no heading {table}"))
+        .0;
+    let body = &manual[heading + 1..];
+    &body[..body.find("\n#").unwrap_or(body.len())]
+}
+
+#[test]
+fn the_manual_explains_every_key_where_it_belongs() {
+    let manual = read("docs/configuration.md");
+    for Keys { table, kind, supported, not_yet } in keys::ALL {
+        let heading = match (*table, kind) {
+            ("", keys::Kind::Settings) => "Migrations: [migration.NAME]",
+            ("", keys::Kind::Enrollment) => "Enrollments",
+            (table, _) => table,
+        };
+        let chapter = chapter(&manual, heading);
+        for key in *supported {
+            let named =
+                chapter.contains(&format!("`{key}`")) || chapter.contains(&format!("[{key}."));
+            assert!(named, "{key} is not explained under {heading}");
+        }
+        for key in *not_yet {
+            assert!(!manual.contains(&format!("`{key}`")), "{key} is explained but not supported");
+        }
+    }
+    for preset in presets::ALL {
+        let row = format!("| `{}` | {}:993 |", preset.name, preset.host);
+        let row = manual.lines().find(|line| line.starts_with(&row)).unwrap();
+        preset.well_known.iter().for_each(|(_, name)| assert!(row.contains(name), "{name}"));
+    }
+}
+
+#[test]
+fn the_samples_are_accepted_and_the_enrollment_shows_every_key() {
+    let etc = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| {
+        let path = etc.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        path
+    };
+    let main = put("pecsync.toml", &read("docs/examples/pecsync.toml"));
+    put("migrations.d/epap.toml", &read("docs/examples/migrations.d/epap.toml"));
+    put("credentials/epap-target", "secret");
+    let now = "2026-01-15T12:00:00Z".parse().unwrap();
+    let credentials = Some(etc.path().join("credentials"));
+    let (settings, _) = load_in(&main, &Context { now, credentials, checking: false }).unwrap();
+
+    let sample = read("conf.d/mario.rossi.toml.example");
+    let file = put("conf.d/mario.toml", &sample);
+    let mario = enrollment::parse(&file, &sample, &settings).unwrap();
+    assert_eq!(mario.address, "mario.rossi@pec.epap.it");
+    for Keys { supported, .. } in keys::ALL.iter().filter(|k| k.kind == keys::Kind::Enrollment) {
+        supported.iter().for_each(|key| assert!(sample.contains(key), "{key}"));
+    }
+}
+
+/// With each comment sign before a key taken away, a sample is still right.
+#[test]
+fn what_is_commented_out_in_the_samples_is_right_too() {
+    let uncommented = |text: String| {
+        let key = |line: &str| {
+            line.strip_prefix('#')
+                .is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '['))
+        };
+        let lines = text.lines().map(|line| if key(line) { &line[1..] } else { line });
+        lines.map(|line| format!("{line}\n")).collect::<String>()
+    };
+    let etc = tempfile::tempdir().unwrap();
+    let main = etc.path().join("pecsync.toml");
+    let migrations =
+        read("docs/examples/migrations.d/epap.toml").replace("credential ", "password ");
+    fs::write(&main, uncommented(read("docs/examples/pecsync.toml")) + &migrations).unwrap();
+    fs::set_permissions(&main, fs::Permissions::from_mode(0o600)).unwrap();
+    let now = "2026-01-15T12:00:00Z".parse().unwrap();
+    let context = Context { now, credentials: None, checking: false };
+    let (settings, _) = load_in(&main, &context).unwrap();
+    assert_eq!(settings.limits.hosts["imaps.pec.aruba.it"].connections, 500);
+    // It shows both ways to give a password, of which one may be used.
+    let mario = uncommented(read("conf.d/mario.rossi.toml.example"))
+        .lines()
+        .filter(|line| !line.starts_with("password_file"))
+        .map(|line| format!("{line}\n"))
+        .collect::<String>();
+    let mario = enrollment::parse(&etc.path().join("m.toml"), &mario, &settings).unwrap();
+    assert_eq!(mario.cutover.unwrap().to_string(), "2026-01-20T07:00:00Z");
+}

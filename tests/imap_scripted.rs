@@ -1,0 +1,814 @@
+//! The IMAP client against servers that misbehave as those of SERVERS.md do.
+
+#[path = "support/scripted.rs"]
+mod scripted;
+
+use std::time::{Duration, Instant};
+
+use pecsync::imap::*;
+use pecsync::words::*;
+use scripted::{Scripted, Step, hear, octets, say};
+
+fn endpoint(server: &Scripted, tls: Tls) -> Endpoint {
+    Endpoint { host: "127.0.0.1".into(), port: server.port, tls, ca_file: None }
+}
+
+fn login() -> Login {
+    Login { user: "mario".into(), password: "segreta".to_owned().into(), authzid: None }
+}
+
+fn dialler() -> Dialler {
+    let mut dialler = Dialler::new();
+    dialler.answer_within = Duration::from_secs(3);
+    dialler
+}
+
+fn uid(number: u32) -> Uid {
+    Uid::new(number).unwrap()
+}
+
+fn inbox() -> WireName {
+    WireName::of_wire(b"INBOX")
+}
+
+/// Connects to a server of that script; what came of it, and what was sent beyond the script.
+async fn connected(tls: Tls, script: Vec<Step>) -> (Result<Session, Error>, Scripted) {
+    let server = Scripted::play(script).await;
+    (dialler().connect(&endpoint(&server, tls), &login()).await, server)
+}
+
+/// A session after login on a server with these capabilities, and the rest of the script.
+async fn session(capabilities: &str, rest: Vec<Step>) -> (Session, Scripted) {
+    let mut script = vec![
+        say("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n"),
+        hear("AUTHENTICATE PLAIN AG1hcmlvAHNlZ3JldGE="),
+        say(format!("$ OK [CAPABILITY IMAP4rev1 {capabilities}] in\r\n")),
+        hear("LIST \"\" \"\""),
+        say("* LIST (\\Noselect) \"/\" \"\"\r\n$ OK\r\n"),
+    ];
+    script.extend(rest);
+    let (session, server) = connected(Tls::None, script).await;
+    let session = session.unwrap();
+    assert_eq!(session.namespace().delimiter, Some('/'));
+    (session, server)
+}
+
+/// As [`session`], with INBOX examined.
+async fn examined(capabilities: &str, exists: u32, rest: Vec<Step>) -> (Session, Scripted) {
+    let mut script = vec![
+        hear("EXAMINE INBOX"),
+        say(format!("* {exists} EXISTS\r\n* OK [UIDVALIDITY 7] x\r\n$ OK [READ-ONLY] x\r\n")),
+    ];
+    script.extend(rest);
+    let (mut session, server) = session(capabilities, script).await;
+    session.examine(&inbox()).await.unwrap();
+    (session, server)
+}
+
+#[tokio::test]
+async fn nothing_secret_is_said_before_tls() {
+    let offers = "* OK [CAPABILITY IMAP4rev1 STARTTLS AUTH=PLAIN] hi\r\n";
+    for (script, error) in [
+        (vec![say("* PREAUTH [CAPABILITY IMAP4rev1 STARTTLS] hi\r\n")], "Unsupported"),
+        (vec![say("* OK [CAPABILITY IMAP4rev1 AUTH=PLAIN] hi\r\n")], "Unsupported"),
+        (vec![say(offers), hear("STARTTLS"), say("$ OK go\r\n* OK injected\r\n")], "Protocol"),
+        (vec![say(offers), hear("STARTTLS"), say("$ NO not today\r\n")], "No {"),
+        (vec![say(offers), hear("STARTTLS"), say("$ BAD what\r\n")], "Bad {"),
+        (
+            vec![say("* BYE [UNAVAILABLE] later\r\n")],
+            "Closed { bye: Some(\"[UNAVAILABLE] later\") }",
+        ),
+        (vec![say("220 mail ESMTP\r\n")], "Protocol"),
+        (vec![Step::Close], "Closed { bye: None }"),
+    ] {
+        let (session, server) = connected(Tls::StartTls, script.clone()).await;
+        let found = format!("{:?}", session.err().unwrap());
+        assert!(found.starts_with(error), "{script:?}: {found}");
+        if !matches!(script[..], [Step::Close]) {
+            assert_eq!(server.beyond().await, "", "{script:?}");
+        }
+    }
+    let (session, server) = connected(Tls::None, vec![say("* PREAUTH hi\r\n")]).await;
+    assert!(matches!(session.err(), Some(Error::Unsupported(_))));
+    assert_eq!(server.beyond().await, "");
+}
+
+#[tokio::test]
+async fn plain_text_is_for_loopback_only() {
+    let endpoint = Endpoint { host: "192.0.2.1".into(), port: 143, tls: Tls::None, ca_file: None };
+    let started = Instant::now();
+    let refused = dialler().connect(&endpoint, &login()).await.err();
+    assert!(matches!(refused, Some(Error::TlsUntrusted(_))), "{refused:?}");
+    assert!(started.elapsed() < Duration::from_secs(1), "nothing was tried");
+}
+
+#[tokio::test]
+async fn logins_of_all_kinds() {
+    let in_and_listed = || {
+        vec![
+            say("$ OK in\r\n"),
+            hear("CAPABILITY"),
+            say("* CAPABILITY IMAP4rev1 literal + X\r\n$ OK\r\n"),
+            hear("LIST \"\" \"\""),
+            say("$ OK\r\n"),
+        ]
+    };
+    let by_login = || {
+        let mut steps =
+            vec![hear("LOGIN mario {7}"), say("* OK hm {3}\r\n+\r\n"), octets("segreta\r\n")];
+        steps.extend(in_and_listed());
+        steps
+    };
+    let offers = |capabilities: &str| {
+        vec![
+            say("* OK hi\r\n"),
+            hear("CAPABILITY"),
+            say(format!("* CAPABILITY IMAP4rev1 {capabilities}\r\n$ OK\r\n")),
+        ]
+    };
+    let sasl_ir = "AUTHENTICATE PLAIN AG1hcmlvAHNlZ3JldGE=";
+    for (name, script, expected) in [
+        ("LOGIN where PLAIN is not offered", [offers(""), by_login()].concat(), "Ok"),
+        (
+            "LOGIN after BAD",
+            [offers("SASL-IR AUTH=PLAIN"), vec![hear(sasl_ir), say("$ BAD ?\r\n")], by_login()]
+                .concat(),
+            "Ok",
+        ),
+        (
+            "a continuation where SASL-IR is not offered",
+            [
+                offers("AUTH=PLAIN"),
+                vec![hear("AUTHENTICATE PLAIN"), say("+\r\n"), octets("AG1hcmlvAHNlZ3JldGE=\r\n")],
+                in_and_listed(),
+            ]
+            .concat(),
+            "Ok",
+        ),
+        (
+            "no LOGIN after NO",
+            [
+                offers("SASL-IR AUTH=PLAIN"),
+                vec![hear(sasl_ir), say("$ NO [AUTHENTICATIONFAILED] no\r\n")],
+            ]
+            .concat(),
+            "No { command: \"AUTHENTICATE\", code: Some(Code { name: \"AUTHENTICATIONFAILED\", rest: \"\" }), text: \"no\" }",
+        ),
+        (
+            "no LOGIN when throttled",
+            [
+                offers("SASL-IR AUTH=PLAIN"),
+                vec![
+                    hear(sasl_ir),
+                    say("$ BAD Request is throttled. Suggested Backoff Time: 9\r\n"),
+                ],
+            ]
+            .concat(),
+            "Bad { command: \"AUTHENTICATE\"",
+        ),
+        (
+            "no LOGIN after a challenge",
+            [
+                offers("SASL-IR AUTH=PLAIN"),
+                vec![hear(sasl_ir), say("+ e30=\r\n"), octets("*\r\n"), say("$ BAD cancelled\r\n")],
+            ]
+            .concat(),
+            "No { command: \"AUTHENTICATE\"",
+        ),
+        (
+            "the rest is not sent after a refusal",
+            [offers("AUTH=PLAIN"), vec![hear("AUTHENTICATE PLAIN"), say("$ NO no\r\n")]].concat(),
+            "No { command: \"AUTHENTICATE\"",
+        ),
+        ("LOGINDISABLED", offers("LOGINDISABLED"), "Unsupported"),
+        (
+            "NO to LOGIN",
+            [offers(""), vec![hear("LOGIN mario {7}"), say("$ NO too many\r\n")]].concat(),
+            "No { command: \"LOGIN\", code: None, text: \"too many\" }",
+        ),
+    ] {
+        let (session, server) = connected(Tls::None, script).await;
+        let found = match session {
+            Ok(session) => {
+                assert!(session.capabilities().has("LITERAL+"), "{name}");
+                "Ok".to_owned()
+            }
+            Err(error) => format!("{error:?}"),
+        };
+        assert!(found.starts_with(expected), "{name}: {found}");
+        assert!(!found.contains("segreta"));
+        assert_eq!(server.beyond().await, "", "{name}");
+    }
+    assert!(!format!("{:?}", login()).contains("segreta"));
+}
+
+#[tokio::test]
+async fn a_service_login_says_for_whom() {
+    let script = vec![
+        say("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hi\r\n"),
+        hear("AUTHENTICATE PLAIN aXQAbWFyaW8Ac2VncmV0YQ=="),
+        say("$ NO [AUTHORIZATIONFAILED] no\r\n"),
+    ];
+    let server = Scripted::play(script).await;
+    let login = Login { authzid: Some("it".into()), ..login() };
+    let refused = dialler().connect(&endpoint(&server, Tls::None), &login).await;
+    assert!(matches!(refused.err(), Some(Error::No { .. })));
+    assert_eq!(server.beyond().await, "");
+}
+
+#[tokio::test]
+async fn selecting_with_little_or_odd_information() {
+    let (mut session, server) = session(
+        "CONDSTORE",
+        vec![
+            hear("EXAMINE INBOX (CONDSTORE)"),
+            say("* 3 EXISTS\r\n* OK [UIDVALIDITY 0] x\r\n* OK [HIGHESTMODSEQ -1] x\r\n* OK [UIDNEXT 0]\r\n"),
+            say("* FLAGS (\\Seen)\r\n* X-STRANGE data\r\n* OK [PERMANENTFLAGS (\\Seen $a])] x\r\n* OK text {9}\r\n$ OK done\n"),
+            hear("SELECT INBOX (CONDSTORE)"),
+            say("$ NO [NONEXISTENT] gone\r\n"),
+            hear("NOOP"),
+            say("* 4 EXISTS\r\n* 2 EXPUNGE\r\n* VANISHED 5:6\r\n* 1 FETCH (FLAGS ())\r\n* 1 RECENT\r\n$ OK\r\n"),
+        ],
+    )
+    .await;
+    let selected = session.examine(&inbox()).await.unwrap();
+    assert_eq!((selected.uid_validity, selected.uid_next), (UidValidity(0), None));
+    assert_eq!((selected.exists, selected.highest_modseq), (3, None));
+    assert!(selected.permanent_flags.admits("\\Seen") && !selected.permanent_flags.admits("x"));
+    assert!(matches!(session.select(&inbox()).await, Err(Error::No { .. })));
+    assert!(session.selected().is_none());
+    session.noop().await.unwrap();
+    let news = session.take_news();
+    assert_eq!((news.exists, news.expunged, news.flags_changed), (Some(4), 1, true));
+    assert_eq!(news.vanished, [uid(5), uid(6)]);
+    assert_eq!(session.take_news(), News::default());
+    drop(session);
+    assert_eq!(server.beyond().await, "");
+}
+
+#[tokio::test]
+async fn idle_with_early_news_and_odd_words() {
+    let (mut session, server) = examined(
+        "IDLE",
+        0,
+        vec![
+            hear("IDLE"),
+            say("* 1 EXISTS\r\n+\r\n"),
+            Step::Pause(100),
+            say("* OK Still here\r\n"),
+            Step::Pause(100),
+            say("* 2 EXISTS\r\n"),
+            octets("DONE\r\n"),
+            hear("NOOP"),
+            say("^ OK idle over\r\n$ OK\r\n"),
+            hear("IDLE"),
+            say("$ NO not now\r\n"),
+            hear("IDLE"),
+            say("+ idling\r\n$ OK enough\r\n"),
+            hear("NOOP"),
+            say("$ OK\r\n"),
+            hear("IDLE"),
+            say("+ idling\r\n* BYE\r\n"),
+        ],
+    )
+    .await;
+    session.idle_start().await.unwrap();
+    let wait = Duration::from_secs(5);
+    assert_eq!(session.idle_wait(wait).await.unwrap(), IdleNews::Something);
+    assert_eq!(session.take_news().exists, Some(1));
+    assert_eq!(session.idle_wait(wait).await.unwrap(), IdleNews::Something);
+    assert_eq!(session.take_news().exists, Some(2));
+    assert_eq!(session.idle_wait(Duration::from_millis(50)).await.unwrap(), IdleNews::Quiet);
+    session.idle_done();
+    session.noop().await.unwrap();
+    assert!(matches!(session.idle_start().await, Err(Error::No { .. })));
+    session.idle_start().await.unwrap();
+    assert_eq!(session.idle_wait(wait).await.unwrap(), IdleNews::Something);
+    session.noop().await.unwrap();
+    session.idle_start().await.unwrap();
+    assert!(matches!(session.idle_wait(wait).await, Err(Error::Closed { bye: Some(_) })));
+    assert!(matches!(session.noop().await, Err(Error::Protocol(_))));
+    drop(session);
+    assert_eq!(server.beyond().await, "");
+}
+
+const DATE: &str = "INTERNALDATE \" 1-Jan-1970 00:00:07 +0000\"";
+const METADATA: &str = "(UID FLAGS INTERNALDATE RFC822.SIZE)";
+const MESSAGE: &str = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])";
+
+#[tokio::test]
+async fn listings_of_sloppy_servers() {
+    let (mut session, server) = examined(
+        "",
+        4,
+        vec![
+            hear(format!("UID FETCH 5:* {METADATA}")),
+            say(format!("* 2 FETCH (RFC822.SIZE 5000000000 {DATE} FLAGS ( \\Seen) UID 9)\n")),
+            say(format!("* 1 FETCH (UID 4 FLAGS () {DATE} RFC822.SIZE 1)\r\n* 9 EXISTS\r\n")),
+            say(format!("* 3 FETCH (UID 7 FLAGS (a) {DATE} RFC822.SIZE 1)\r\n* 5 EXPUNGE\r\n")),
+            say("* 3 FETCH (FLAGS (b))\r\n* 3 FETCH (UID 7 FLAGS (c))\r\n* 3 FETCH (UID 99 FLAGS (c))\r\n"),
+            say("* 4 FETCH (UID 8 FLAGS () INTERNALDATE NIL RFC822.SIZE 1)\r\n* WEIRD\r\n$ OK\r\n"),
+            hear(format!("UID FETCH 8 {METADATA}")),
+            say(format!("* 4 FETCH (UID 8 FLAGS () {DATE} RFC822.SIZE 2)\r\n$ OK\r\n")),
+            hear(format!("UID FETCH 1:* {METADATA}")),
+            say("* 4 FETCH (UID 8 FLAGS () INTERNALDATE NIL RFC822.SIZE 1)\r\n$ OK\r\n"),
+            hear(format!("UID FETCH 8 {METADATA}")),
+            say("* 4 FETCH (UID 8 FLAGS () INTERNALDATE NIL RFC822.SIZE NIL)\r\n$ OK\r\n"),
+        ],
+    )
+    .await;
+    let listed = session.list_messages(uid(5)).await.unwrap();
+    let short: Vec<_> =
+        listed.iter().map(|one| (one.uid.get(), one.size, format!("{:?}", one.flags))).collect();
+    let flags = |text: &str| text.to_owned();
+    assert_eq!(
+        short,
+        [
+            (7, 1, flags("{\"c\"}")),
+            (8, 2, flags("{}")),
+            (9, 5_000_000_000, flags("{\"\\\\Seen\"}"))
+        ]
+    );
+    assert!(listed.iter().all(|message| message.instant == InternalDate(7)));
+    let news = session.take_news();
+    assert_eq!((news.exists, news.expunged, news.flags_changed), (Some(9), 1, true));
+    assert!(matches!(session.list_messages(uid(1)).await, Err(Error::Protocol(_))));
+    drop(session);
+    assert_eq!(server.beyond().await, "");
+}
+
+/// What a fetching tells, in short.
+async fn told(fetching: &mut Fetching<'_>) -> String {
+    match fetching.next().await {
+        Ok(Fetched::Body { message }) => {
+            let mut octets = Vec::new();
+            loop {
+                match fetching.chunk().await {
+                    Ok(Some(chunk)) => octets.extend_from_slice(chunk),
+                    Ok(None) => break,
+                    Err(error) => return format!("{}: {error:?}", message.uid),
+                }
+            }
+            format!("{}{:?}={}", message.uid, message.flags, String::from_utf8_lossy(&octets))
+        }
+        Ok(Fetched::NoBody { uid }) => format!("{uid} none"),
+        Ok(Fetched::WindowDone { refused }) => format!("done {}", refused.is_some()),
+        other => format!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn bodies_in_all_shapes() {
+    let (mut session, server) = examined(
+        "",
+        9,
+        vec![
+            hear(format!("UID FETCH 1:9 {MESSAGE}")),
+            say(format!("* 1 FETCH (UID 1 FLAGS (x) {DATE} RFC822.SIZE 1 BODY[] {{3}}\r\na\r\n)\r\n")),
+            say("* 3 EXPUNGE\r\n* 1 FETCH (FLAGS (y))\r\n* 1 FETCH (UID 1 FLAGS (z))\r\n* UNKNOWN {2}\r\nxx\r\n"),
+            say(format!("* 2 FETCH (BODY[] NIL UID 2 FLAGS () {DATE} RFC822.SIZE 4)\r\n")),
+            say(format!("* 3 FETCH (UID 3 FLAGS () {DATE} RFC822.SIZE 4 BODY[] \"a\\\"b\")\r\n")),
+            say(format!("* 4 FETCH (UID 4 FLAGS () {DATE} RFC822.SIZE 4 BODY[] \"\")\r\n")),
+            say(format!("* 5 FETCH (UID 5 FLAGS () {DATE} RFC822.SIZE 0 BODY[] {{0}}\r\n)\r\n")),
+            say(format!("* 6 FETCH (UID 6 FLAGS () {DATE} RFC822.SIZE 9 BODY[] {{0}}\r\n)\r\n")),
+            say(format!("* 7 FETCH (UID 7 FLAGS () {DATE} RFC822.SIZE 9)\r\n")),
+            say(format!("* 1 FETCH (UID 1 FLAGS (x) {DATE} RFC822.SIZE 3 BODY[] {{3}}\r\nbbb)\r\n")),
+            say(format!("* 1 FETCH (UID 77 FLAGS (x) {DATE} RFC822.SIZE 3 BODY[] {{3}}\r\nbbb)\r\n")),
+            say(format!("* 8 FETCH (UID 8 {DATE} FLAGS () BODY[] ~{{2}}\r\nhi RFC822.SIZE 2 UID 8)\r\n")),
+            say("$ NO [SERVERBUG] sorry\r\n"),
+            hear("NOOP"),
+            say("$ OK\r\n"),
+        ],
+    )
+    .await;
+    let mut fetching = session.fetching();
+    let uids: Vec<Uid> = (1..=9).map(uid).collect();
+    fetching.request(&uids).await.unwrap();
+    let mut all = Vec::new();
+    while all.last().is_none_or(|last: &String| !last.starts_with("done")) {
+        all.push(told(&mut fetching).await);
+    }
+    drop(fetching);
+    assert_eq!(
+        all,
+        [
+            "1{\"x\"}=a\r\n",
+            "2 none",
+            "3{}=a\"b",
+            "4 none",
+            "5{}=",
+            "6 none",
+            "7 none",
+            "8{}=hi",
+            "done true"
+        ]
+    );
+    let news = session.take_news();
+    assert_eq!((news.expunged, news.flags_changed), (1, true));
+    session.noop().await.unwrap();
+    drop(session);
+    assert_eq!(server.beyond().await, "");
+}
+
+#[tokio::test]
+async fn bodies_that_come_before_their_uid() {
+    let body_first =
+        format!("* 1 FETCH (BODY[] {{3}}\r\nabc UID 7 FLAGS (x) {DATE} RFC822.SIZE 3)\r\n$ OK\r\n");
+    let other = body_first.replace("UID 7", "UID 8");
+    let message =
+        Message { uid: uid(7), flags: Flags::default(), instant: InternalDate(7), size: 3 };
+    for (said, single, expected) in [
+        (&body_first, false, "Err(BodyBeforeUid)"),
+        (&body_first, true, "7{}=abc"),
+        (&other, true, "7: Protocol("),
+    ] {
+        let script = vec![hear(format!("UID FETCH 7 {MESSAGE}")), say(said.clone())];
+        let (mut session, _server) = examined("", 1, script).await;
+        let mut fetching = session.fetching();
+        match single {
+            true => fetching.request_single(&message).await.unwrap(),
+            false => fetching.request(&[uid(7)]).await.unwrap(),
+        }
+        let found = told(&mut fetching).await;
+        assert!(found.starts_with(expected), "{found}");
+        drop(fetching);
+        if !expected.starts_with("7{}") {
+            assert!(matches!(session.noop().await, Err(Error::Protocol(_))));
+        }
+    }
+    // Digests need no identity beforehand.
+    let script = vec![hear(format!("UID FETCH 7 {MESSAGE}")), say(body_first)];
+    let (mut session, _server) = examined("", 1, script).await;
+    let found = session.digests(&[uid(7)]).await.unwrap();
+    assert_eq!((found.len(), found[0].0, found[0].1.size), (1, uid(7), 3));
+}
+
+#[tokio::test]
+async fn a_body_cut_short_is_never_complete() {
+    for end in ["abc", "abcdefghij", "abcdefghij UID 7", "abcdefghij BODY[] {1}\r\nx)\r\n"] {
+        let said = format!("* 1 FETCH (UID 7 FLAGS () {DATE} RFC822.SIZE 3 BODY[] {{10}}\r\n{end}");
+        let script = vec![hear(format!("UID FETCH 7 {MESSAGE}")), say(said), Step::Close];
+        let (mut session, _server) = examined("", 1, script).await;
+        let mut fetching = session.fetching();
+        fetching.request(&[uid(7)]).await.unwrap();
+        let found = told(&mut fetching).await;
+        assert!(found.starts_with("7: "), "{end}: {found}");
+    }
+}
+
+#[tokio::test]
+async fn silence_is_noticed_and_slowness_is_borne() {
+    let (mut session, _server) = session("", vec![hear("NOOP"), Step::Pause(60_000)]).await;
+    session
+        .noop()
+        .await
+        .map_err(|error| assert!(matches!(error, Error::TimedOut("NOOP"))))
+        .unwrap_err();
+    assert!(matches!(session.noop().await, Err(Error::Protocol(_))));
+
+    let mut slowly = vec![hear("NOOP")];
+    for piece in ["* O", "K stil", "l her", "e\r\n$ ", "O", "K\r", "\n"] {
+        slowly.extend([say(piece), Step::Pause(700)]);
+    }
+    let (mut session, _server) = self::session("", slowly).await;
+    session.noop().await.unwrap();
+}
+
+/// One message in one batch; what the writer and what the reader got.
+async fn append_one(
+    session: &mut Session,
+    size: u64,
+) -> (Result<(), Error>, Result<AppendAnswer, Error>) {
+    let (mut writer, mut answers) = session.appending();
+    let write = async {
+        writer.begin(&inbox()).await?;
+        writer.item(&Flags::of_names(["\\Seen"]), InternalDate(7), size, false).await?;
+        writer.write(&vec![b'x'; size as usize]).await?;
+        writer.hold().await?;
+        writer.commit().await
+    };
+    tokio::join!(write, answers.next())
+}
+
+const ARGUMENTS: &str = "APPEND INBOX (\\Seen) \" 1-Jan-1970 00:00:07 +0000\"";
+
+#[tokio::test]
+async fn answers_to_an_append() {
+    for (said, expected, usable) in [
+        (
+            "* 5 EXISTS\r\n+ stray\r\n$ OK [APPENDUID 7 9] done\r\n",
+            "Ok(Stored { batch: 0, uids: Some((UidValidity(7), [9])) })",
+            true,
+        ),
+        ("$ OK [APPENDUID 7 9:10] done\r\n", "Ok(Stored { batch: 0, uids: None })", true),
+        ("$ OK [APPENDUID x] done\r\n", "Ok(Stored { batch: 0, uids: None })", true),
+        ("$ OK\r\n", "Ok(Stored { batch: 0, uids: None })", true),
+        (
+            "$ NO [OVERQUOTA] full\r\n",
+            "Ok(Refused { batch: 0, code: Some(Code { name: \"OVERQUOTA\", rest: \"\" }), text: \"full\" })",
+            true,
+        ),
+        ("$ BAD hm\r\n", "Err(Bad {", false),
+        ("* BAD hm\r\n", "Err(Bad {", false),
+        ("zz9 OK hm\r\n", "Err(Protocol(", false),
+        ("zz BAD Unknown command\r\n", "Err(Bad {", false),
+        ("* BYE over\r\n", "Err(Closed { bye: Some(\"over\") })", false),
+    ] {
+        let mut script = vec![hear(format!("{ARGUMENTS} {{4+}}")), octets("xxxx\r\n"), say(said)];
+        if usable {
+            script.extend([hear("NOOP"), say("$ OK\r\n")]);
+        }
+        let (mut session, server) = session("LITERAL+", script).await;
+        let (written, answer) = append_one(&mut session, 4).await;
+        written.unwrap();
+        let found = format!("{answer:?}");
+        assert!(found.starts_with(expected), "{said:?}: {found}");
+        assert_eq!(session.noop().await.is_ok(), usable, "{said:?}");
+        drop(session);
+        assert_eq!(server.beyond().await, "", "{said:?}");
+    }
+}
+
+#[tokio::test]
+async fn answers_before_all_was_sent() {
+    for (said, expected) in
+        [("$ OK [APPENDUID 7 9] already\r\n", "Err(Protocol("), ("$ NO no\r\n", "Ok(Refused {")]
+    {
+        let script = vec![hear(format!("{ARGUMENTS} {{20000+}}")), say(said), Step::Pause(50)];
+        let (mut session, _server) = session("LITERAL+", script).await;
+        let (mut writer, mut answers) = session.appending();
+        writer.begin(&inbox()).await.unwrap();
+        let flags = Flags::of_names(["\\Seen"]);
+        writer.item(&flags, InternalDate(7), 20_000, false).await.unwrap();
+        writer.write(&[b'x'; 17_000]).await.unwrap();
+        let found = format!("{:?}", answers.next().await);
+        assert!(found.starts_with(expected), "{found}");
+        assert!(writer.write(b"x").await.is_err(), "nothing more is sent");
+        assert!(matches!(session.noop().await, Err(Error::Protocol(_))));
+    }
+}
+
+#[tokio::test]
+async fn literals_wait_where_they_must() {
+    let said = || vec![say("* 1 EXISTS\r\n+\r\n"), octets("xxxx\r\n"), say("$ OK\r\n")];
+    let (mut session, server) = session(
+        "LITERAL-",
+        [
+            vec![hear(format!("{ARGUMENTS} {{4+}}")), octets("xxxx\r\n"), say("$ OK\r\n")],
+            vec![hear(format!("{ARGUMENTS} {{5000}}")), say("+ go\r\n")],
+            vec![octets([vec![b'x'; 5000], b"\r\n".to_vec()].concat()), say("$ OK\r\n")],
+            vec![hear(format!("{ARGUMENTS} {{5000}}")), say("$ NO [TOOBIG] no\r\n")],
+            vec![hear("NOOP"), say("$ OK\r\n")],
+        ]
+        .concat(),
+    )
+    .await;
+    for (size, expected) in [(4, "Ok(Stored"), (5000, "Ok(Stored"), (5000, "Ok(Refused")] {
+        let (written, answer) = append_one(&mut session, size).await;
+        assert!(format!("{answer:?}").starts_with(expected), "{answer:?}");
+        assert_eq!(written.is_ok(), expected == "Ok(Stored", "{written:?}");
+    }
+    session.noop().await.unwrap();
+    drop(session);
+    assert_eq!(server.beyond().await, "");
+
+    let script = [vec![hear(format!("{ARGUMENTS} {{4}}"))], said()].concat();
+    let (mut session, server) = self::session("", script).await;
+    let (written, answer) = append_one(&mut session, 4).await;
+    written.unwrap();
+    assert!(matches!(answer, Ok(AppendAnswer::Stored { .. })));
+    drop(session);
+    assert_eq!(server.beyond().await, "");
+}
+
+#[tokio::test]
+async fn a_batch_of_several_is_one_command() {
+    let item = "(\\Seen) \" 1-Jan-1970 00:00:07 +0000\"";
+    let (mut session, server) = session(
+        "LITERAL+ MULTIAPPEND",
+        vec![
+            hear(format!("APPEND \"a b\" {item} {{2+}}")),
+            octets("aa () \"31-Dec-9999 23:59:59 +0000\" {0}\r\n"),
+            say("+ ok\r\n"),
+            octets(format!(" {item} {{1+}}\r\nb\r\n")),
+            say("$ OK [APPENDUID 3 5,7,9] x\r\n"),
+        ],
+    )
+    .await;
+    let flags = Flags::of_names(["\\Seen"]);
+    let (mut writer, mut answers) = session.appending();
+    let write = async {
+        writer.begin(&WireName::of_wire(b"a b")).await?;
+        writer.item(&flags, InternalDate(7), 2, false).await?;
+        writer.write(b"a").await?;
+        writer.write(b"a").await?;
+        writer.item(&Flags::default(), InternalDate(i64::MAX), 0, true).await?;
+        writer.item(&flags, InternalDate(7), 1, false).await?;
+        writer.write(b"b").await?;
+        writer.commit().await
+    };
+    let (written, answer) = tokio::join!(write, answers.next());
+    written.unwrap();
+    let uids = vec![uid(5), uid(7), uid(9)];
+    assert_eq!(
+        answer.unwrap(),
+        AppendAnswer::Stored { batch: 0, uids: Some((UidValidity(3), uids)) }
+    );
+    drop(session);
+    assert_eq!(server.beyond().await, "");
+}
+
+#[tokio::test]
+async fn a_literal_is_as_long_as_announced() {
+    for (size, written) in [(4u64, 3usize), (4, 5)] {
+        let (mut session, _server) = session("LITERAL+", vec![]).await;
+        let (mut writer, _answers) = session.appending();
+        writer.begin(&inbox()).await.unwrap();
+        writer.item(&Flags::default(), InternalDate(7), size, false).await.unwrap();
+        let result = match writer.write(&vec![b'x'; written]).await {
+            Ok(()) => writer.commit().await,
+            error => error,
+        };
+        assert!(matches!(result, Err(Error::Protocol(_))));
+        assert!(session.noop().await.is_err());
+    }
+    // A write that is dropped halfway is noticed, too.
+    let (mut session, _server) = session("LITERAL+", vec![]).await;
+    let (mut writer, _answers) = session.appending();
+    writer.begin(&inbox()).await.unwrap();
+    let size = 100_000_000;
+    writer.item(&Flags::default(), InternalDate(7), size, false).await.unwrap();
+    let all = vec![b'x'; size as usize];
+    let dropped = tokio::time::timeout(Duration::from_millis(1), writer.write(&all)).await;
+    assert!(dropped.is_err(), "it takes longer");
+    assert!(matches!(writer.commit().await, Err(Error::Protocol(_))));
+
+    let (mut session, _server) = self::session("LITERAL+", vec![]).await;
+    let (mut writer, _answers) = session.appending();
+    writer.begin(&inbox()).await.unwrap();
+    writer.item(&Flags::default(), InternalDate(7), 0, false).await.unwrap();
+    let second = writer.item(&Flags::default(), InternalDate(7), 0, false).await;
+    assert!(matches!(second, Err(Error::Unsupported(_))), "without MULTIAPPEND");
+}
+
+const EXTENDED: &str = "LIST \"\" \"*\" RETURN (STATUS (MESSAGES UIDNEXT UIDVALIDITY))";
+
+#[tokio::test]
+async fn list_falls_back() {
+    let plain = [
+        hear("LIST \"\" *"),
+        say("* LIST () \"/\" inbox\r\n* LIST (\\HasNoChildren \\Sent) \"/\" {4}\r\na\"\r\n\r\n"),
+        say(
+            "* LIST (\\Noselect) NIL b\r\n* LIST () \"/\" \"a\\\"\r\n* LIST () \"/\" b\r\n$ OK\r\n",
+        ),
+    ];
+    for first in [
+        vec![hear(EXTENDED), say("$ BAD what\r\n")],
+        vec![hear(EXTENDED), say("$ NO what\r\n")],
+        vec![hear(EXTENDED), say("* LIST () \"/\" other\r\n$ OK\r\n")],
+    ] {
+        let script = [first, plain.to_vec()].concat();
+        let (mut session, server) = session("LIST-EXTENDED LIST-STATUS", script).await;
+        let listed = session.list().await.unwrap();
+        let short: Vec<_> = listed
+            .iter()
+            .map(|one| (one.name.as_octets(), one.special_use, one.no_select, one.status))
+            .collect();
+        assert_eq!(
+            short,
+            [
+                (&b"INBOX"[..], None, false, None),
+                (b"a\"\r\n", Some(SpecialUse::Sent), false, None),
+                (b"b", None, false, None),
+            ]
+        );
+        drop(session);
+        assert_eq!(server.beyond().await, "");
+    }
+}
+
+#[tokio::test]
+async fn unusual_literals_do_not_fill_memory() {
+    for said in [
+        "* LIST () \"/\" {100000000}\r\n".to_owned(),
+        format!("* 1 FETCH (UID 1 BODY[] {{100000000}}\r\n{}", "x".repeat(1000)),
+        "x".repeat(300_000),
+        "* LIST () \"/\" {99999999999999999999999}\r\n".to_owned(),
+    ] {
+        let (mut session, _server) = session("", vec![hear("LIST \"\" *"), say(said)]).await;
+        let refused = session.list().await;
+        assert!(matches!(refused, Err(Error::Protocol(_))), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_literal_refused_does_not_hold_up_what_follows() {
+    let (mut session, server) = session(
+        "",
+        vec![
+            hear("STATUS {6}"),
+            say("$ NO no such name\r\n"),
+            hear("STATUS INBOX (MESSAGES UIDNEXT UIDVALIDITY)"),
+            say("* STATUS inbox (MESSAGES 3 UIDNEXT 0 X (y))\r\n$ OK\r\n"),
+            hear("STATUS {6}"),
+            say("+ go\r\n"),
+            octets("caffè (MESSAGES UIDNEXT UIDVALIDITY)\r\n"),
+            say("$ OK\r\n"),
+        ],
+    )
+    .await;
+    let raw = WireName::of_wire("caffè".as_bytes());
+    let statuses = session.statuses(&[&raw, &inbox()]).await.unwrap();
+    assert!(matches!(statuses[0], Err(Error::No { .. })));
+    assert!(matches!(statuses[1], Ok(FolderStatus { messages: 3, uid_next: None, .. })));
+    let statuses = session.statuses(&[&raw]).await.unwrap();
+    assert!(matches!(statuses[0], Err(Error::Protocol(_))), "OK without a status");
+    assert!(session.is_usable());
+    drop(session);
+    assert_eq!(server.beyond().await, "");
+}
+
+#[tokio::test]
+async fn waiting_for_bodies_is_safe_to_cancel() {
+    let mut script = vec![hear(format!("UID FETCH 7 {MESSAGE}"))];
+    let said =
+        format!("* 1 FETCH (UID 7 FLAGS () {DATE} RFC822.SIZE 3 BODY[] {{3}}\r\nabc)\r\n$ OK\r\n");
+    for piece in said.as_bytes().chunks(9) {
+        script.extend([say(String::from_utf8_lossy(piece)), Step::Pause(10)]);
+    }
+    let (mut session, _server) = examined("", 1, script).await;
+    let mut fetching = session.fetching();
+    fetching.request(&[uid(7)]).await.unwrap();
+    let mut all = Vec::new();
+    while all.len() < 2 {
+        let moment = Duration::from_millis(1);
+        if let Ok(fetched) = tokio::time::timeout(moment, fetching.next()).await {
+            match fetched.unwrap() {
+                Fetched::Body { message } => {
+                    let mut octets = Vec::new();
+                    while let Some(chunk) = fetching.chunk().await.unwrap() {
+                        octets.extend_from_slice(chunk);
+                    }
+                    all.push(format!("{}={}", message.uid, String::from_utf8_lossy(&octets)));
+                }
+                other => all.push(format!("{other:?}")),
+            }
+        }
+    }
+    assert_eq!(all, ["7=abc", "WindowDone { refused: None }"]);
+}
+
+#[tokio::test]
+async fn only_a_committed_batch_can_be_overdue() {
+    let script = vec![
+        say("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n"),
+        hear("AUTHENTICATE PLAIN AG1hcmlvAHNlZ3JldGE="),
+        say("$ OK [CAPABILITY IMAP4rev1 LITERAL+] in\r\n"),
+        hear("LIST \"\" \"\""),
+        say("$ OK\r\n"),
+        hear(format!("{ARGUMENTS} {{2+}}")),
+        octets("xy\r\n"),
+        say("$ OK\r\n"),
+        Step::Pause(60_000),
+    ];
+    let server = Scripted::play(script).await;
+    let mut dialler = Dialler::new();
+    dialler.answer_within = Duration::from_millis(200);
+    let mut session = dialler.connect(&endpoint(&server, Tls::None), &login()).await.unwrap();
+    let (mut writer, mut answers) = session.appending();
+    let write = async {
+        let flags = Flags::of_names(["\\Seen"]);
+        writer.begin(&inbox()).await?;
+        writer.item(&flags, InternalDate(7), 2, false).await?;
+        writer.write(b"x").await?;
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        writer.write(b"y").await?;
+        writer.commit().await?;
+        tokio::time::sleep(Duration::from_millis(900)).await;
+        writer.begin(&inbox()).await?;
+        writer.item(&flags, InternalDate(7), 0, false).await?;
+        writer.commit().await
+    };
+    let read = async { (answers.next().await, answers.next().await) };
+    let (written, (first, second)) = tokio::join!(write, read);
+    written.unwrap();
+    assert!(matches!(first, Ok(AppendAnswer::Stored { .. })), "{first:?}");
+    assert!(matches!(second, Err(Error::TimedOut("APPEND"))), "{second:?}");
+    assert!(!session.is_usable());
+}
+
+/// How long it takes to read 100,000 messages. Run it with --release --ignored --nocapture.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn a_listing_of_100_000() {
+    let listing: String = (1..=100_000)
+        .map(|n| {
+            format!("* {n} FETCH (UID {n} FLAGS (\\Seen $Forwarded) INTERNALDATE \"14-Nov-2023 22:13:20 +0000\" RFC822.SIZE {})\r\n", n * 13)
+        })
+        .collect();
+    let script = vec![hear(format!("UID FETCH 1:* {METADATA}")), say(listing), say("$ OK\r\n")];
+    let (mut session, _server) = examined("", 100_000, script).await;
+    let started = Instant::now();
+    let listed = session.list_messages(uid(1)).await.unwrap();
+    println!("{} messages in {:?}", listed.len(), started.elapsed());
+}

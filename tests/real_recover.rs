@@ -1,0 +1,163 @@
+//! Whatever happens to the daemon and to what it remembers: no message lost, none twice.
+
+mod support;
+
+use std::fs;
+use std::thread::sleep;
+use std::time::Duration;
+
+use support::daemon::Site;
+use support::mail::{self, Mail, Random};
+use support::stage::Stage;
+
+const KILLS: u64 = 15;
+
+#[test]
+fn kills_with_lost_and_old_states_between_leave_an_exact_copy() {
+    let seed = Random::fresh_seed();
+    println!("seed {seed}");
+    let mut random = Random::seeded(seed);
+    let stage = Stage::new("indistruttibile");
+    stage.plant("INBOX", &mail::pec(1, 400));
+    stage.plant("INBOX", &mail::odd());
+    stage.plant("INBOX.Inviata", &mail::pec(2, 200));
+    stage.plant("INBOX.Clienti", &identical(20));
+    let site = stage.plan().write();
+    site.enroll(&stage.account);
+    for round in 0..KILLS {
+        let mut daemon = site.spawn();
+        sleep(Duration::from_millis(150 + random.below(1500)));
+        live_a_little(&stage, &mut random, round);
+        sleep(Duration::from_millis(random.below(700)));
+        daemon.kill9();
+        meddle_with_state(&site, &mut random, round);
+    }
+    let mut daemon = site.start();
+    daemon.wait_following(stage.address());
+    stage.wait_exact(&format!("seed {seed}"), 120);
+}
+
+/// New mail and changed flags between two kills; deletions are another test's business.
+fn live_a_little(stage: &Stage, random: &mut Random, round: u64) {
+    stage.plant("INBOX", &mail::pec(100 + round, 2));
+    stage.plant("INBOX.Clienti", &identical(1));
+    let uid = (1 + random.below(300)).to_string();
+    stage.at_source().store("INBOX", &uid, "+FLAGS", "\\Flagged");
+}
+
+/// Mostly leaves the state alone; now and then loses it or puts an older one back.
+fn meddle_with_state(site: &Site, random: &mut Random, round: u64) {
+    match random.below(6) {
+        0 => site.lose_state(),
+        1 if site.path("saved").exists() => site.restore_state("saved"),
+        2 => site.save_state("saved"),
+        _ if round == 3 => site.save_state("saved"),
+        _ => {}
+    }
+}
+
+fn identical(count: usize) -> Vec<Mail> {
+    vec![Mail::new("identical", b"Subject: ricevuta\r\n\r\nuguale\r\n".to_vec()); count]
+}
+
+#[test]
+fn a_lost_state_is_derived_again_from_the_servers() {
+    let stage = Stage::new("smemorato");
+    stage.plant("INBOX", &mail::pec(1, 50));
+    stage.plant("INBOX.Clienti", &identical(5));
+    let site = stage.plan().write();
+    let mut daemon = site.start();
+    site.enroll(&stage.account);
+    daemon.wait_following(stage.address());
+    daemon.kill9();
+    site.lose_state();
+    stage.plant("INBOX", &mail::pec(2, 5));
+    let mut daemon = site.start();
+    let account = daemon.wait_following(stage.address());
+    stage.wait_exact("after the loss", 30);
+    assert_eq!(account["messages"]["in_doubt"], 0, "{account}");
+}
+
+#[test]
+fn a_new_uidvalidity_at_either_side_doubles_nothing() {
+    let mut stage = Stage::new("validita");
+    stage.plant("INBOX", &mail::pec(1, 30));
+    stage.plant("INBOX.Clienti", &identical(4));
+    let site = stage.plan().write();
+    let mut daemon = site.start();
+    site.enroll(&stage.account);
+    daemon.wait_following(stage.address());
+    let before = stage.at_source().uid_status("INBOX").0;
+    stage.source.stop();
+    forget_uids(&stage.source.home(&stage.account.address).join("Maildir"));
+    stage.source.restart();
+    assert_ne!(stage.at_source().uid_status("INBOX").0, before, "UIDVALIDITY is the same");
+    stage.plant("INBOX", &mail::pec(2, 5));
+    stage.wait_exact("after a new UIDVALIDITY at the source", 120);
+    drop(daemon);
+}
+
+/// Takes away where a Maildir keeps its UIDs; Dovecot then begins anew.
+fn forget_uids(folder: &std::path::Path) {
+    // UIDVALIDITY is a time in seconds.
+    sleep(Duration::from_millis(1100));
+    for entry in fs::read_dir(folder).expect("listed").map_while(Result::ok) {
+        let name = entry.file_name().into_string().expect("ASCII");
+        let keeps_uids = ["dovecot-uid", "dovecot.index"];
+        if keeps_uids.iter().any(|prefix| name.starts_with(prefix)) {
+            fs::remove_file(entry.path()).expect("removed");
+        }
+    }
+}
+
+#[test]
+fn a_completed_account_is_left_alone_for_ever() {
+    let stage = Stage::new("finito");
+    stage.plant("INBOX", &mail::pec(1, 10));
+    let site = stage.complete(stage.plan());
+    let logins = stage.source.logins(stage.address());
+    // Its owner works at the target now, and mail that nobody should look at comes to the source.
+    stage.at_target().expunge("INBOX", "1");
+    stage.plant("INBOX", &mail::pec(2, 3));
+    let mut daemon = site.spawn();
+    daemon.wait_ended_well(30);
+    assert_eq!(stage.source.logins(stage.address()), logins, "{}", site.log());
+    assert_eq!(stage.at_target().count("INBOX"), 9);
+}
+
+#[test]
+fn a_second_daemon_on_the_same_state_refuses_to_start() {
+    let stage = Stage::new("doppio");
+    stage.plant("INBOX", &mail::pec(1, 10));
+    let site = stage.plan().write();
+    let mut first = site.start();
+    site.enroll(&stage.account);
+    first.wait_following(stage.address());
+    let mut second = site.spawn();
+    let status = second.wait_exit(15);
+    assert!(!status.success(), "{status}");
+    stage.plant("INBOX", &mail::pec(2, 2));
+    stage.wait_exact("the first goes on", 30);
+    assert!(first.status().is_some(), "the first still answers");
+}
+
+#[test]
+fn sigterm_in_mid_copy_ends_within_ten_seconds_and_loses_nothing() {
+    let stage = Stage::new("interrotto");
+    stage.plant("INBOX", &mail::pec(1, 300));
+    stage.plant("INBOX", &[mail::big(2, 20_000_000), mail::big(3, 20_000_000)]);
+    stage.plant("INBOX", &mail::pec(4, 300));
+    let site = stage.plan().write();
+    let mut daemon = site.start();
+    site.enroll(&stage.account);
+    let begun = |account: &serde_json::Value| account["phase"] != "enrolled";
+    daemon.wait("copying", stage.address(), 20, begun);
+    sleep(Duration::from_millis(300));
+    let (took, status) = daemon.terminate();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(status.success(), "{status}");
+    assert!(!site.events("daemon_stopping").is_empty());
+    let mut daemon = site.start();
+    daemon.wait_following(stage.address());
+    stage.wait_exact("after the restart", 60);
+}

@@ -1,0 +1,280 @@
+//! The unit under a real systemd with a real journal: install, start, journal, reload, kill,
+//! watchdog, stop. Needs root and systemd; says so and tests nothing where they are missing.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use pecsync::journal::Event;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const SETTINGS: &str = r#"
+[migration.epap]
+domains = ["pec.epap.it"]
+[migration.epap.source]
+host = "127.0.0.1"
+port = 9
+tls = "none"
+[migration.epap.target]
+host = "127.0.0.1"
+port = 9
+tls = "none"
+"#;
+
+const ENROLLMENT: &str = r#"
+address = "mario.rossi@pec.epap.it"
+[source]
+password = "segreto"
+[target]
+user = "M1234567"
+password = "nuovo"
+"#;
+
+#[test]
+fn a_service_from_install_to_stop() {
+    let Some(machine) = Machine::boot() else { return };
+    install(&machine);
+    starts_and_tells_the_journal(&machine);
+    only_admins_give_orders(&machine);
+    reloads_and_survives_a_mistake(&machine);
+    comes_back_after_kill_and_watchdog(&machine);
+    stops_in_time_and_is_remembered(&machine);
+    does_not_loop_on_a_mistake(&machine);
+}
+
+fn install(machine: &Machine) {
+    machine.put(Path::new(env!("CARGO_BIN_EXE_pecsync")), "/usr/bin/pecsync", "0755 root:root");
+    let files = [
+        ("pecsync.service", "/usr/lib/systemd/system/pecsync.service"),
+        ("pecsync.sysusers", "/usr/lib/sysusers.d/pecsync.conf"),
+        ("pecsync.tmpfiles", "/usr/lib/tmpfiles.d/pecsync.conf"),
+        ("pecsync.catalog", "/usr/lib/systemd/catalog/pecsync.catalog"),
+        ("pecsync.it.catalog", "/usr/lib/systemd/catalog/pecsync.it.catalog"),
+    ];
+    for (file, path) in files {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd").join(file);
+        machine.put(&source, path, "0644 root:root");
+    }
+    // A watchdog that a test can wait for.
+    let drop_in = "/etc/systemd/system/pecsync.service.d/test.conf";
+    machine.write("[Service]\nWatchdogSec=3s\nRestartSec=100ms\n", drop_in, "0644 root:root");
+    machine.sh("systemd-sysusers && systemd-tmpfiles --create pecsync.conf");
+    machine.sh("journalctl --update-catalog && systemctl daemon-reload");
+    machine.write(SETTINGS, "/etc/pecsync/pecsync.toml", "0640 root:pecsync");
+}
+
+fn starts_and_tells_the_journal(machine: &Machine) {
+    machine.sh("systemctl start pecsync");
+    assert_eq!(machine.show("ActiveState"), "active");
+    let started = machine.entry("PECSYNC_EVENT=daemon_started");
+    assert_eq!(started["MESSAGE_ID"], Event::DaemonStarted.message_id());
+    assert_eq!(
+        (&started["PRIORITY"], &started["SYSLOG_IDENTIFIER"]),
+        (&"5".into(), &"pecsync".into())
+    );
+    assert_eq!(started["_SYSTEMD_UNIT"], "pecsync.service");
+
+    let file = "/etc/pecsync/conf.d/mario.toml";
+    machine.write(ENROLLMENT, file, "0640 root:pecsync");
+    let accepted = machine.entry("PECSYNC_EVENT=enrollment_accepted");
+    assert_eq!(accepted["PECSYNC_ACCOUNT"], "mario.rossi@pec.epap.it");
+    assert_eq!(accepted["PECSYNC_MIGRATION"], "epap");
+    assert_eq!(accepted["PECSYNC_FILE"], file);
+    machine.write("address = 7\n", "/etc/pecsync/conf.d/bad.toml", "0640 root:pecsync");
+    let rejected = machine.entry("PECSYNC_EVENT=enrollment_rejected");
+    assert_eq!((&rejected["PRIORITY"], &rejected["PECSYNC_LINE"]), (&"4".into(), &"1".into()));
+    machine.sh("rm /etc/pecsync/conf.d/bad.toml");
+
+    let explained = machine.sh("journalctl -x --no-pager PECSYNC_EVENT=enrollment_accepted");
+    assert!(explained.contains("mario.rossi@pec.epap.it will be moved"), "{explained}");
+    assert!(explained.contains("pecsync status mario.rossi@pec.epap.it"), "{explained}");
+    let status = machine.status();
+    assert_eq!(status["accounts"][0]["address"], "mario.rossi@pec.epap.it");
+    machine.wait("the status line", || machine.show("StatusText").contains("1 account"));
+    let journal = machine.sh("journalctl -o export --no-pager -u pecsync");
+    assert!(!journal.contains("segreto") && !journal.contains("nuovo"), "{journal}");
+}
+
+fn only_admins_give_orders(machine: &Machine) {
+    let sockets = machine.sh("stat -c '%n %U:%G %a' /run/pecsync /run/pecsync/*");
+    let expected = "/run/pecsync pecsync:pecsync-admin 2750\n\
+                    /run/pecsync/control.sock pecsync:pecsync-admin 660\n\
+                    /run/pecsync/status.sock pecsync:pecsync-admin 666\n";
+    assert_eq!(sockets, expected);
+    machine.sh("useradd -G pecsync-admin alice && useradd bruno");
+    let alice = machine.sh("setpriv --reuid alice --init-groups --regid alice pecsync retry --all");
+    assert_eq!(alice, "1 account woken\n");
+    let bruno = "setpriv --reuid bruno --init-groups --regid bruno pecsync retry --all";
+    let bruno = machine.run(&["sh", "-c", bruno]);
+    assert_eq!(bruno.status.code(), Some(1), "{bruno:?}");
+    assert!(String::from_utf8_lossy(&bruno.stderr).contains("pecsync-admin"), "{bruno:?}");
+}
+
+fn reloads_and_survives_a_mistake(machine: &Machine) {
+    let reloads = || {
+        let entries = machine.sh("journalctl -o json PECSYNC_EVENT=configuration_reloaded");
+        entries.lines().count()
+    };
+    let before = reloads();
+    machine.sh("systemctl reload pecsync");
+    machine.wait("a reload", || reloads() == before + 1);
+    machine.write("[daemn]\n", "/etc/pecsync/pecsync.toml", "0640 root:pecsync");
+    assert!(!machine.run(&["systemctl", "reload", "pecsync"]).status.success());
+    assert_eq!(machine.show("ActiveState"), "active");
+    machine.entry("PECSYNC_EVENT=configuration_rejected");
+    machine.write(SETTINGS, "/etc/pecsync/pecsync.toml", "0640 root:pecsync");
+    machine.sh("systemctl reload pecsync");
+    machine.sh("kill -HUP $(systemctl show -p MainPID --value pecsync)");
+    machine.wait("SIGHUP", || reloads() == before + 3);
+    assert_eq!(machine.show("NRestarts"), "0");
+}
+
+fn comes_back_after_kill_and_watchdog(machine: &Machine) {
+    for (count, signal) in [("1", "KILL"), ("2", "STOP")] {
+        let pid = machine.show("MainPID");
+        machine.sh(&format!("kill -{signal} {pid}"));
+        machine.wait(signal, || {
+            machine.show("NRestarts") == count && machine.show("ActiveState") == "active"
+        });
+        assert_ne!(machine.show("MainPID"), pid);
+        assert_eq!(machine.status()["accounts"][0]["address"], "mario.rossi@pec.epap.it");
+    }
+    // No core of what held passwords.
+    let places = "/ /tmp /run /var/tmp /var/lib/pecsync /var/lib/systemd/coredump";
+    let cores = format!("find {places} -maxdepth 1 -name '*core*' -type f 2>/dev/null || true");
+    assert_eq!(machine.sh(&cores), "");
+    // Three watchdog periods in peace.
+    std::thread::sleep(Duration::from_secs(9));
+    assert_eq!(machine.show("NRestarts"), "2");
+}
+
+fn stops_in_time_and_is_remembered(machine: &Machine) {
+    let begun = Instant::now();
+    machine.sh("systemctl stop pecsync");
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert_eq!(
+        (machine.show("ActiveState"), machine.show("Result")),
+        ("inactive".into(), "success".into())
+    );
+    let status = machine.run(&["pecsync", "status"]);
+    assert_eq!(status.status.code(), Some(69));
+    assert!(String::from_utf8_lossy(&status.stdout).contains("mario.rossi@pec.epap.it"));
+    let modes = machine.sh("stat -c '%a %U' /var/lib/pecsync /var/lib/pecsync/status.json");
+    assert_eq!(modes, "750 pecsync\n600 pecsync\n");
+}
+
+fn does_not_loop_on_a_mistake(machine: &Machine) {
+    machine.write("[daemn]\n", "/etc/pecsync/pecsync.toml", "0640 root:pecsync");
+    assert!(!machine.run(&["systemctl", "start", "pecsync"]).status.success());
+    std::thread::sleep(Duration::from_secs(1));
+    let seen = ["ActiveState", "ExecMainStatus", "NRestarts"].map(|name| machine.show(name));
+    assert_eq!(seen, ["failed", "78", "0"]);
+}
+
+/// A booted systemd; it halts when it goes out of scope.
+struct Machine {
+    dir: TempDir,
+}
+
+impl Machine {
+    /// `None` where that cannot be done here.
+    fn boot() -> Option<Machine> {
+        // SAFETY: it takes and touches nothing.
+        let root = unsafe { libc::geteuid() } == 0;
+        let systemd = Path::new("/lib/systemd/systemd").exists();
+        if !root || !systemd {
+            eprintln!("root: {root}, systemd: {systemd}; not tested");
+            return None;
+        }
+        let dir = tempfile::Builder::new().prefix("pecsync-box-").tempdir().expect("a directory");
+        let machine = Machine { dir };
+        let output = machine.script("boot").output().expect("bash");
+        assert!(output.status.success(), "{output:?}");
+        Some(machine)
+    }
+
+    fn script(&self, action: &str) -> Command {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd_boot/box.sh");
+        let mut command = Command::new("bash");
+        command.arg(script).arg(action).arg(self.dir.path()).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, command: &[&str]) -> Output {
+        self.script("run").args(command).output().expect("bash")
+    }
+
+    /// What a shell prints that must succeed.
+    fn sh(&self, command: &str) -> String {
+        let output = self.run(&["sh", "-c", command]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{command}: {said}\n{}", self.journal());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn journal(&self) -> String {
+        let output = self.run(&["journalctl", "--no-pager", "-n", "50"]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    /// Copies a file of ours into the machine; `access` is `mode owner:group`.
+    fn put(&self, source: &Path, path: &str, access: &str) {
+        self.write_octets(&fs::read(source).expect("read"), path, access);
+    }
+
+    fn write(&self, text: &str, path: &str, access: &str) {
+        self.write_octets(text.as_bytes(), path, access);
+    }
+
+    fn write_octets(&self, octets: &[u8], path: &str, access: &str) {
+        let (mode, owner) = access.split_once(' ').expect("mode and owner");
+        let draft = PathBuf::from(path).with_file_name(".draft");
+        let draft = draft.display();
+        let command = format!(
+            "mkdir -p $(dirname {path}) && cat > {draft} && chown {owner} {draft} && \
+             chmod {mode} {draft} && mv {draft} {path}"
+        );
+        let mut script = self.script("run");
+        let child = script.args(["sh", "-c", &command]).stdin(Stdio::piped()).spawn();
+        let mut child = child.expect("bash");
+        child.stdin.take().expect("a pipe").write_all(octets).expect("written");
+        assert!(child.wait().expect("waited").success(), "{command}");
+    }
+
+    /// A property of the unit.
+    fn show(&self, property: &str) -> String {
+        self.sh(&format!("systemctl show -p {property} --value pecsync")).trim().to_owned()
+    }
+
+    fn status(&self) -> Value {
+        serde_json::from_str(&self.sh("pecsync status --json")).expect("JSON")
+    }
+
+    /// The last entry of the journal that matches, once there is one.
+    fn entry(&self, matching: &str) -> Value {
+        let mut found = None;
+        self.wait(matching, || {
+            let entries = self.sh(&format!("journalctl -o json --all --no-pager {matching}"));
+            found = entries.lines().last().map(|line| serde_json::from_str(line).expect("JSON"));
+            found.is_some()
+        });
+        found.expect("it was found")
+    }
+
+    fn wait(&self, what: &str, mut holds: impl FnMut() -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !holds() {
+            assert!(Instant::now() < deadline, "never: {what}\n{}", self.journal());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let _ = self.script("halt").output();
+    }
+}
