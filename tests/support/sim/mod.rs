@@ -4,7 +4,8 @@
 //! The servers share no code with the product: what judges it must not make its mistakes. Only
 //! `product` and `world` know it, as the daemon would. Reading order: `model` (an account), `wire`
 //! and `session` (a server), `plan` (what goes wrong), `stage` (where it happens), `product`,
-//! `world` (one life from start to completion), `judge`, `runner` (many worlds at once).
+//! `world` (one life from start to completion), `judge`, `runner` (many worlds at
+//! once), `worlds` (which there are).
 
 // Each test file is a crate of its own and uses its own part of this.
 #![allow(dead_code, unused_imports)]
@@ -24,6 +25,7 @@ pub mod stage;
 pub mod traits;
 pub mod wire;
 pub mod world;
+pub mod worlds;
 
 pub use mail::Random;
 pub use plan::{Crash, Event, Lie, Memory, Moment, Plan, Reply, Side};

@@ -34,6 +34,8 @@ pub struct Stage {
     removed: Mutex<BTreeMap<(String, Print), usize>>,
     /// Effects that are to come, each at a number of commands.
     late: Mutex<Vec<(usize, LateEffect)>>,
+    /// A login was refused, which was only made up.
+    login_refused: AtomicBool,
 }
 
 type LateEffect = Box<dyn FnOnce(&Stage) + Send>;
@@ -115,6 +117,7 @@ impl Stage {
             effects: Mutex::default(),
             removed: Mutex::default(),
             late: Mutex::default(),
+            login_refused: AtomicBool::new(false),
         })
     }
 
@@ -156,6 +159,10 @@ impl Stage {
 
     pub fn take_death(&self) -> Option<Death> {
         lock(&self.death).take()
+    }
+
+    pub fn login_refused(&self) -> bool {
+        self.login_refused.load(Ordering::Relaxed)
     }
 
     pub fn effects(&self) -> usize {
@@ -228,6 +235,7 @@ impl Stage {
         let reply = lock(&self.plan).replies.remove(&(side, number));
         if let Some(reply) = reply {
             self.log(format!("{side:?}: {number} is answered with {reply:?}"));
+            self.login_refused.fetch_or(shown == "…", Ordering::Relaxed);
         }
         reply
     }
@@ -245,7 +253,9 @@ impl Stage {
         };
         self.log(format!("effect {total} ({number}): {what}"));
         self.keep_snapshot();
-        if let Some(late) = lock(&self.plan).late.remove(&total) {
+        // Only APPENDs: a change of flags that comes late undoes a later one, by nobody's fault.
+        let late = lock(&self.plan).late.remove(&total).filter(|_| what.starts_with("APPEND"));
+        if let Some(late) = late {
             self.log(format!("effect {total} comes {late} commands after its connection died"));
             return (number, Fate::Late(late));
         }

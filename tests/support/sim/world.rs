@@ -220,6 +220,7 @@ impl<'w> Life<'w> {
             "held" if code == "state_lost" && self.lost && self.cut_over => {
                 self.product().order(Order::ApproveLate);
             }
+            "held" if self.stage.login_refused() => self.product().hurry(),
             "held" => return Err(format!("the account is held: {:?}", status.reason)),
             _ => {}
         }
@@ -305,6 +306,7 @@ impl<'w> Life<'w> {
         let leftovers = self.lost
             || renumbered
             || !self.world.target.has("UIDPLUS")
+            || !self.world.copies.is_empty()
             || said("removals_suspended")
             || self.events.contains(&"removals_suspended");
         Mercy { leftovers, listed: Vec::new() }
