@@ -181,7 +181,7 @@ fn append_uid(stage: &Stage, number: usize, validity: u32, uids: &[u32]) -> Stri
         Some(Lie::None) => String::new(),
         Some(Lie::Malformed) => "[APPENDUID 7 x:y] ".to_owned(),
         Some(Lie::OtherValidity) => format!("[APPENDUID {} {set}] ", validity + 1),
-        Some(Lie::TooLow) => format!("[APPENDUID {validity} 1:{}] ", uids.len()),
+        Some(Lie::TooMany) => format!("[APPENDUID {validity} {first}:{}] ", last + 1),
     }
 }
 

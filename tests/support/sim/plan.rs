@@ -88,8 +88,7 @@ pub enum Lie {
     Malformed,
     OtherValidity,
     TooFew,
-    /// UIDs that were given to others long ago.
-    TooLow,
+    TooMany,
 }
 
 /// What others do meanwhile. `nth` counts modulo the messages there are; nothing happens in an

@@ -123,8 +123,11 @@ impl Dice {
         if self.chance(30) {
             // Each at most once: what is there twice and once at the source is not ours.
             for (folder, post) in world.mail.iter().take(self.below(5)).cloned() {
-                let flags = (*self.0.pick(&FLAGS)).to_owned();
-                world.copies.push((folder, Post { flags, ..post }));
+                let flags = match world.target.keywords {
+                    true => *self.0.pick(&FLAGS),
+                    false => "\\Seen",
+                };
+                world.copies.push((folder, Post { flags: flags.to_owned(), ..post }));
             }
         }
     }
@@ -186,7 +189,7 @@ impl Dice {
             }
             _ => {
                 let lies =
-                    [Lie::None, Lie::Malformed, Lie::OtherValidity, Lie::TooFew, Lie::TooLow];
+                    [Lie::None, Lie::Malformed, Lie::OtherValidity, Lie::TooFew, Lie::TooMany];
                 for effect in 0..12 {
                     if self.chance(30) {
                         plan.lies.insert(effect, *self.0.pick(&lies));
