@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::dates;
 use super::judge::{self, Mercy};
 use super::model::Letter;
-use super::plan::{Event, Memory, Plan, Side};
+use super::plan::{Memory, Plan, Side};
 use super::product::{self, Product, Wishes};
 use super::session;
 use super::stage::{Death, Stage};
@@ -200,7 +200,7 @@ impl<'w> Life<'w> {
                 continue;
             }
             let since = *level_since.get_or_insert_with(Instant::now);
-            let level = judge::differences(&self.stage, &self.mercy(false)).is_empty();
+            let level = judge::differences(&self.stage, &self.mercy()).is_empty();
             if level && since.elapsed() > EVENT_EVERY || since.elapsed() > LAG_MAX {
                 if !level {
                     self.stage.log("the target lags; the cutover comes all the same");
@@ -276,7 +276,7 @@ impl<'w> Life<'w> {
         if !self.cut_over {
             return Err("it completed before the cutover".to_owned());
         }
-        let mut mercy = self.mercy(true);
+        let mut mercy = self.mercy();
         mercy.listed = self.product().listed().map_err(|error| error.to_string())?;
         if !mercy.listed.is_empty() && self.world.plan.replies.is_empty() {
             return Err(format!("refused although nobody refused anything: {:?}", mercy.listed));
@@ -297,18 +297,17 @@ impl<'w> Life<'w> {
         })
     }
 
-    fn mercy(&self, at_the_end: bool) -> Mercy {
+    fn mercy(&self) -> Mercy {
         let said = |name: &str| {
-            at_the_end && self.product().journal.recorded().iter().any(|e| e.event.name() == name)
+            let recorded = self.product().journal.recorded();
+            self.events.contains(&name) || recorded.iter().any(|e| e.event.name() == name)
         };
-        let renumbered = self.world.plan.events.values().flatten();
-        let renumbered = renumbered.clone().any(|event| matches!(event, Event::Renumber { .. }));
         let leftovers = self.lost
-            || renumbered
+            // A folder renumbered, or made anew under an old name: its copies are orphans.
+            || said("uidvalidity_changed")
             || !self.world.target.has("UIDPLUS")
             || !self.world.copies.is_empty()
-            || said("removals_suspended")
-            || self.events.contains(&"removals_suspended");
+            || said("removals_suspended");
         Mercy { leftovers, listed: Vec::new() }
     }
 
