@@ -17,6 +17,7 @@ use super::book::{Book, Learned};
 use super::clock::Clock;
 use super::copy::{Failure, HostSays};
 use super::follow::{self, Following, Over};
+use super::gone;
 use super::hosts::{Hosts, Place, Verdict};
 use super::trouble::{self, Blame, Remedy, Trouble};
 use crate::checkpoint::{
@@ -47,6 +48,8 @@ pub struct Shared {
     pub connections: Arc<OpenConnections>,
     /// Service logins that were refused, by migration and side: not tried again until reloaded.
     pub refused_services: Mutex<HashSet<(String, Side)>>,
+    /// How far apart two listings must be for what both lack to be gone.
+    pub apart: Duration,
 }
 
 impl Shared {
@@ -62,6 +65,7 @@ impl Shared {
             memory: Memory::new(limits.memory_bytes),
             connections: Arc::default(),
             refused_services: Mutex::default(),
+            apart: gone::APART,
         }
     }
 }
@@ -295,7 +299,7 @@ impl Life {
             Some(record) => self.known_account(record).await?,
             None => self.new_account().await?,
         };
-        let mut learned = self.learned.take().unwrap_or_default();
+        let mut learned = self.learned.take().unwrap_or_else(|| Learned::new(self.shared.apart));
         learned.removals_approved |= std::mem::take(&mut self.approved.removals);
         let mut book = Book { record, pairs: Vec::new(), left_out: Vec::new(), learned };
         if book.learned.removals_approved && book.record.removals_suspended {

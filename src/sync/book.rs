@@ -1,6 +1,7 @@
 //! What an account's task keeps in memory: its record, its folder pairs, and what is suspected.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use super::gone::Evidence;
 use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, IntentId, Known, Origin};
@@ -47,6 +48,16 @@ pub struct Learned {
 }
 
 impl Learned {
+    /// Nothing yet. `apart` is how far apart two listings must be to make something gone.
+    pub fn new(apart: Duration) -> Learned {
+        Learned {
+            missing: Evidence::new(apart),
+            vanished: Evidence::new(apart),
+            folders_missing: Evidence::new(apart),
+            ..Learned::default()
+        }
+    }
+
     /// The folder's source UIDs mean nothing any more.
     pub fn forget_folder(&mut self, folder: FolderId) {
         self.missing.retain(|(of, _)| *of != folder);

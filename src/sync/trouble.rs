@@ -55,6 +55,8 @@ pub fn connecting(side: Side, error: &Error) -> Trouble {
         Error::No { command: "LOGIN" | "AUTHENTICATE", code, text } => {
             refused_login(side, code.as_ref(), text)
         }
+        // After the login: neither the password nor the host is at fault.
+        Error::No { .. } => working(side, error),
         Error::Closed { bye: Some(text) } => {
             refused_politely(side, None, text).unwrap_or_else(|| unanswered(side, error))
         }
@@ -305,6 +307,8 @@ mod tests {
             "throttled",
             Remedy::Throttle(Some(Duration::from_millis(1500))),
         );
+        let found = connecting(Side::Source, &refused("NAMESPACE", "", "not now"));
+        assert_eq!((found.code, found.remedy), ("protocol_error", Remedy::Account));
     }
 
     #[test]
