@@ -213,7 +213,7 @@ impl Following<'_> {
             let swept = Instant::now();
             let verdict = self.one_pass(book, source, target, &mut course).await?;
             if verdict.copied_all {
-                slot = None;
+                drop(slot.take());
             }
             if self.first_copy(book).await? {
                 watchers.abort_all();
