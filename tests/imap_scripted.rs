@@ -203,6 +203,36 @@ async fn logins_of_all_kinds() {
 }
 
 #[tokio::test]
+async fn a_password_that_is_said_back_is_not_repeated() {
+    let sasl = "AUTHENTICATE PLAIN AG1hcmlvAHNlZ3JldGE=";
+    let by_sasl = |said: &str| {
+        let offers = "* OK [CAPABILITY IMAP4rev1 LOGINDISABLED SASL-IR AUTH=PLAIN] hi\r\n";
+        vec![say(offers), hear(sasl), say(said)]
+    };
+    let by_login = |said: &str| {
+        let offers = "* OK [CAPABILITY IMAP4rev1] hi\r\n";
+        vec![say(offers), hear("LOGIN mario {7}"), say("+\r\n"), octets("segreta\r\n"), say(said)]
+    };
+    for (script, kind) in [
+        (by_sasl("$ NO [AUTHENTICATIONFAILED] wrong: AG1hcmlvAHNlZ3JldGE=\r\n"), "No {"),
+        (by_sasl("$ BAD Unknown command AUTHENTICATE PLAIN AG1HCMLVAHNL\r\n"), "Bad {"),
+        (by_sasl("$ NO [X segreta] no\r\n"), "No {"),
+        (by_login("$ NO mario/segreta is no user\r\n"), "No {"),
+        (by_login("* BAD Error in IMAP command SEGRETA: Unknown command.\r\n"), "Bad {"),
+        (by_login("* BYE segreta?\r\n"), "Closed {"),
+        (by_login("segreta BAD Missing command\r\n"), "Bad {"),
+        (by_login("segreta NO Missing command\r\n"), "Protocol("),
+    ] {
+        let (session, _server) = connected(Tls::None, script).await;
+        let error = session.err().unwrap();
+        let shown = format!("{error:?} {error}");
+        assert!(shown.starts_with(kind), "{shown}");
+        let folded = shown.to_lowercase();
+        assert!(!folded.contains("segreta") && !folded.contains("ag1hcmlvahnl"), "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn a_service_login_says_for_whom() {
     let script = vec![
         say("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hi\r\n"),
