@@ -745,6 +745,69 @@ async fn silence_is_noticed_and_slowness_is_borne() {
     session.noop().await.unwrap();
 }
 
+/// What becomes of a command whose answer never comes, because the server says something else
+/// for ever, and how long it takes. Silence would be noticed after 150 ms.
+async fn babbled_at(command: &str, begin: &str, babble: &str, pause: u64) -> (String, Duration) {
+    let mut script = vec![
+        say("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n"),
+        hear("AUTHENTICATE PLAIN AG1hcmlvAHNlZ3JldGE="),
+        say("$ OK [CAPABILITY IMAP4rev1 LITERAL+] in\r\n"),
+        hear("LIST \"\" \"\""),
+        say("$ OK\r\n"),
+        hear(command),
+        say(begin),
+    ];
+    for _ in 0..30_000 / pause {
+        script.extend([say(babble), Step::Pause(pause)]);
+    }
+    let server = Scripted::play(script).await;
+    let mut dialler = Dialler::new();
+    dialler.answer_within = Duration::from_millis(150);
+    let mut session = dialler.connect(&endpoint(&server, Tls::None), &login()).await.unwrap();
+    let begun = Instant::now();
+    let found = match command.split(' ').next() {
+        Some("NOOP") => format!("{:?}", session.noop().await),
+        Some("IDLE") => format!("{:?}", session.idle_start().await),
+        Some("APPEND") => format!("{:?}", append_one(&mut session, 2).await.1),
+        _ if babble.len() == 1 => {
+            let mut fetching = session.fetching();
+            fetching.request(&[uid(7)]).await.unwrap();
+            told(&mut fetching).await
+        }
+        _ => format!("{:?}", session.digests(&[uid(7)]).await.map(|found| found.len())),
+    };
+    assert!(!session.is_usable(), "{found}");
+    (found, begun.elapsed())
+}
+
+#[tokio::test]
+async fn no_talk_replaces_an_answer_for_ever() {
+    let fetch = format!("UID FETCH 7 {MESSAGE}");
+    let append = format!("{ARGUMENTS} {{2+}}");
+    let body = |uid: u32, size: u32| {
+        format!("* 1 FETCH (UID {uid} FLAGS () {DATE} RFC822.SIZE {size} BODY[] {{{size}}}\r\n")
+    };
+    let foreign = body(99, 3) + "abc)\r\n";
+    let here = "* OK Still here\r\n";
+    let large = body(7, 100_000);
+    let cases = [
+        ("NOOP", "", here, 20, "Err(TimedOut(\"NOOP\"))"),
+        ("NOOP", "* OK ", "x", 20, "Err(TimedOut(\"NOOP\"))"),
+        ("IDLE", "", here, 20, "Err(TimedOut(\"IDLE\"))"),
+        (&append, "", here, 20, "Err(TimedOut(\"APPEND\"))"),
+        (&fetch, "", &foreign, 20, "Err(TimedOut(\"UID FETCH\"))"),
+        (&fetch, &large, "x", 100, "7: TimedOut(\"a body\")"),
+    ];
+    let all = cases.map(|(command, begin, babble, pause, expected)| async move {
+        let (found, after) = babbled_at(command, begin, babble, pause).await;
+        assert_eq!(found, expected, "{command} {babble}");
+        assert!(after > Duration::from_millis(300), "slowness is borne: {command} {after:?}");
+        assert!(after < Duration::from_secs(20), "{command} {after:?}");
+    });
+    let [a, b, c, d, e, f] = all;
+    tokio::join!(a, b, c, d, e, f);
+}
+
 /// One message in one batch; what the writer and what the reader got.
 async fn append_one(
     session: &mut Session,
