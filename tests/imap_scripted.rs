@@ -808,6 +808,22 @@ async fn no_talk_replaces_an_answer_for_ever() {
     tokio::join!(a, b, c, d, e, f);
 }
 
+#[tokio::test]
+async fn no_flood_of_names_or_keywords_fills_memory() {
+    let names: String = (0..2100).map(|n| format!("* LIST () \"/\" {n:0>8000}\r\n")).collect();
+    let script = vec![hear("LIST \"\" *"), say(names), say("$ OK\r\n")];
+    let (mut session, _server) = session("", script).await;
+    let refused = session.list().await;
+    assert!(matches!(refused, Err(Error::Protocol(_))), "{:?}", refused.map(|all| all.len()));
+
+    let flags: String = (0..35_000).map(|n| format!(" k{:05}", 99_999 - n)).collect();
+    let said = format!("* OK [PERMANENTFLAGS ({flags})] x\r\n$ OK\r\n");
+    let script = vec![hear("EXAMINE INBOX"), say(said)];
+    let (mut session, _server) = self::session("", script).await;
+    let permanent = session.examine(&inbox()).await.unwrap().permanent_flags;
+    assert_eq!(permanent.flags.names().count(), 1000);
+}
+
 /// One message in one batch; what the writer and what the reader got.
 async fn append_one(
     session: &mut Session,
