@@ -178,7 +178,9 @@ impl Session {
             };
             let ended =
                 self.connection.run("NAMESPACE", Draft::of(CommandBody::Namespace), on).await?;
-            if let (Kind::Ok, Some(told)) = (ended.condition.kind, told) {
+            // A refusal is no answer: without the prefix every folder would get another name.
+            self.note(ended.ok())?;
+            if let Some(told) = told {
                 self.take_namespace(told);
                 return Ok(());
             }

@@ -1,6 +1,7 @@
 //! What an account's task keeps in memory: its record, its folder pairs, and what is suspected.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use super::gone::Evidence;
 use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, IntentId, Known, Origin};
@@ -44,6 +45,25 @@ pub struct Learned {
     pub said_overdue: bool,
     /// Intents in doubt that were told.
     pub said_in_doubt: HashSet<IntentId>,
+}
+
+impl Learned {
+    /// Nothing yet. `apart` is how far apart two listings must be to make something gone.
+    pub fn new(apart: Duration) -> Learned {
+        Learned {
+            missing: Evidence::new(apart),
+            vanished: Evidence::new(apart),
+            folders_missing: Evidence::new(apart),
+            ..Learned::default()
+        }
+    }
+
+    /// The folder's source UIDs mean nothing any more.
+    pub fn forget_folder(&mut self, folder: FolderId) {
+        self.missing.retain(|(of, _)| *of != folder);
+        self.vanished.retain(|(of, _)| *of != folder);
+        self.recopied.retain(|(of, _)| *of != folder);
+    }
 }
 
 impl Book {
@@ -104,7 +124,7 @@ impl Counts {
                 Known::Linked(link) => {
                     self.linked += 1;
                     self.linked_bytes += link.size;
-                    self.adopted += u64::from(link.origin == Origin::Adopted);
+                    self.adopted += u64::from(link.origin != Origin::Copied);
                     self.altered += u64::from(link.altered.is_some());
                     self.verified += u64::from(link.verified);
                 }

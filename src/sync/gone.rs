@@ -8,13 +8,26 @@ use std::time::{Duration, Instant};
 /// How far apart two listings must be to count as two.
 pub const APART: Duration = Duration::from_secs(60);
 
+/// So long nobody waits for something that will neither come back nor be called gone.
+const LONG: Duration = Duration::from_secs(600);
+
 /// Since when each thing has been missing. Kept in memory: after a restart the wait starts anew.
 #[derive(Debug)]
-pub struct Evidence<K>(HashMap<K, Instant>);
+pub struct Evidence<K> {
+    since: HashMap<K, Instant>,
+    apart: Duration,
+}
 
 impl<K> Default for Evidence<K> {
     fn default() -> Evidence<K> {
-        Evidence(HashMap::new())
+        Evidence::new(APART)
+    }
+}
+
+impl<K> Evidence<K> {
+    /// Nothing is missing yet. `apart` is [`APART`], but for tests that cannot wait so long.
+    pub fn new(apart: Duration) -> Evidence<K> {
+        Evidence { since: HashMap::new(), apart }
     }
 }
 
@@ -22,27 +35,29 @@ impl<K: Eq + Hash + Copy> Evidence<K> {
     /// Notes that a complete listing lacks `key`; true once it is gone. `told`: the server itself
     /// reported its removal, which counts as the first listing.
     pub fn missing(&mut self, key: K, told: bool, now: Instant) -> bool {
-        let since = *self.0.entry(key).or_insert(now);
-        told || now.saturating_duration_since(since) >= APART
+        let since = *self.since.entry(key).or_insert(now);
+        told || now.saturating_duration_since(since) >= self.apart
     }
 
     /// It was seen again, or dealt with.
     pub fn settled(&mut self, key: K) {
-        self.0.remove(&key);
+        self.since.remove(&key);
     }
 
     /// Keeps only what is still missing.
     pub fn retain(&mut self, keep: impl Fn(&K) -> bool) {
-        self.0.retain(|key, _| keep(key));
+        self.since.retain(|key, _| keep(key));
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    /// Has it been missing for ten minutes?
+    pub fn for_long(&self, key: K, now: Instant) -> bool {
+        let since = self.since.get(&key);
+        since.is_some_and(|since| now.saturating_duration_since(*since) >= LONG)
     }
 
     /// When the next look may turn a suspicion into certainty.
     pub fn due(&self, now: Instant) -> Option<Instant> {
-        self.0.values().map(|since| *since + APART).filter(|due| *due > now).min()
+        self.since.values().map(|since| *since + self.apart).filter(|due| *due > now).min()
     }
 }
 
@@ -54,7 +69,7 @@ mod tests {
     fn two_listings_a_minute_apart() {
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
-        let mut evidence = Evidence::default();
+        let mut evidence = Evidence::new(APART);
         assert!(!evidence.missing(1, false, at(0)));
         assert!(!evidence.missing(1, false, at(59)), "too soon to count as a second one");
         assert!(evidence.missing(1, false, at(60)));

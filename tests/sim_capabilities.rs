@@ -1,0 +1,64 @@
+//! Servers that lack this or that: the copy is as exact, only slower.
+
+#[path = "support/sim/mod.rs"]
+mod sim;
+
+use std::time::Duration;
+
+use sim::traits::ALL;
+use sim::worlds::small;
+use sim::{Crash, Memory, Moment, Traits, World, run_all};
+
+const BUDGET: Duration = Duration::from_secs(300);
+
+fn lacking(at_source: &[&str], at_target: &[&str]) -> World {
+    let world = small(format!("source without {at_source:?}, target without {at_target:?}"));
+    let (source, target) =
+        (Traits::source().without(at_source), Traits::target().without(at_target));
+    World { source, target, ..world }
+}
+
+#[test]
+fn each_capability_may_be_absent() {
+    let each = ALL.into_iter().filter(|name| *name != "IMAP4rev1");
+    let worlds = each
+        .flat_map(|name| [lacking(&[name], &[]), lacking(&[], &[name]), lacking(&[name], &[name])]);
+    run_all(worlds, BUDGET);
+}
+
+#[test]
+fn several_may_be_absent() {
+    let all_but_the_name = &ALL[1..];
+    let sets: [&[&str]; 9] = [
+        &["UIDPLUS", "MULTIAPPEND"],
+        &["UIDPLUS", "CONDSTORE"],
+        &["UIDPLUS", "MOVE"],
+        &["CONDSTORE", "IDLE"],
+        &["LITERAL+", "MULTIAPPEND"],
+        &["LITERAL+", "SASL-IR", "AUTH=PLAIN"],
+        &["ENABLE", "LIST-STATUS"],
+        &["NAMESPACE", "LIST-STATUS"],
+        all_but_the_name,
+    ];
+    let worlds = sets.into_iter().flat_map(|set| {
+        let whole = lacking(set, set);
+        let mut crashing = lacking(set, set);
+        crashing.name += ", dying";
+        for memory in [Memory::Kept, Memory::Deleted] {
+            crashing.plan.crashes.push(Crash { effect: 2, moment: Moment::Done, memory });
+        }
+        [whole, crashing]
+    });
+    run_all(worlds, BUDGET);
+}
+
+#[test]
+fn odd_habits() {
+    let body_first = small("the source sends bodies before UIDs");
+    let body_first =
+        World { source: Traits { body_first: true, ..Traits::source() }, ..body_first };
+    let no_keywords = small("the target keeps no keywords");
+    let no_keywords =
+        World { target: Traits { keywords: false, ..Traits::target() }, ..no_keywords };
+    run_all([body_first, no_keywords].into_iter(), BUDGET);
+}

@@ -1,0 +1,77 @@
+//! The product dies before every effect, between effect and answer, and between answer and
+//! commit; its checkpoint is kept, older or gone. Every world ends with an exact copy.
+//!
+//! SEED names one death to repeat; PECSYNC_SIM_THOROUGH=1 adds rarer deaths.
+
+#[path = "support/sim/mod.rs"]
+mod sim;
+
+use std::time::Duration;
+
+use sim::worlds::{WAIT_FOR_THE_LATE, small};
+use sim::{Crash, Memory, Moment, World, run_all};
+
+/// Longer than all worlds take, even where the machine is busy.
+const BUDGET: Duration = Duration::from_secs(600);
+
+const MOMENTS: [Moment; 3] = [Moment::Before, Moment::Done, Moment::Answered];
+const MEMORIES: [Memory; 3] = [Memory::Kept, Memory::Older(0), Memory::Deleted];
+const RARER_MOMENTS: [Moment; 6] = [
+    Moment::Later(20),
+    Moment::Late(4),
+    Moment::Late(8),
+    Moment::Late(12),
+    Moment::Late(18),
+    Moment::Late(25),
+];
+const RARER_MEMORIES: [Memory; 2] = [Memory::Flushed, Memory::Older(3)];
+
+fn deaths_at(effect: usize) -> Vec<Crash> {
+    let thorough = std::env::var_os("PECSYNC_SIM_THOROUGH").is_some();
+    let (mut moments, mut memories) = (MOMENTS.to_vec(), MEMORIES.to_vec());
+    let mut deaths = Vec::new();
+    if thorough {
+        moments.extend(RARER_MOMENTS);
+        memories.extend(RARER_MEMORIES);
+    } else {
+        // A server that goes on after the product's death, at one of several moments.
+        let moment = RARER_MOMENTS[1 + effect % 5];
+        deaths.push(Crash { effect, moment, memory: Memory::Kept });
+    }
+    for moment in moments {
+        deaths.extend(memories.iter().map(|memory| Crash { effect, moment, memory: *memory }));
+    }
+    deaths
+}
+
+/// Dies once at every effect of the world, in every way.
+fn die_everywhere(name: &str, world: impl Fn(String) -> World + Send + Sync) {
+    let whole = world(format!("{name}, unharmed")).live();
+    let effects = whole.unwrap_or_else(|report| panic!("{report}")).effects;
+    let only = std::env::var("SEED").ok();
+    let worlds = (0..effects).flat_map(deaths_at).map(|death| {
+        let mut world = world(format!("{name}, {death:?}"));
+        world.plan.crashes.push(death);
+        if matches!(death.moment, Moment::Late(_)) {
+            world.wishes.in_doubt_wait = WAIT_FOR_THE_LATE;
+        }
+        world
+    });
+    let worlds = worlds.filter(|world| only.as_ref().is_none_or(|only| world.name == *only));
+    let summary = run_all(worlds, BUDGET);
+    println!("{name}: {effects} effects, {} deaths", summary.worlds);
+}
+
+#[test]
+fn dying_at_every_effect() {
+    die_everywhere("all capabilities", |name| small(name));
+}
+
+/// Each message is an effect of its own here, and a move is three.
+#[test]
+fn dying_at_every_effect_of_single_appends() {
+    die_everywhere("single appends", |name| {
+        let world = small(name);
+        World { target: world.target.clone().without(&["MULTIAPPEND", "MOVE"]), ..world }
+    });
+}

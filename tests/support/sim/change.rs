@@ -1,0 +1,202 @@
+//! What changes the target, and what the product must never do there: touch a message that is
+//! not its own, or one that it has not looked at in the same SELECT.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use super::dates;
+use super::model::Letter;
+use super::plan::{Lie, Side};
+use super::session::{Answer, Session};
+use super::stage::Stage;
+use super::wire::Token;
+
+impl Session {
+    pub async fn change(&mut self, tag: &str, name: &str, arguments: &[Token]) -> io::Result<()> {
+        if self.side == Side::Source {
+            return self.finish(tag, "", "NO [NOPERM] the source is not to be changed").await;
+        }
+        match name {
+            "CREATE" => self.create(tag, arguments).await,
+            "SUBSCRIBE" => {
+                let what = format!("SUBSCRIBE {}", text(arguments, 0));
+                self.effect(tag, &what, |_, _| ok("OK subscribed")).await
+            }
+            "APPEND" => self.append(tag, arguments).await,
+            _ => self.touch(tag, name, arguments).await,
+        }
+    }
+
+    async fn create(&mut self, tag: &str, arguments: &[Token]) -> io::Result<()> {
+        let folder = text(arguments, 0);
+        if self.half().look(|account| account.folders.contains_key(&folder)) {
+            return self.finish(tag, "", "NO [ALREADYEXISTS] it is there").await;
+        }
+        let what = format!("CREATE {folder}");
+        self.effect(tag, &what, move |stage, _| {
+            stage.target.with(|account| account.create(&folder));
+            ok("OK created")
+        })
+        .await
+    }
+
+    async fn append(&mut self, tag: &str, arguments: &[Token]) -> io::Result<()> {
+        let folder = text(arguments, 0);
+        let Some(letters) = letters(arguments.get(1..).unwrap_or_default()) else {
+            self.stage.violate("an APPEND that no server understands");
+            return self.finish(tag, "", "BAD what is that?").await;
+        };
+        if letters.len() > 1 && !self.traits().has("MULTIAPPEND") {
+            self.stage.violate("several messages in an APPEND without MULTIAPPEND");
+        }
+        let any_keyword = self.traits().keywords;
+        let flags = letters.iter().flat_map(|letter| &letter.flags);
+        if flags.clone().any(|flag| !any_keyword && !flag.starts_with('\\')) {
+            self.stage.violate("a keyword that PERMANENTFLAGS does not admit");
+        }
+        if !self.half().look(|account| account.folders.contains_key(&folder)) {
+            return self.finish(tag, "", "NO [TRYCREATE] no such folder").await;
+        }
+        let what = format!("APPEND {folder} of {}", letters.len());
+        self.effect(tag, &what, move |stage, number| {
+            let (validity, uids) = stage.target.with(|account| {
+                let validity = account.folders.get(&folder).map_or(0, |folder| folder.validity);
+                (validity, account.append(&folder, letters))
+            });
+            ok(&format!("OK {}appended", append_uid(stage, number, validity, &uids)))
+        })
+        .await
+    }
+
+    async fn touch(&mut self, tag: &str, name: &str, arguments: &[Token]) -> io::Result<()> {
+        let Some(view) = &self.view else {
+            return self.finish(tag, "", "BAD no folder is selected").await;
+        };
+        let folder = view.name.clone();
+        let read_only = view.read_only;
+        let found = self.half().look(|account| account.folders.get(&folder).cloned());
+        let Some(found) = found.filter(|_| !read_only) else {
+            return self.finish(tag, "", "NO not here").await;
+        };
+        let mut uids = found.uids_in(&text(arguments, 0));
+        for uid in &uids {
+            let foreign = found.message(*uid).is_some_and(|message| message.foreign);
+            let seen = view.seen.contains(uid);
+            if foreign && name != "UID COPY" {
+                self.stage.violate(format!("{name} of the foreign message {folder} {uid}"));
+            }
+            if !seen {
+                self.stage.violate(format!("{name} of {folder} {uid}, which was not looked at"));
+            }
+        }
+        if name == "UID EXPUNGE" {
+            let is_deleted = |uid: &u32| {
+                found.message(*uid).is_some_and(|message| message.flags.contains("\\Deleted"))
+            };
+            uids.retain(is_deleted);
+        }
+        let what = format!("{name} {folder} {uids:?}");
+        let rest: Vec<String> = arguments.iter().skip(1).map(Token::text).collect();
+        let plus = self.traits().has("UIDPLUS");
+        match name {
+            "UID STORE" => {
+                let add = rest.first().is_some_and(|item| item.starts_with('+'));
+                let flags: Vec<String> =
+                    rest.into_iter().skip(1).filter(|word| word != "(" && word != ")").collect();
+                self.effect(tag, &format!("{what} {add} {flags:?}"), move |stage, _| {
+                    stage.target.with(|account| account.store(&folder, &uids, &flags, add));
+                    ok("OK stored")
+                })
+                .await
+            }
+            "UID EXPUNGE" => {
+                self.effect(tag, &what, move |stage, _| {
+                    stage.target.with(|account| account.remove(&folder, &uids));
+                    ok("OK expunged")
+                })
+                .await
+            }
+            _ => {
+                let to = rest.first().cloned().unwrap_or_default();
+                if !self.half().look(|account| account.folders.contains_key(&to)) {
+                    return self.finish(tag, "", "NO [TRYCREATE] no such folder").await;
+                }
+                let moves = name == "UID MOVE";
+                self.effect(tag, &format!("{what} to {to}"), move |stage, _| {
+                    let pairs = stage.target.with(|account| {
+                        let pairs = account.copy(&folder, &uids, &to);
+                        if moves {
+                            account.remove(&folder, &uids);
+                        }
+                        pairs
+                    });
+                    transferred(stage, &to, &pairs, moves, plus)
+                })
+                .await
+            }
+        }
+    }
+}
+
+fn ok(tagged: &str) -> Answer {
+    Answer { untagged: String::new(), tagged: tagged.to_owned() }
+}
+
+fn text(arguments: &[Token], at: usize) -> String {
+    arguments.get(at).map(Token::text).unwrap_or_default()
+}
+
+/// `(flags) "date" literal`, once or several times.
+fn letters(mut rest: &[Token]) -> Option<Vec<Letter>> {
+    let mut letters = Vec::new();
+    while !rest.is_empty() {
+        let mut flags = BTreeSet::new();
+        if let [Token::Open, inner @ ..] = rest {
+            let end = inner.iter().position(|token| *token == Token::Close)?;
+            flags.extend(inner[..end].iter().map(Token::text));
+            rest = &inner[end + 1..];
+        }
+        let [Token::Text(date), Token::Text(octets), after @ ..] = rest else { return None };
+        let instant = dates::parse(std::str::from_utf8(date).ok()?)?;
+        letters.push(Letter { octets: octets.clone().into(), instant, flags, foreign: false });
+        rest = after;
+    }
+    (!letters.is_empty()).then_some(letters)
+}
+
+fn append_uid(stage: &Stage, number: usize, validity: u32, uids: &[u32]) -> String {
+    if !stage.target.traits.has("UIDPLUS") {
+        return String::new();
+    }
+    let lie = stage.lie(number);
+    let uids = match lie {
+        Some(Lie::TooFew) => &uids[..uids.len() - 1],
+        _ => uids,
+    };
+    let first = uids.first().copied().unwrap_or(0);
+    let last = uids.last().copied().unwrap_or(0);
+    let set = if first == last { first.to_string() } else { format!("{first}:{last}") };
+    match lie {
+        None | Some(Lie::TooFew) => format!("[APPENDUID {validity} {set}] "),
+        Some(Lie::None) => String::new(),
+        Some(Lie::Malformed) => "[APPENDUID 7 x:y] ".to_owned(),
+        Some(Lie::OtherValidity) => format!("[APPENDUID {} {set}] ", validity + 1),
+        Some(Lie::TooMany) => format!("[APPENDUID {validity} {first}:{}] ", last + 1),
+    }
+}
+
+fn transferred(stage: &Stage, to: &str, pairs: &[(u32, u32)], moves: bool, plus: bool) -> Answer {
+    if !plus || pairs.is_empty() {
+        return ok("OK moved");
+    }
+    let list = |of: fn(&(u32, u32)) -> u32| {
+        pairs.iter().map(|pair| of(pair).to_string()).collect::<Vec<_>>().join(",")
+    };
+    let validity = stage.target.look(|account| account.folders.get(to).map_or(0, |to| to.validity));
+    let code = format!("[COPYUID {validity} {} {}]", list(|pair| pair.0), list(|pair| pair.1));
+    match moves {
+        // RFC 6851, 4.3: before the EXPUNGEs.
+        true => Answer { untagged: format!("* OK {code} moved\r\n"), tagged: "OK done".to_owned() },
+        false => ok(&format!("OK {code} copied")),
+    }
+}

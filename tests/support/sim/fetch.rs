@@ -1,0 +1,105 @@
+//! UID FETCH: listings, headers and bodies, and what was seen of whom.
+
+use std::io;
+
+use super::dates;
+use super::model::Message;
+use super::plan::Side;
+use super::session::Session;
+use super::wire::Token;
+
+#[derive(Default)]
+struct Asked {
+    flags: bool,
+    date: bool,
+    size: bool,
+    header: bool,
+    body: bool,
+    since: Option<u64>,
+}
+
+impl Asked {
+    fn of(items: &[Token]) -> Asked {
+        let has = |name: &str| items.iter().any(|item| item.is(name));
+        let since = items.iter().position(|item| item.is("CHANGEDSINCE"));
+        Asked {
+            flags: has("FLAGS"),
+            date: has("INTERNALDATE"),
+            size: has("RFC822.SIZE"),
+            header: has("BODY.PEEK[HEADER]"),
+            body: has("BODY.PEEK[]"),
+            since: since.and_then(|at| items.get(at + 1)?.text().parse().ok()),
+        }
+    }
+}
+
+impl Session {
+    pub async fn fetch(&mut self, tag: &str, arguments: &[Token]) -> io::Result<()> {
+        if arguments.iter().any(|item| item.text().to_ascii_uppercase().starts_with("BODY[")) {
+            self.stage.violate("a FETCH that sets \\Seen");
+        }
+        let Some(set) = arguments.first().map(Token::text) else {
+            return self.finish(tag, "", "BAD of what?").await;
+        };
+        let asked = Asked::of(&arguments[1..]);
+        let Some(view) = &self.view else {
+            return self.finish(tag, "", "BAD no folder is selected").await;
+        };
+        let folder = self.half().look(|account| account.folders.get(&view.name).cloned());
+        let Some(folder) = folder else {
+            return self.finish(tag, "", "NO the folder is gone").await;
+        };
+        let mut found = Vec::new();
+        for uid in folder.uids_in(&set) {
+            // A message that has come since is told of first, by its EXISTS.
+            let Some(at) = view.uids.iter().position(|known| *known == uid) else { continue };
+            let message = folder.message(uid).expect("its UID was just taken");
+            if asked.since.is_none_or(|since| message.modseq > since) {
+                found.push((at + 1, message.clone()));
+            }
+        }
+        let mut octets = Vec::new();
+        for (sequence, message) in &found {
+            self.write_message(&mut octets, *sequence, message, &asked);
+        }
+        if let Some(view) = self.view.as_mut().filter(|_| asked.header || asked.body) {
+            view.seen.extend(found.iter().map(|(_, message)| message.uid));
+        }
+        self.wire.send(&octets).await?;
+        self.finish(tag, "", "OK done").await
+    }
+
+    fn write_message(&self, out: &mut Vec<u8>, sequence: usize, message: &Message, asked: &Asked) {
+        let mut items: Vec<Vec<u8>> = vec![format!("UID {}", message.uid).into_bytes()];
+        if asked.since.is_some() {
+            items.push(format!("MODSEQ ({})", message.modseq).into_bytes());
+        }
+        if asked.flags {
+            let flags: Vec<&str> = message.flags.iter().map(String::as_str).collect();
+            items.push(format!("FLAGS ({})", flags.join(" ")).into_bytes());
+        }
+        if asked.date {
+            // Every server has a zone of its own, and the instant is the same.
+            let zone = if self.side == Side::Source { 60 } else { -210 };
+            let date = dates::format(message.instant, zone);
+            items.push(format!("INTERNALDATE \"{date}\"").into_bytes());
+        }
+        if asked.size {
+            items.push(format!("RFC822.SIZE {}", message.octets.len()).into_bytes());
+        }
+        let section = match (asked.header, asked.body) {
+            (true, _) => Some(("BODY[HEADER]", message.header())),
+            (_, true) => Some(("BODY[]", &*message.octets)),
+            _ => None,
+        };
+        if let Some((name, octets)) = section {
+            let head = format!("{name} {{{}}}\r\n", octets.len());
+            let item = [head.as_bytes(), octets].concat();
+            let at = if self.traits().body_first { 0 } else { items.len() };
+            items.insert(at, item);
+        }
+        out.extend_from_slice(format!("* {sequence} FETCH (").as_bytes());
+        out.extend_from_slice(&items.join(&b' '));
+        out.extend_from_slice(b")\r\n");
+    }
+}

@@ -1,0 +1,118 @@
+//! Is the target an exact copy, and was nothing else touched?
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::model::{Account, Message};
+use super::stage::Stage;
+
+/// What makes a message and its copy equal, but for the flags.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Print {
+    octets: Arc<[u8]>,
+    instant: i64,
+}
+
+impl Print {
+    pub fn of(message: &Message) -> Print {
+        Print { octets: message.octets.clone(), instant: message.instant }
+    }
+
+    fn shown(&self) -> String {
+        let text = String::from_utf8_lossy(&self.octets);
+        let line = text.lines().next().unwrap_or_default();
+        format!("{:.40} ({} octets) at {}", line, self.octets.len(), self.instant)
+    }
+}
+
+/// What a world may end with besides an exact copy.
+#[derive(Clone, Default, Debug)]
+pub struct Mercy {
+    /// Copies of what was taken away at the source may have stayed: the checkpoint that knew them
+    /// was lost, the target cannot remove, or a new UIDVALIDITY made them orphans.
+    pub leftovers: bool,
+    /// Source messages that the product lists as refused: (wire name, UID).
+    pub listed: Vec<(String, u32)>,
+}
+
+type Flags = BTreeSet<String>;
+/// By folder as users see it: how often each message is there, and with which flags.
+type Contents = BTreeMap<String, BTreeMap<Print, Vec<Flags>>>;
+
+/// Every difference, in words; empty if all is well.
+pub fn differences(stage: &Stage, mercy: &Mercy) -> Vec<String> {
+    let mut found = stage.violations();
+    let source = stage.source.account();
+    let listed = |name: &str, message: &Message| {
+        mercy.listed.iter().any(|(folder, uid)| folder == name && *uid == message.uid)
+    };
+    let keywords = stage.target.traits.keywords;
+    let kept = |flag: &&String| keywords || flag.starts_with('\\');
+    let wanted = contents(
+        &source,
+        |name| stage.source.traits.shown(name),
+        |name, message| !listed(name, message),
+        kept,
+    );
+    let target = stage.target.account();
+    let shown = |name: &str| stage.target.traits.shown(name);
+    let there = contents(&target, shown, |_, message| !message.foreign, |_| true);
+    let removed = stage.removed();
+    let folders: BTreeSet<&String> = wanted.keys().chain(there.keys()).collect();
+    for folder in folders {
+        let none = BTreeMap::new();
+        let (wanted, there) =
+            (wanted.get(folder).unwrap_or(&none), there.get(folder).unwrap_or(&none));
+        let prints: BTreeSet<&Print> = wanted.keys().chain(there.keys()).collect();
+        for print in prints {
+            let taken_away = removed.get(&(folder.clone(), print.clone())).copied().unwrap_or(0);
+            let leftovers = if mercy.leftovers { taken_away } else { 0 };
+            let of = |contents: &BTreeMap<Print, Vec<Flags>>| {
+                contents.get(print).cloned().unwrap_or_default()
+            };
+            found.extend(
+                compare(&of(wanted), &of(there), leftovers)
+                    .map(|what| format!("{folder}: {what}: {}", print.shown())),
+            );
+        }
+        if !target.folders.keys().any(|name| shown(name) == *folder) {
+            found.push(format!("{folder}: no such folder at the target"));
+        }
+    }
+    found
+}
+
+fn compare(wanted: &[Flags], there: &[Flags], leftovers: usize) -> Option<String> {
+    if there.len() < wanted.len() || there.len() > wanted.len() + leftovers {
+        let (wanted, there) = (wanted.len(), there.len());
+        return Some(format!(
+            "{wanted} at the source, {there} at the target ({leftovers} may stay)"
+        ));
+    }
+    let mut left = there.to_vec();
+    for flags in wanted {
+        let Some(at) = left.iter().position(|other| other == flags) else {
+            return Some(format!("flags {wanted:?} at the source, {there:?} at the target"));
+        };
+        left.swap_remove(at);
+    }
+    None
+}
+
+fn contents(
+    account: &Account,
+    shown: impl Fn(&str) -> String,
+    counts: impl Fn(&str, &Message) -> bool,
+    keeps: impl Fn(&&String) -> bool,
+) -> Contents {
+    let mut contents = Contents::new();
+    for (name, folder) in &account.folders {
+        let prints = contents.entry(shown(name)).or_default();
+        for message in folder.messages.iter().filter(|message| counts(name, message)) {
+            let flags = message.flags.iter().filter(|flag| keeps(flag));
+            let flags = flags.map(|flag| flag.to_ascii_lowercase()).collect();
+            prints.entry(Print::of(message)).or_default().push(flags);
+        }
+    }
+    contents
+}

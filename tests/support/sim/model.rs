@@ -1,0 +1,162 @@
+//! An account as a server holds it: folders, messages, UIDs, modification sequences.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+#[derive(Clone, Debug)]
+pub struct Message {
+    pub uid: u32,
+    pub octets: Arc<[u8]>,
+    /// Unix seconds.
+    pub instant: i64,
+    pub flags: BTreeSet<String>,
+    pub modseq: u64,
+    /// Put there by somebody else than the product: nothing may ever happen to it.
+    pub foreign: bool,
+}
+
+/// A message about to be stored.
+#[derive(Clone, Debug)]
+pub struct Letter {
+    pub octets: Arc<[u8]>,
+    pub instant: i64,
+    pub flags: BTreeSet<String>,
+    pub foreign: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Folder {
+    pub validity: u32,
+    pub next: u32,
+    /// The highest modification sequence.
+    pub modseq: u64,
+    /// Ascending.
+    pub messages: Vec<Message>,
+}
+
+/// One mailbox on one server. Names are wire names.
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub folders: BTreeMap<String, Folder>,
+    next_validity: u32,
+}
+
+impl Account {
+    pub fn new(first_validity: u32) -> Account {
+        let mut account = Account { folders: BTreeMap::new(), next_validity: first_validity };
+        account.create("INBOX");
+        account
+    }
+
+    /// Makes the folder unless it is there.
+    pub fn create(&mut self, name: &str) {
+        let folder = Folder { validity: self.next_validity, next: 1, modseq: 1, messages: vec![] };
+        if !self.folders.contains_key(name) {
+            self.folders.insert(name.to_owned(), folder);
+            self.next_validity += 1;
+        }
+    }
+
+    pub fn append(&mut self, name: &str, letters: Vec<Letter>) -> Vec<u32> {
+        let Some(folder) = self.folders.get_mut(name) else { return Vec::new() };
+        letters.into_iter().map(|letter| folder.append(letter)).collect()
+    }
+
+    /// Adds or removes flags.
+    pub fn store(&mut self, name: &str, uids: &[u32], flags: &[String], add: bool) {
+        let Some(folder) = self.folders.get_mut(name) else { return };
+        folder.modseq += 1;
+        for message in folder.messages.iter_mut().filter(|message| uids.contains(&message.uid)) {
+            message.modseq = folder.modseq;
+            for flag in flags {
+                // Flags compare case-blind and keep the spelling first seen.
+                message.flags.retain(|known| !known.eq_ignore_ascii_case(flag));
+                if add {
+                    message.flags.insert(flag.clone());
+                }
+            }
+        }
+    }
+
+    /// Removes messages and returns them.
+    pub fn remove(&mut self, name: &str, uids: &[u32]) -> Vec<Message> {
+        let Some(folder) = self.folders.get_mut(name) else { return Vec::new() };
+        folder.modseq += 1;
+        folder.messages.extract_if(.., |message| uids.contains(&message.uid)).collect()
+    }
+
+    /// Copies messages; returns pairs of UIDs.
+    pub fn copy(&mut self, from: &str, uids: &[u32], to: &str) -> Vec<(u32, u32)> {
+        let Some(folder) = self.folders.get(from) else { return Vec::new() };
+        let copied = folder.messages.iter().filter(|message| uids.contains(&message.uid));
+        let copied: Vec<(u32, Letter)> =
+            copied.map(|message| (message.uid, message.letter())).collect();
+        let Some(folder) = self.folders.get_mut(to) else { return Vec::new() };
+        copied.into_iter().map(|(uid, letter)| (uid, folder.append(letter))).collect()
+    }
+
+    /// The same messages under another name.
+    pub fn rename(&mut self, from: &str, to: &str) -> bool {
+        if self.folders.contains_key(to) || from == "INBOX" {
+            return false;
+        }
+        let Some(folder) = self.folders.remove(from) else { return false };
+        self.folders.insert(to.to_owned(), folder);
+        true
+    }
+
+    /// A new UIDVALIDITY, as after a restore: all UIDs are given anew.
+    pub fn renumber(&mut self, name: &str) {
+        let Some(folder) = self.folders.get_mut(name) else { return };
+        folder.validity = self.next_validity + 1000;
+        self.next_validity += 1001;
+        folder.modseq += 1;
+        for (at, message) in folder.messages.iter_mut().enumerate() {
+            (message.uid, message.modseq) = (at as u32 + 1, folder.modseq);
+        }
+        folder.next = folder.messages.len() as u32 + 1;
+    }
+}
+
+impl Folder {
+    fn append(&mut self, letter: Letter) -> u32 {
+        let Letter { octets, instant, flags, foreign } = letter;
+        self.modseq += 1;
+        let (uid, modseq) = (self.next, self.modseq);
+        self.next += 1;
+        self.messages.push(Message { uid, octets, instant, flags, modseq, foreign });
+        uid
+    }
+
+    pub fn message(&self, uid: u32) -> Option<&Message> {
+        self.messages.iter().find(|message| message.uid == uid)
+    }
+
+    /// UIDs of an IMAP set: `1:4,7,9:*`.
+    pub fn uids_in(&self, set: &str) -> Vec<u32> {
+        let highest = self.messages.last().map_or(0, |message| message.uid);
+        let number = |text: &str| if text == "*" { highest } else { text.parse().unwrap_or(0) };
+        let ranges: Vec<(u32, u32)> = set
+            .split(',')
+            .map(|range| match range.split_once(':') {
+                Some((a, b)) => (number(a).min(number(b)), number(a).max(number(b))),
+                None => (number(range), number(range)),
+            })
+            .collect();
+        let wanted = |uid: &u32| ranges.iter().any(|(a, b)| (a..=b).contains(&uid));
+        self.messages.iter().map(|message| message.uid).filter(wanted).collect()
+    }
+}
+
+impl Message {
+    pub fn letter(&self) -> Letter {
+        let Message { octets, instant, flags, foreign, .. } = self.clone();
+        Letter { octets, instant, flags, foreign }
+    }
+
+    /// Up to and with the empty line.
+    pub fn header(&self) -> &[u8] {
+        let end = self.octets.windows(4).position(|four| four == b"\r\n\r\n");
+        &self.octets[..end.map_or(self.octets.len(), |end| end + 4)]
+    }
+}

@@ -1,0 +1,202 @@
+//! Octets in and out of one connection, cut where the plan says; commands as tokens.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::plan::Side;
+use super::stage::Stage;
+
+pub struct Wire {
+    stream: TcpStream,
+    stage: Arc<Stage>,
+    side: Side,
+    buffer: Vec<u8>,
+    /// Nobody is there to hear answers any more, but what was sent is still read and done.
+    pub deaf: bool,
+}
+
+/// A piece of a command.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Token {
+    Word(String),
+    /// A quoted string or a literal.
+    Text(Vec<u8>),
+    Open,
+    Close,
+}
+
+/// A whole command; `text` is what a log shows of it.
+pub struct Command {
+    pub text: String,
+    pub tokens: Vec<Token>,
+    /// It held a `{n+}`.
+    pub ran_ahead: bool,
+}
+
+const LITERAL_MAX: usize = 64 << 20;
+
+impl Wire {
+    pub fn new(stream: TcpStream, stage: Arc<Stage>, side: Side) -> Wire {
+        Wire { stream, stage, side, buffer: Vec::new(), deaf: false }
+    }
+
+    /// The next line without its CRLF. Safe to cancel.
+    pub async fn line(&mut self) -> io::Result<Vec<u8>> {
+        loop {
+            if let Some(end) = self.buffer.windows(2).position(|two| two == b"\r\n") {
+                let line = self.buffer.drain(..end + 2).collect::<Vec<u8>>();
+                return Ok(line[..end].to_vec());
+            }
+            self.fill().await?;
+        }
+    }
+
+    async fn exactly(&mut self, count: usize) -> io::Result<Vec<u8>> {
+        while self.buffer.len() < count {
+            self.fill().await?;
+        }
+        Ok(self.buffer.drain(..count).collect())
+    }
+
+    async fn fill(&mut self) -> io::Result<()> {
+        let mut some = [0; 4096];
+        let count = self.stream.read(&mut some).await?;
+        if count == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        let allowed = self.stage.octets_pass(self.side, true, count);
+        self.buffer.extend_from_slice(&some[..allowed]);
+        match allowed < count {
+            true => Err(ErrorKind::ConnectionAborted.into()),
+            false => Ok(()),
+        }
+    }
+
+    pub async fn send(&mut self, octets: &[u8]) -> io::Result<()> {
+        if self.deaf {
+            return Ok(());
+        }
+        let allowed = self.stage.octets_pass(self.side, false, octets.len());
+        self.stream.write_all(&octets[..allowed]).await?;
+        self.stream.flush().await?;
+        match allowed < octets.len() {
+            true => Err(ErrorKind::ConnectionAborted.into()),
+            false => Ok(()),
+        }
+    }
+
+    /// Reads a command with its literals, asking for those that do not run ahead.
+    pub async fn command(&mut self) -> io::Result<Command> {
+        let mut command = Command { text: String::new(), tokens: Vec::new(), ran_ahead: false };
+        loop {
+            let line = self.line().await?;
+            let Some((line, count, ahead)) = announced(&line) else {
+                command.take(&line);
+                return Ok(command);
+            };
+            command.take(line);
+            if count > LITERAL_MAX {
+                return Err(ErrorKind::InvalidData.into());
+            }
+            command.ran_ahead |= ahead;
+            if !ahead {
+                self.send(b"+ go\r\n").await?;
+            }
+            let literal = self.exactly(count).await?;
+            command.text.push_str(&format!("{{{count}}}"));
+            command.tokens.push(Token::Text(literal));
+        }
+    }
+}
+
+/// The literal announced at the end of a line: the line before it, its length, whether `+`.
+fn announced(line: &[u8]) -> Option<(&[u8], usize, bool)> {
+    let inner = line.strip_suffix(b"}")?;
+    let (inner, ahead) = match inner.strip_suffix(b"+") {
+        Some(inner) => (inner, true),
+        None => (inner, false),
+    };
+    let brace = inner.iter().rposition(|octet| *octet == b'{')?;
+    let count = std::str::from_utf8(&inner[brace + 1..]).ok()?.parse().ok()?;
+    Some((&line[..brace], count, ahead))
+}
+
+impl Command {
+    fn take(&mut self, line: &[u8]) {
+        self.text.push_str(&String::from_utf8_lossy(line));
+        let mut rest = line;
+        while let [first, after @ ..] = rest {
+            match first {
+                b' ' => rest = after,
+                b'(' => {
+                    self.tokens.push(Token::Open);
+                    rest = after;
+                }
+                b')' => {
+                    self.tokens.push(Token::Close);
+                    rest = after;
+                }
+                b'"' => rest = self.quoted(after),
+                _ => {
+                    let end = rest.iter().position(|octet| b" ()\"".contains(octet));
+                    let (word, after) = rest.split_at(end.unwrap_or(rest.len()));
+                    self.tokens.push(Token::Word(String::from_utf8_lossy(word).into_owned()));
+                    rest = after;
+                }
+            }
+        }
+    }
+
+    fn quoted<'l>(&mut self, mut rest: &'l [u8]) -> &'l [u8] {
+        let mut text = Vec::new();
+        loop {
+            match rest {
+                [b'\\', escaped, after @ ..] => {
+                    text.push(*escaped);
+                    rest = after;
+                }
+                [b'"', after @ ..] => {
+                    rest = after;
+                    break;
+                }
+                [octet, after @ ..] => {
+                    text.push(*octet);
+                    rest = after;
+                }
+                [] => break,
+            }
+        }
+        self.tokens.push(Token::Text(text));
+        rest
+    }
+}
+
+impl Token {
+    /// A word or a string, as text.
+    pub fn text(&self) -> String {
+        match self {
+            Token::Word(word) => word.clone(),
+            Token::Text(text) => String::from_utf8_lossy(text).into_owned(),
+            Token::Open => "(".to_owned(),
+            Token::Close => ")".to_owned(),
+        }
+    }
+
+    pub fn is(&self, word: &str) -> bool {
+        matches!(self, Token::Word(own) if own.eq_ignore_ascii_case(word))
+    }
+}
+
+#[test]
+fn commands_are_cut_into_tokens() {
+    let mut command = Command { text: String::new(), tokens: vec![], ran_ahead: false };
+    command.take(br#"a1 APPEND "Posta \"x\"" (\Seen $a) BODY.PEEK[HEADER]"#);
+    let shown: Vec<String> = command.tokens.iter().map(Token::text).collect();
+    let expected = ["a1", "APPEND", "Posta \"x\"", "(", "\\Seen", "$a", ")", "BODY.PEEK[HEADER]"];
+    assert_eq!(shown, expected);
+    assert_eq!(announced(b"a {12+}"), Some((&b"a "[..], 12, true)));
+    assert_eq!(announced(b"a {12x}"), None);
+}

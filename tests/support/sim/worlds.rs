@@ -1,0 +1,220 @@
+//! Worlds: a small one that everything can be tried on, and random ones of a seed.
+
+use std::time::Duration;
+
+use super::mail::Random;
+use super::plan::{Crash, Cut, Event, Lie, Memory, Moment, Reply, Side};
+use super::traits::{ALL, Traits};
+use super::world::{Post, World};
+
+/// A message; the same number makes the same octets.
+pub fn post(number: u64, flags: &str) -> Post {
+    let octets = format!(
+        "Subject: posta {number}\r\nMessage-ID: <{number}@pec.example.it>\r\n\r\n{}",
+        "riga di testo\r\n".repeat(1 + number as usize * 3)
+    );
+    let instant = 1_700_000_000 + number as i64;
+    Post { octets: octets.into_bytes(), flags: flags.to_owned(), instant }
+}
+
+/// Three folders, a dozen messages, identical twins; while it is followed one is moved, one is
+/// flagged, one is expunged, one comes.
+pub fn small(name: impl Into<String>) -> World {
+    let mut world = World::new(name);
+    let mut plant = |folder: &str, number, flags| {
+        world.mail.push((folder.to_owned(), post(number, flags)));
+    };
+    for (number, flags) in [(1, "\\Seen"), (2, ""), (3, "\\Flagged"), (3, "\\Flagged"), (4, "")] {
+        plant("INBOX", number, flags);
+    }
+    for number in [5, 6, 6, 6] {
+        plant("Clienti/2024", number, "\\Seen");
+    }
+    for number in [7, 8, 1] {
+        plant("Archivio", number, "\\Seen $Label1");
+    }
+    world.foreign.push(("INBOX".into(), post(90, "\\Seen")));
+    world.foreign.push(("Archivio".into(), post(91, "")));
+    let events = [
+        Event::Move { from: "INBOX".into(), nth: 1, to: "Archivio".into() },
+        Event::Flag { folder: "Archivio".into(), nth: 0, flag: "\\Answered".into(), on: true },
+        Event::Expunge { folder: "Clienti/2024".into(), nth: 0 },
+        Event::Deliver { folder: "INBOX".into(), post: post(9, "") },
+    ];
+    for (at, event) in events.into_iter().enumerate() {
+        // Far beyond the commands of a first copy: they come once the account is followed.
+        world.plan.events.insert((Side::Source, 1_000_000 + at), vec![event]);
+    }
+    world
+}
+
+const FOLDERS: [&str; 5] = ["INBOX", "Clienti/2024", "Archivio", "Posta inviata", "Perch&AOk-"];
+const FLAGS: [&str; 6] = ["", "\\Seen", "\\Seen \\Answered", "\\Flagged", "$Label1", "\\Deleted"];
+const SIDES: [Side; 2] = [Side::Source, Side::Target];
+
+/// Anything may be in it; the same seed makes the same world.
+pub fn random(seed: u64) -> World {
+    let mut dice = Dice(Random::seeded(seed));
+    let mut world = World::new(seed.to_string());
+    world.source = dice.traits(Traits::source());
+    world.target = dice.traits(Traits::target());
+    world.source.body_first = dice.chance(5);
+    world.target.keywords = !dice.chance(10);
+    dice.plant(&mut world);
+    for _ in 0..dice.below(9) {
+        let event = dice.event();
+        dice.at(&mut world, event);
+    }
+    for _ in 0..1 + dice.below(4) {
+        dice.fault(&mut world);
+    }
+    let late = |crash: &Crash| matches!(crash.moment, Moment::Late(_));
+    if !world.plan.late.is_empty() || world.plan.crashes.iter().any(late) {
+        world.wishes.in_doubt_wait = WAIT_FOR_THE_LATE;
+    }
+    world.wishes.target_is_ours = dice.chance(20);
+    world
+}
+
+/// Whole seconds are counted, so that a wait of two lasts more than one.
+pub const WAIT_FOR_THE_LATE: Duration = Duration::from_secs(2);
+
+struct Dice(Random);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> usize {
+        self.0.below(bound) as usize
+    }
+
+    /// True so many times of a hundred.
+    fn chance(&mut self, percent: u64) -> bool {
+        self.0.below(100) < percent
+    }
+
+    fn traits(&mut self, traits: Traits) -> Traits {
+        // Without either no login is possible.
+        let lost = ALL.into_iter().filter(|name| *name != "IMAP4rev1" && self.chance(8));
+        let lost: Vec<&str> = lost.collect();
+        traits.without(&lost)
+    }
+
+    fn folder(&mut self) -> String {
+        (*self.0.pick(&FOLDERS)).to_owned()
+    }
+
+    fn post(&mut self) -> Post {
+        // Few numbers, so that some are the same.
+        let number = 1 + self.0.below(40);
+        let mut post = post(number, "");
+        post.flags = (*self.0.pick(&FLAGS)).to_owned();
+        if number % 13 == 0 {
+            post.octets.extend_from_slice(&b"una riga di un allegato molto lungo\r\n".repeat(1500));
+        }
+        post
+    }
+
+    fn plant(&mut self, world: &mut World) {
+        for _ in 0..4 + self.below(22) {
+            world.mail.push((self.folder(), self.post()));
+        }
+        for number in 0..self.below(4) {
+            world.foreign.push((self.folder(), post(100 + number as u64, "\\Seen")));
+        }
+        if self.chance(30) {
+            // Each at most once: what is there twice and once at the source is not ours.
+            for (folder, post) in world.mail.iter().take(self.below(5)).cloned() {
+                let flags = match world.target.keywords {
+                    true => *self.0.pick(&FLAGS),
+                    false => "\\Seen",
+                };
+                world.copies.push((folder, Post { flags: flags.to_owned(), ..post }));
+            }
+        }
+    }
+
+    fn event(&mut self) -> Event {
+        let (folder, nth) = (self.folder(), self.below(1000));
+        match self.below(12) {
+            0..=2 => Event::Deliver { folder, post: self.post() },
+            3 | 4 => {
+                let flag = ["\\Seen", "\\Flagged", "$Label1"][self.below(3)].to_owned();
+                Event::Flag { folder, nth, flag, on: self.chance(60) }
+            }
+            5 | 6 => Event::Expunge { folder, nth },
+            7 | 8 => Event::Move { from: folder, nth, to: self.folder() },
+            9 => Event::Rename { from: folder, to: format!("Nuova{}", self.below(3)) },
+            10 => Event::Renumber { side: *self.0.pick(&SIDES), folder },
+            _ => Event::Foreign { folder, post: post(200 + nth as u64, "") },
+        }
+    }
+
+    fn at(&mut self, world: &mut World, event: Event) {
+        // Often during the first copy, often later than any command.
+        let command = match self.chance(70) {
+            true => self.below(90),
+            false => 1_000_000 + self.below(1000),
+        };
+        let side = *self.0.pick(&SIDES);
+        world.plan.events.entry((side, command)).or_default().push(event);
+    }
+
+    fn fault(&mut self, world: &mut World) {
+        let plan = &mut world.plan;
+        let side = *self.0.pick(&SIDES);
+        match self.below(10) {
+            0..=3 => plan.crashes.push(Crash {
+                effect: self.below(14),
+                moment: self.moment(),
+                memory: self.memory(),
+            }),
+            4 | 5 => {
+                let octet = match self.chance(50) {
+                    true => self.0.below(4_000),
+                    false => self.0.below(60_000),
+                };
+                plan.cuts.push(Cut { side, inbound: self.chance(50), octet });
+            }
+            6 | 7 => {
+                let reply = match self.below(9) {
+                    0..=2 => Reply::No,
+                    3 | 4 => Reply::Bad,
+                    5 | 6 => Reply::Bye,
+                    7 => Reply::Close,
+                    _ => Reply::Silence,
+                };
+                plan.replies.insert((side, self.below(100)), reply);
+            }
+            8 => {
+                plan.late.insert(self.below(14), self.below(30));
+            }
+            _ => {
+                let lies =
+                    [Lie::None, Lie::Malformed, Lie::OtherValidity, Lie::TooFew, Lie::TooMany];
+                for effect in 0..12 {
+                    if self.chance(30) {
+                        plan.lies.insert(effect, *self.0.pick(&lies));
+                    }
+                }
+            }
+        }
+    }
+
+    fn moment(&mut self) -> Moment {
+        match self.below(5) {
+            0 => Moment::Before,
+            1 => Moment::Done,
+            2 => Moment::Answered,
+            3 => Moment::Later(self.0.below(250)),
+            _ => Moment::Late(self.below(30)),
+        }
+    }
+
+    fn memory(&mut self) -> Memory {
+        match self.below(6) {
+            0..=2 => Memory::Kept,
+            3 => Memory::Flushed,
+            4 => Memory::Older(self.below(6)),
+            _ => Memory::Deleted,
+        }
+    }
+}
