@@ -498,7 +498,8 @@ impl Following<'_> {
                 self.board.proved_alive(mode(source));
             }
             let said = source.take_news();
-            if said.expunged > 0 || !said.vanished.is_empty() || said.flags_changed {
+            let left = said.expunged > 0 || !said.vanished.is_empty();
+            if left || said.flags_changed || said.elsewhere {
                 // What left here may have turned up elsewhere: all folders are looked at.
                 return Ok(Woken::Pass(Scope::Changed, Some((inbox, said))));
             }
@@ -574,6 +575,8 @@ impl Following<'_> {
         {
             return Ok(None);
         }
+        // All folders on one connection, where that is offered; costs nothing once it is on.
+        source.notify().await.map_err(at_source)?;
         source.idle_start().await.map_err(at_source)?;
         self.board.proved_alive("idle");
         Ok(Some(name))

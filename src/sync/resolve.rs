@@ -164,6 +164,11 @@ impl Pass<'_> {
         let mut haves: Vec<Candidate<Uid>> = eligible.map(of_message).collect();
         let asked = adopt::questions(wants, &haves);
         let digests = self.target_digests(look.pair, &asked.haves).await?;
+        if digests.len() < asked.haves.len() {
+            // What cannot be read may be the very copy: nothing is concluded from its absence.
+            let text = "a message that may be a copy of ours cannot be read".to_owned();
+            return Err(at_target(Error::No { command: "UID FETCH", code: None, text }));
+        }
         answer(&mut haves, &digests);
         let pairs = adopt::pairs(wants, &haves);
         let found: HashMap<Uid, Uid> =
