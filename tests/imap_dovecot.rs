@@ -482,6 +482,63 @@ async fn idle_tells_of_new_messages() {
     reader.list_uids().await.unwrap();
 }
 
+/// Waits until something is told of elsewhere, and of nothing else.
+async fn told_of_elsewhere(reader: &mut Session) {
+    let news = reader.idle_wait(Duration::from_secs(20)).await.unwrap();
+    let said = reader.take_news();
+    assert_eq!((news, said), (IdleNews::Something, News { elsewhere: true, ..News::default() }));
+    // Of one event Dovecot may tell in two ways.
+    while reader.idle_wait(Duration::from_millis(300)).await.unwrap() == IdleNews::Something {
+        assert!(reader.take_news().elsewhere);
+    }
+}
+
+#[tokio::test]
+async fn notify_tells_of_other_folders() {
+    let server = Dovecot::start("");
+    let mut reader = server.session("mario").await;
+    let mut writer = server.session("mario").await;
+    let other = WireName::of_wire(b"Other");
+    writer.create(&other).await.unwrap();
+    assert!(reader.notify().await.unwrap());
+    assert!(reader.notify().await.unwrap());
+    reader.examine(&inbox()).await.unwrap();
+    reader.list().await.unwrap();
+    reader.statuses(&[&inbox(), &other]).await.unwrap();
+    assert_eq!(reader.take_news(), News::default());
+    reader.idle_start().await.unwrap();
+    let quiet = reader.idle_wait(Duration::from_millis(300)).await.unwrap();
+    assert_eq!(quiet, IdleNews::Quiet);
+
+    append(&mut writer, &other, &[b"a: b\r\n\r\nx"], false).await;
+    told_of_elsewhere(&mut reader).await;
+    writer.create(&WireName::of_wire(b"Nuova")).await.unwrap();
+    told_of_elsewhere(&mut reader).await;
+    writer.select(&other).await.unwrap();
+    let flags = Flags::of_system(SystemFlags::DELETED);
+    writer.store(&[uid(1)], Change::Add, &flags).await.unwrap();
+    told_of_elsewhere(&mut reader).await;
+    writer.uid_expunge(&[uid(1)]).await.unwrap();
+    told_of_elsewhere(&mut reader).await;
+
+    // The selected folder is told of as ever.
+    append(&mut writer, &inbox(), &[b"a: b\r\n\r\nx"], false).await;
+    let news = reader.idle_wait(Duration::from_secs(20)).await.unwrap();
+    assert_eq!(news, IdleNews::Something);
+    assert_eq!(reader.take_news(), News { exists: Some(1), ..News::default() });
+    reader.idle_done();
+    reader.noop().await.unwrap();
+    assert_eq!(fetch_all(&mut reader, &[uid(1)]).await.len(), 1);
+
+    // What is not waited for is kept, whatever is selected.
+    append(&mut writer, &other, &[b"a: b\r\n\r\nx"], false).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    reader.examine(&inbox()).await.unwrap();
+    reader.idle_start().await.unwrap();
+    let news = reader.idle_wait(Duration::from_secs(20)).await.unwrap();
+    assert_eq!((news, reader.take_news().elsewhere), (IdleNews::Something, true));
+}
+
 #[tokio::test]
 async fn examine_rides_behind_the_last_window() {
     let server = Dovecot::start("");
@@ -648,6 +705,7 @@ async fn futures_are_small_and_can_be_sent() {
         ("idle_wait", sendable(session.idle_wait(Duration::from_secs(1)))),
         ("idle_start", sendable(session.idle_start())),
         ("list", sendable(session.list())),
+        ("notify", sendable(session.notify())),
         ("examine", sendable(session.examine(&name))),
         ("list_messages", sendable(session.list_messages(uid(1)))),
         ("header_digests", sendable(session.header_digests(&[]))),
@@ -665,85 +723,4 @@ async fn futures_are_small_and_can_be_sent() {
     let mut fetching = session.fetching();
     assert!(sendable(fetching.next()) < 2048);
     assert!(sendable(fetching.chunk()) < 2048);
-}
-
-/// How fast messages go in and come out. Run it with --release --ignored --nocapture.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn throughput() {
-    let server = Dovecot::start("mail_fsync = never");
-    let mut session = server.session("mario").await;
-    let message = [b"A: b\r\n\r\n".to_vec(), b"0123456789abcd\r\n".repeat(3000)].concat();
-    let messages: Vec<&[u8]> = vec![&message; 2000];
-    let megabytes = (message.len() * messages.len()) as f64 / 1e6;
-    let started = std::time::Instant::now();
-    for some in messages.chunks(100) {
-        append(&mut session, &inbox(), some, true).await;
-    }
-    println!("append: {:.0} MB/s", megabytes / started.elapsed().as_secs_f64());
-    session.examine(&inbox()).await.unwrap();
-    let uids = session.list_uids().await.unwrap();
-    let started = std::time::Instant::now();
-    let mut fetching = session.fetching();
-    for window in uids.chunks(64) {
-        fetching.request(window).await.unwrap();
-    }
-    let mut windows = uids.chunks(64).count();
-    let mut octets = 0;
-    while windows > 0 {
-        match fetching.next().await.unwrap() {
-            Fetched::WindowDone { .. } => windows -= 1,
-            _ => {
-                while let Some(chunk) = fetching.chunk().await.unwrap() {
-                    octets += chunk.len();
-                }
-            }
-        }
-    }
-    assert_eq!(octets, message.len() * messages.len());
-    println!(
-        "fetch: {:.0} MB/s, {} KiB RSS",
-        megabytes / started.elapsed().as_secs_f64(),
-        resident_kib()
-    );
-}
-
-/// What a quiet TLS connection costs. Run it with --ignored --nocapture.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn memory_of_quiet_connections() {
-    let server = Dovecot::start(
-        "mail_max_userip_connections = 2000\nservice imap {\n process_limit = 2000\n }\n\
-         service imap-login {\n service_count = 0\n client_limit = 2500\n process_min_avail = 1\n }\n\
-         default_client_limit = 5000\ndefault_process_limit = 2000\n",
-    );
-    let dialler = Dialler::new();
-    let endpoint = server.endpoint(Tls::Implicit);
-    let mut sessions = Vec::new();
-    let mut marks = Vec::new();
-    for number in 0..=800 {
-        if number % 200 == 0 {
-            marks.push(resident_kib());
-        }
-        let mut session = dialler
-            .connect(&endpoint, &login(&format!("u{}", number % 50), "segreta"))
-            .await
-            .unwrap();
-        session.examine(&inbox()).await.unwrap();
-        session.idle_start().await.unwrap();
-        sessions.push(Box::pin(async move {
-            session.idle_wait(Duration::from_secs(600)).await.map(|_| ())
-        }));
-    }
-    let idle: Vec<_> = sessions.into_iter().map(tokio::spawn).collect();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    marks.push(resident_kib());
-    println!("RSS in KiB after each 200 connections, then all idling: {marks:?}");
-    idle.iter().for_each(|task| task.abort());
-}
-
-fn resident_kib() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }

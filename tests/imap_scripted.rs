@@ -292,6 +292,154 @@ async fn idle_with_early_news_and_odd_words() {
     assert_eq!(server.beyond().await, "");
 }
 
+const NOTIFY: &str = "NOTIFY SET (selected (MessageNew MessageExpunge FlagChange)) \
+    (personal (MessageNew MessageExpunge FlagChange MailboxName))";
+
+#[tokio::test]
+async fn notify_wakes_for_other_folders() {
+    let wait = Duration::from_secs(5);
+    let moment = Duration::from_millis(100);
+    for told in [
+        "* STATUS Other (MESSAGES 1 UIDNEXT 2)\r\n",
+        "* STATUS Other (HIGHESTMODSEQ 12)\r\n",
+        "* LIST () \"/\" Nuova\r\n",
+        "* LIST (\\NonExistent) \"/\" Other\r\n",
+        "* OK [NOTIFICATIONOVERFLOW] too much\r\n",
+    ] {
+        let overflow = told.contains("OVERFLOW");
+        let after_idle = match overflow {
+            true => vec![hear(NOTIFY), say("^ OK\r\n$ OK\r\n"), hear("NOOP"), say("$ OK\r\n")],
+            false => vec![hear("NOOP"), say("^ OK\r\n$ OK\r\n")],
+        };
+        let script = vec![
+            hear(NOTIFY),
+            say("$ OK\r\n"),
+            hear("EXAMINE INBOX"),
+            say("$ OK\r\n"),
+            hear("IDLE"),
+            say("+\r\n"),
+            Step::Pause(50),
+            say(told),
+            octets("DONE\r\n"),
+            hear("EXAMINE INBOX"),
+            say(format!("^ OK\r\n{told}$ OK\r\n")),
+            hear("IDLE"),
+            say("+\r\n"),
+            octets("DONE\r\n"),
+        ];
+        let script = [script, after_idle].concat();
+        let (mut session, server) = session("IDLE NOTIFY", script).await;
+        assert!(session.notify().await.unwrap());
+        session.examine(&inbox()).await.unwrap();
+        session.idle_start().await.unwrap();
+        assert_eq!(session.idle_wait(wait).await.unwrap(), IdleNews::Something);
+        assert_eq!(session.take_news(), News { elsewhere: true, ..News::default() });
+        assert_eq!(session.idle_wait(moment).await.unwrap(), IdleNews::Quiet, "{told}");
+        // News of elsewhere outlives the selection of a folder.
+        session.idle_done();
+        session.examine(&inbox()).await.unwrap();
+        session.idle_start().await.unwrap();
+        let expected = if overflow { IdleNews::Quiet } else { IdleNews::Something };
+        assert_eq!(session.idle_wait(moment).await.unwrap(), expected, "{told}");
+        assert_eq!(session.take_news().elsewhere, !overflow);
+        session.idle_done();
+        assert!(session.notify().await.unwrap());
+        session.noop().await.unwrap();
+        drop(session);
+        assert_eq!(server.beyond().await, "", "{told}");
+    }
+}
+
+#[tokio::test]
+async fn notify_is_asked_for_once() {
+    for (capabilities, script, granted) in [
+        ("IDLE", vec![], false),
+        ("NOTIFY", vec![hear(NOTIFY), say("$ BAD what\r\n")], false),
+        ("NOTIFY", vec![hear(NOTIFY), say("$ NO [BADEVENT (FlagChange)] no\r\n")], false),
+        ("NOTIFY", vec![hear(NOTIFY), say("$ OK\r\n")], true),
+    ] {
+        let said = "* STATUS x (MESSAGES 1)\r\n* LIST () \"/\" x\r\n$ OK\r\n";
+        let script = [script, vec![hear("NOOP"), say(said)]].concat();
+        let (mut session, server) = session(capabilities, script).await;
+        assert_eq!(session.notify().await.unwrap(), granted);
+        assert_eq!(session.notify().await.unwrap(), granted);
+        session.noop().await.unwrap();
+        assert_eq!(session.take_news().elsewhere, granted, "unasked, but nobody asked for it");
+        drop(session);
+        assert_eq!(server.beyond().await, "");
+    }
+}
+
+#[tokio::test]
+async fn what_was_asked_for_is_no_news_of_elsewhere() {
+    const STATUS: &str = "(MESSAGES UIDNEXT UIDVALIDITY)";
+    let full = |name: &str, messages| {
+        format!("* STATUS {name} (MESSAGES {messages} UIDNEXT 9 UIDVALIDITY 7)\r\n")
+    };
+    let unasked = "* STATUS Other (MESSAGES 4 UIDNEXT 10)\r\n";
+    let folders = "* LIST () \"/\" INBOX\r\n* LIST () \"/\" Other\r\n";
+    let with_status = [folders.to_owned(), full("INBOX", 1), full("Other", 3)].concat();
+    let asks_both =
+        vec![hear(format!("STATUS INBOX {STATUS}")), hear(format!("STATUS Other {STATUS}"))];
+    let both = |first: String, second: String| {
+        [asks_both.clone(), vec![say(format!("{first}^ OK\r\n{second}$ OK\r\n"))]].concat()
+    };
+    let lists = |said: String| vec![hear(EXTENDED), say(said + "$ OK\r\n")];
+    for (name, script, expected, elsewhere) in [
+        ("STATUS", both(full("inbox", 1), full("Other", 3)), [1, 3], false),
+        ("STATUS of names spelled oddly", both(full("a", 1), full("b", 3)), [1, 3], false),
+        (
+            "another's before",
+            both(unasked.to_owned() + &full("INBOX", 1), full("Other", 3)),
+            [1, 3],
+            true,
+        ),
+        ("another's behind", both(full("INBOX", 1) + unasked, full("Other", 3)), [1, 3], true),
+        ("says less", both(full("INBOX", 1), full("Other", 3) + unasked), [1, 3], true),
+        (
+            "says as much",
+            both(full("INBOX", 1), full("Other", 3) + &full("Other", 4)),
+            [1, 4],
+            true,
+        ),
+        ("LIST", lists(with_status.clone()), [1, 3], false),
+        ("LIST twice", lists(with_status.clone() + folders + &full("Other", 3)), [1, 3], false),
+        ("LIST and less", lists(with_status.clone() + unasked), [1, 3], true),
+        (
+            "LIST and flags",
+            lists(with_status.clone() + "* STATUS Other (HIGHESTMODSEQ 9)\r\n"),
+            [1, 3],
+            true,
+        ),
+        ("LIST and as much", lists(with_status.clone() + &full("Other", 4)), [1, 4], true),
+        (
+            "LIST and gone",
+            lists(with_status + "* LIST (\\NonExistent) \"/\" Other\r\n"),
+            [1, 3],
+            true,
+        ),
+    ] {
+        let is_list = name.starts_with("LIST");
+        let script = [vec![hear(NOTIFY), say("$ OK\r\n")], script].concat();
+        let (mut session, server) = session("NOTIFY LIST-EXTENDED LIST-STATUS", script).await;
+        assert!(session.notify().await.unwrap());
+        let other = WireName::of_wire(b"Other");
+        let found: Vec<FolderStatus> = match is_list {
+            true => session.list().await.unwrap().iter().filter_map(|one| one.status).collect(),
+            false => {
+                let statuses = session.statuses(&[&inbox(), &other]).await.unwrap();
+                statuses.into_iter().map(Result::unwrap).collect()
+            }
+        };
+        let messages: Vec<u32> = found.iter().map(|status| status.messages).collect();
+        assert_eq!(messages, expected, "{name}");
+        assert!(found.iter().all(|status| status.uid_validity == UidValidity(7)), "{name}");
+        assert_eq!(session.take_news().elsewhere, elsewhere, "{name}");
+        drop(session);
+        assert_eq!(server.beyond().await, "", "{name}");
+    }
+}
+
 const DATE: &str = "INTERNALDATE \" 1-Jan-1970 00:00:07 +0000\"";
 const METADATA: &str = "(UID FLAGS INTERNALDATE RFC822.SIZE)";
 const MESSAGE: &str = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])";
@@ -441,6 +589,99 @@ async fn bodies_that_come_before_their_uid() {
     let (mut session, _server) = examined("", 1, script).await;
     let found = session.digests(&[uid(7)]).await.unwrap();
     assert_eq!((found.len(), found[0].0, found[0].1.size), (1, uid(7), 3));
+}
+
+/// A message of that UID, as a server gives it with all that is asked for.
+fn given(number: u32, section: &str, octets: &str) -> Step {
+    let size = octets.len();
+    say(format!(
+        "* 1 FETCH (UID {number} FLAGS () {DATE} RFC822.SIZE 9 {section} {{{size}}}\r\n{octets})\r\n"
+    ))
+}
+
+#[tokio::test]
+async fn one_message_that_cannot_be_given_does_not_cost_the_others() {
+    let no = || say("$ NO [SERVERBUG] sorry\r\n");
+    let ok = || say("$ OK\r\n");
+    let ask = |uids: &str| hear(format!("UID FETCH {uids} {MESSAGE}"));
+    let body = |number| given(number, "BODY[]", "a: b\r\n\r\nx");
+    for (uids, script, expected) in [
+        (
+            &[5, 6, 7, 8][..],
+            vec![
+                ask("5:8"),
+                body(5),
+                no(),
+                ask("6"),
+                no(),
+                ask("7"),
+                body(7),
+                say("* 2 FETCH (FLAGS (x))\r\n"),
+                ok(),
+                ask("8"),
+                ok(),
+            ],
+            "[5, 7] true",
+        ),
+        (&[5, 6], vec![ask("5:6"), no(), ask("5"), no(), ask("6"), no()], "No SERVERBUG"),
+        (&[5], vec![ask("5"), no()], "No SERVERBUG"),
+        (&[5, 6], vec![ask("5:6"), no(), ask("5"), no(), ask("6"), ok()], "[] false"),
+        (&[5, 6], vec![ask("5:6"), body(5), say("$ NO [LIMIT] slow down\r\n")], "No LIMIT"),
+    ] {
+        let script = [script, vec![hear("NOOP"), ok()]].concat();
+        let (mut session, server) = examined("", 9, script).await;
+        let uids: Vec<Uid> = uids.iter().map(|number| uid(*number)).collect();
+        let found = match session.digests(&uids).await {
+            Ok(found) => {
+                let uids: Vec<_> = found.iter().map(|(uid, _)| *uid).collect();
+                format!("{uids:?} {}", session.take_news().flags_changed)
+            }
+            Err(Error::No { code: Some(code), .. }) => format!("No {}", code.name),
+            other => format!("{other:?}"),
+        };
+        assert_eq!(found, expected);
+        session.noop().await.unwrap();
+        drop(session);
+        assert_eq!(server.beyond().await, "");
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_needs_its_body_is_left_out_without_it() {
+    let headers = "(UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[HEADER])";
+    let whole = |number| given(number, "BODY[HEADER]", "A: b\r\n\r\n");
+    let odd = |number| given(number, "BODY[HEADER]", "A: b\r\n");
+    let no = || say("$ NO [SERVERBUG] sorry\r\n");
+    let (mut session, server) = examined(
+        "",
+        9,
+        vec![
+            hear(format!("UID FETCH 5:7 {headers}")),
+            no(),
+            hear(format!("UID FETCH 5 {headers}")),
+            whole(5),
+            say("$ OK\r\n"),
+            hear(format!("UID FETCH 6 {headers}")),
+            odd(6),
+            say("$ OK\r\n"),
+            hear(format!("UID FETCH 7 {headers}")),
+            no(),
+            hear(format!("UID FETCH 6 {MESSAGE}")),
+            no(),
+            hear(format!("UID FETCH 6 {headers}")),
+            odd(6),
+            say("$ OK\r\n"),
+            hear(format!("UID FETCH 6 {MESSAGE}")),
+            no(),
+        ],
+    )
+    .await;
+    let seen = session.header_digests(&[uid(5), uid(6), uid(7)]).await.unwrap();
+    assert_eq!(seen.iter().map(|one| one.uid).collect::<Vec<_>>(), [uid(5)]);
+    let refused = session.header_digests(&[uid(6)]).await;
+    assert!(matches!(refused, Err(Error::No { .. })), "{refused:?}");
+    drop(session);
+    assert_eq!(server.beyond().await, "");
 }
 
 #[tokio::test]
@@ -795,20 +1036,4 @@ async fn only_a_committed_batch_can_be_overdue() {
     assert!(matches!(first, Ok(AppendAnswer::Stored { .. })), "{first:?}");
     assert!(matches!(second, Err(Error::TimedOut("APPEND"))), "{second:?}");
     assert!(!session.is_usable());
-}
-
-/// How long it takes to read 100,000 messages. Run it with --release --ignored --nocapture.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a measurement"]
-async fn a_listing_of_100_000() {
-    let listing: String = (1..=100_000)
-        .map(|n| {
-            format!("* {n} FETCH (UID {n} FLAGS (\\Seen $Forwarded) INTERNALDATE \"14-Nov-2023 22:13:20 +0000\" RFC822.SIZE {})\r\n", n * 13)
-        })
-        .collect();
-    let script = vec![hear(format!("UID FETCH 1:* {METADATA}")), say(listing), say("$ OK\r\n")];
-    let (mut session, _server) = examined("", 100_000, script).await;
-    let started = Instant::now();
-    let listed = session.list_messages(uid(1)).await.unwrap();
-    println!("{} messages in {:?}", listed.len(), started.elapsed());
 }

@@ -145,6 +145,8 @@ pub enum Origin {
     Copied,
     /// Found at the target with the same bytes.
     Adopted,
+    /// Adopted, and in bytes, instant and flags as we would have made it.
+    Twin,
 }
 
 /// Two ends of one message.

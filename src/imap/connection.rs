@@ -6,6 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use super::decode::{self, Attributes, Condition, Data, Kind, Response};
 use super::encode::Draft;
 use super::link::Link;
+use super::notify::Notify;
 use super::outbound::Outbound;
 use super::wire::{Frame, Framer};
 use super::{Code, Error, News};
@@ -220,6 +221,13 @@ pub(super) enum Idle {
     Ending(u32),
 }
 
+/// Which of the responses that also come unasked (RFC 5465) were asked for.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub(super) struct Asked {
+    pub lists: bool,
+    pub statuses: bool,
+}
+
 pub(super) struct Inbound {
     pub framer: Framer,
     awaiting: VecDeque<u32>,
@@ -231,6 +239,9 @@ pub(super) struct Inbound {
     pub untold: bool,
     /// A FETCH is running: its answers are no news, whoever reads them tells the rest.
     pub fetching: bool,
+    /// What the running command asks for: such answers are no news of elsewhere either.
+    pub asked: Asked,
+    pub notify: Notify,
     /// Capabilities told unasked.
     pub capabilities: Option<Vec<String>>,
     prefix: String,
@@ -246,6 +257,8 @@ impl Inbound {
             exists: 0,
             untold: false,
             fetching: false,
+            asked: Asked::default(),
+            notify: Notify::Off,
             capabilities: None,
             prefix: prefix.to_owned(),
         }
@@ -308,6 +321,10 @@ impl Inbound {
                 if let Some(list) = condition.code("CAPABILITY") {
                     self.capabilities = Some(decode::capabilities(list));
                 }
+                if condition.code("NOTIFICATIONOVERFLOW").is_some() {
+                    self.hear_elsewhere();
+                    self.notify = Notify::Off;
+                }
                 Ok(Event::Untagged(condition))
             }
         }
@@ -331,9 +348,19 @@ impl Inbound {
                 self.capabilities = Some(atoms.clone());
                 return;
             }
+            Data::List(_) if !self.asked.lists => return self.hear_elsewhere(),
+            Data::Status(_) if !self.asked.statuses => return self.hear_elsewhere(),
             _ => return,
         }
         self.untold = true;
+    }
+
+    /// Something was said unasked about another folder. Without NOTIFY it means nothing.
+    pub fn hear_elsewhere(&mut self) {
+        if self.notify == Notify::On {
+            self.news.elsewhere = true;
+            self.untold = true;
+        }
     }
 
     fn hear_vanished(&mut self, ranges: &[(u32, u32)]) {

@@ -1,5 +1,6 @@
 //! UID FETCH: listings and digests. Bodies as streams are in [`super::fetching`].
 
+use std::collections::HashMap;
 use std::num::NonZeroU64;
 
 use imap_types::command::{CommandBody, FetchModifier};
@@ -9,7 +10,7 @@ use super::connection::Said;
 use super::decode::{Attributes, Data};
 use super::encode::{self, Asked, Draft};
 use super::fetching::{Fetching, Step};
-use super::{Error, Session};
+use super::{Error, Session, quirks};
 use crate::digest::Digester;
 use crate::words::{Digests, Flags, HeaderDigest, InternalDate, Message, ModSeq, Uid};
 
@@ -143,10 +144,11 @@ impl Session {
         }
     }
 
-    /// Size, instant, flags and header digest of each of `uids` that exists.
+    /// Size, instant, flags and header digest of each of `uids` that exists and that the server
+    /// can give, as [`Session::digests`] says.
     ///
     /// Servers disagree about the header of a message without an empty line, so the odd ones are
-    /// downloaded whole.
+    /// downloaded whole; without their body they are left out.
     pub async fn header_digests(&mut self, uids: &[Uid]) -> Result<Vec<HeaderSeen>, Error> {
         let (mut seen, mut odd) = (Vec::new(), Vec::new());
         let mut each = |attributes: &Attributes, digests: Digests| {
@@ -162,16 +164,34 @@ impl Session {
             seen.push(HeaderSeen { uid, size, instant, header: digests.header, flags });
             Ok(())
         };
-        self.digest_each(uids, Asked::Headers, &mut each).await?;
-        for (uid, digests) in self.digests(&odd).await? {
-            for one in seen.iter_mut().filter(|one| one.uid == uid) {
-                one.header = digests.header;
+        if let Some(refusal) = self.digest_each(uids, Asked::Headers, &mut each).await? {
+            return Err(refusal);
+        }
+        let mut whole = HashMap::new();
+        let mut each = |attributes: &Attributes, digests: Digests| {
+            whole.extend(attributes.uid.map(|uid| (uid, digests.header)));
+            Ok(())
+        };
+        let refusal = self.digest_each(&odd, Asked::Messages, &mut each).await?;
+        match refusal.filter(|_| odd.len() == seen.len()) {
+            Some(refusal) => Err(refusal),
+            None => {
+                seen.retain_mut(|one| match whole.get(&one.uid) {
+                    Some(header) => {
+                        one.header = *header;
+                        true
+                    }
+                    None => !odd.contains(&one.uid),
+                });
+                Ok(seen)
             }
         }
-        Ok(seen)
     }
 
-    /// Downloads and digests each of `uids` that exists.
+    /// Downloads and digests each of `uids` that exists and that the server can give.
+    ///
+    /// A message that is refused with NO (`[SERVERBUG]`, RFC 5530) is left out, like one that is
+    /// not there. [`Error::No`] says that every one was refused, or that the server is throttling.
     pub async fn digests(&mut self, uids: &[Uid]) -> Result<Vec<(Uid, Digests)>, Error> {
         let mut found = Vec::new();
         let mut each = |attributes: &Attributes, digests: Digests| {
@@ -180,35 +200,58 @@ impl Session {
             found.push((uid, digests));
             Ok(())
         };
-        self.digest_each(uids, Asked::Messages, &mut each).await?;
-        Ok(found)
+        match self.digest_each(uids, Asked::Messages, &mut each).await? {
+            Some(refusal) => Err(refusal),
+            None => Ok(found),
+        }
     }
 
-    /// Streams what is asked for through the digests. The order of attributes does not matter
-    /// here: whose body it was may be said after it.
+    /// Streams what is asked for through the digests; the refusal, if there was nothing else. The
+    /// order of attributes does not matter here: whose body it was may be said after it.
+    ///
+    /// One message can cost the answer to a whole command, so what a refused window did not give
+    /// is asked for once more, one by one.
     async fn digest_each(
         &mut self,
         uids: &[Uid],
         asked: Asked,
-        each: &mut (dyn FnMut(&Attributes, Digests) -> Result<(), Error> + Send),
-    ) -> Result<(), Error> {
+        each: &mut Each<'_>,
+    ) -> Result<Option<Error>, Error> {
         let mut fetching = self.fetching();
+        let (mut accepted, mut refusal) = (false, None);
         for window in uids.chunks(WINDOW) {
-            fetching.ask(window, asked).await?;
-            let refused = fetching.digest_window(each).await?;
-            if let Some((code, text)) = refused {
-                return Err(Error::No { command: "UID FETCH", code, text });
+            let mut left = window.to_vec();
+            let Some(refused) = fetching.digest(window, asked, each, &mut left).await? else {
+                accepted = true;
+                continue;
+            };
+            accepted |= left.len() < window.len();
+            refusal = Some(refused);
+            for uid in left.into_iter().filter(|_| window.len() > 1) {
+                match fetching.digest(&[uid], asked, each, &mut Vec::new()).await? {
+                    None => accepted = true,
+                    refused => refusal = refused,
+                }
             }
         }
-        Ok(())
+        Ok(refusal.filter(|_| !accepted))
     }
 }
 
+/// Is told what was said about a message, and its digests.
+type Each<'e> = dyn FnMut(&Attributes, Digests) -> Result<(), Error> + Send + 'e;
+
 impl Fetching<'_> {
-    async fn digest_window(
+    /// One window through the digests; its refusal, if it was one. What came is taken out of
+    /// `left`.
+    async fn digest(
         &mut self,
-        each: &mut (dyn FnMut(&Attributes, Digests) -> Result<(), Error> + Send),
-    ) -> Result<Option<(Option<super::Code>, String)>, Error> {
+        uids: &[Uid],
+        asked: Asked,
+        each: &mut Each<'_>,
+        left: &mut Vec<Uid>,
+    ) -> Result<Option<Error>, Error> {
+        self.ask(uids, asked).await?;
         loop {
             match self.step().await? {
                 Step::Body { .. } => {
@@ -219,10 +262,17 @@ impl Fetching<'_> {
                     let attributes = self.take_attributes();
                     if attributes.uid.is_none_or(|uid| self.answer(uid)) {
                         each(&attributes, digester.finish()).map_err(|error| self.note(error))?;
+                        left.retain(|uid| Some(*uid) != attributes.uid);
                     }
                 }
+                Step::NoBody(attributes) if !attributes.tells_metadata => self.hear_flags(),
                 Step::NoBody(_) | Step::Examined(_) => {}
-                Step::WindowDone { refused } => return Ok(refused),
+                Step::WindowDone { refused: None } => return Ok(None),
+                Step::WindowDone { refused: Some((code, text)) } => {
+                    let throttled = quirks::is_throttling(code.as_ref(), &text);
+                    let refusal = Error::No { command: "UID FETCH", code, text };
+                    return if throttled { Err(refusal) } else { Ok(Some(refusal)) };
+                }
             }
         }
     }

@@ -332,10 +332,15 @@ impl Fetching<'_> {
         match uid {
             Some(uid) if self.answer(uid) => Some(Fetched::NoBody { uid }),
             _ => {
-                self.session.connection.inbound.news.flags_changed = true;
+                self.hear_flags();
                 None
             }
         }
+    }
+
+    /// Flags were told unasked.
+    pub(super) fn hear_flags(&mut self) {
+        self.session.connection.inbound.news.flags_changed = true;
     }
 
     fn single(&self) -> Option<&Message> {

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use imap_types::command::CommandBody;
 use imap_types::mailbox::{ListCharString, ListMailbox, Mailbox};
 
-use super::connection::{Ended, Said};
-use super::decode::{Data, Kind, ListData, NamespaceData};
+use super::connection::{Asked, Ended, Said};
+use super::decode::{Data, Kind, ListData, NamespaceData, StatusData};
 use super::encode::{self, Draft};
 use super::{Error, FolderStatus, Session, WireName};
 
@@ -64,13 +64,13 @@ impl Session {
     pub async fn list(&mut self) -> Result<Vec<Listed>, Error> {
         self.ready()?;
         if self.capabilities.has("LIST-EXTENDED") && self.capabilities.has("LIST-STATUS") {
-            let (ended, found) = self.listing(self.extended_list()).await?;
+            let (ended, found) = self.listing(self.extended_list(), true).await?;
             let has_inbox = found.folders.iter().any(|folder| folder.name.is_inbox());
             if ended.condition.kind == Kind::Ok && has_inbox {
                 return Ok(self.personal(found));
             }
         }
-        let (ended, found) = self.listing(plain_list("*")).await?;
+        let (ended, found) = self.listing(plain_list("*"), false).await?;
         self.note(ended.ok())?;
         Ok(self.personal(found))
     }
@@ -105,26 +105,31 @@ impl Session {
     async fn is_there(&mut self, name: &WireName) -> Result<bool, Error> {
         let mut draft = Draft::text("LIST \"\" ");
         draft.push_folder(name)?;
-        let (ended, found) = self.listing(draft.end()).await?;
+        let (ended, found) = self.listing(draft.end(), false).await?;
         self.note(ended.ok())?;
         let is_it =
             |listed: &Listed| listed.name == *name || (listed.name.is_inbox() && name.is_inbox());
+        if !found.folders.iter().all(is_it) {
+            self.connection.inbound.hear_elsewhere();
+        }
         Ok(found.folders.iter().any(|listed| is_it(listed) && !listed.no_select))
     }
 
-    async fn listing(&mut self, draft: Draft) -> Result<(Ended, Found), Error> {
+    async fn listing(&mut self, draft: Draft, with_status: bool) -> Result<(Ended, Found), Error> {
+        self.ready()?;
         let mut found = Found::default();
         let on = |said: Said<'_>| match said {
             Said::Data(Data::List(data)) => found.add(data),
-            Said::Data(Data::Status(data)) => {
-                if let Some(status) = FolderStatus::of(&data) {
-                    found.statuses.insert(canonical(&data.name), status);
-                }
-            }
+            Said::Data(Data::Status(data)) => found.add_status(&data),
             _ => {}
         };
-        let ended = self.connection.run("LIST", draft, on).await?;
-        Ok((ended, found))
+        self.connection.inbound.asked = Asked { lists: true, statuses: with_status };
+        let ended = self.connection.run("LIST", draft, on).await;
+        self.connection.inbound.asked = Asked::default();
+        if found.changed_meanwhile {
+            self.connection.inbound.hear_elsewhere();
+        }
+        Ok((ended?, found))
     }
 
     /// `LIST "" "*" RETURN (…)` (RFC 5258, 5819), which imap-codec cannot say.
@@ -173,7 +178,7 @@ impl Session {
                 return Ok(());
             }
         }
-        let (ended, found) = self.listing(plain_list("")).await?;
+        let (ended, found) = self.listing(plain_list(""), false).await?;
         self.note(ended.ok())?;
         self.namespace.delimiter = found.delimiter;
         Ok(())
@@ -214,6 +219,8 @@ struct Found {
     places: HashMap<WireName, usize>,
     statuses: HashMap<WireName, FolderStatus>,
     delimiter: Option<char>,
+    /// Something was said twice and differently: after NOTIFY (RFC 5465) that came unasked.
+    changed_meanwhile: bool,
 }
 
 impl Found {
@@ -228,6 +235,7 @@ impl Found {
         let name = canonical(&data.name);
         if let Some(place) = self.places.get(&name) {
             let known = &mut self.folders[*place];
+            self.changed_meanwhile |= known.no_select != no_select;
             known.special_use = known.special_use.or(special);
             known.no_select &= no_select;
             return;
@@ -241,10 +249,20 @@ impl Found {
             status: None,
         });
     }
+
+    fn add_status(&mut self, data: &StatusData) {
+        let name = canonical(&data.name);
+        let later = FolderStatus::of(data);
+        let known = self.statuses.get(&name).copied();
+        self.changed_meanwhile |= later.is_none() || known.is_some_and(|_| known != later);
+        if let Some(status) = known.map(|known| known.or_later(later)).or(later) {
+            self.statuses.insert(name, status);
+        }
+    }
 }
 
 /// INBOX in any case is one folder.
-fn canonical(name: &[u8]) -> WireName {
+pub(super) fn canonical(name: &[u8]) -> WireName {
     let name = WireName::of_wire(name);
     if name.is_inbox() { WireName::of_wire(b"INBOX") } else { name }
 }

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use zeroize::Zeroizing;
 
 use super::connection::{Connection, Ended, Event, Said};
-use super::decode::{self, Data, Kind};
+use super::decode::{self, Condition, Data, Kind};
 use super::encode::Draft;
 use super::link::Link;
 use super::outbound::Literals;
@@ -110,10 +110,8 @@ async fn authenticate(
     if offered.has("AUTH=PLAIN") {
         let ended = plain(connection, offered.has("SASL-IR"), login).await?;
         let may_log_in = login.authzid.is_none() && !offered.has("LOGINDISABLED");
-        if ended.condition.kind != Kind::Bad
-            || quirks::is_throttling(&ended.condition)
-            || !may_log_in
-        {
+        let Condition { kind, code, text } = &ended.condition;
+        if *kind != Kind::Bad || quirks::is_throttling(code.as_ref(), text) || !may_log_in {
             return finish(connection, ended);
         }
     } else if login.authzid.is_some() {

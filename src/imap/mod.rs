@@ -24,6 +24,7 @@ mod link;
 mod list;
 mod login;
 mod name;
+mod notify;
 mod outbound;
 mod quirks;
 mod quota;

@@ -113,7 +113,8 @@ impl Selected {
     }
 }
 
-/// What the server said unasked about the selected folder since it was last taken.
+/// What the server said unasked since it was last taken: about the selected folder, and that
+/// something happened elsewhere.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct News {
     /// The last EXISTS, if there was one.
@@ -124,6 +125,9 @@ pub struct News {
     pub vanished: Vec<Uid>,
     /// Some FETCH told new flags.
     pub flags_changed: bool,
+    /// Something happened in another folder, or to the folders themselves; only after
+    /// [`Session::notify`] (RFC 5465). Selecting another folder does not forget it.
+    pub elsewhere: bool,
 }
 
 /// An authenticated connection. Dropping it closes the connection without a word.
@@ -206,11 +210,12 @@ impl Session {
         }))
     }
 
-    /// From here on all news is of this folder.
+    /// From here on all news but that of elsewhere is of this folder.
     pub(super) fn opened(&mut self, selected: Selected) {
-        self.connection.inbound.news = News::default();
-        self.connection.inbound.untold = false;
-        self.connection.inbound.exists = selected.exists;
+        let inbound = &mut self.connection.inbound;
+        inbound.news = News { elsewhere: inbound.news.elsewhere, ..News::default() };
+        inbound.untold = inbound.news.elsewhere;
+        inbound.exists = selected.exists;
         self.selected = Some(selected);
     }
 

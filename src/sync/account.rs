@@ -12,14 +12,14 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
 use tokio::time::Instant;
 
 use super::backoff;
-use super::board::{Board, rfc3339};
+use super::board::Board;
 use super::book::{Book, Learned};
 use super::clock::Clock;
 use super::copy::{Failure, HostSays};
-use super::follow::{self, Following};
+use super::follow::{self, Following, Over};
 use super::gone;
 use super::hosts::{Hosts, Place, Verdict};
-use super::trouble::{self, Remedy, Trouble};
+use super::trouble::{self, Blame, Remedy, Trouble};
 use crate::checkpoint::{
     self, AccountRecord, Completed, CompletedAccount, Edit, Phase, Refused, Store, StoreError,
     Writer,
@@ -145,6 +145,8 @@ pub struct Control {
     pub fresh: AtomicBool,
     /// Look now.
     pub wake: Notify,
+    /// Somebody said so.
+    pub asked: AtomicBool,
     /// The operator consented to the removals that wait.
     pub removals_approved: AtomicBool,
     /// A pass ended well: what was wrong before is over.
@@ -156,6 +158,9 @@ const SAFE_POINT_WITHIN: Duration = Duration::from_secs(4);
 /// A password that has worked before is tried again after an hour, then six-hourly.
 const SUSPECT_FIRST: Duration = Duration::from_secs(3600);
 const SUSPECT_LATER: Duration = Duration::from_secs(6 * 3600);
+
+/// So many sessions it takes at most to find a message that draws a refusal before its end.
+const CULPRIT_FOUND_WITHIN: u32 = 12;
 
 /// A host that refuses everybody is tried again no sooner.
 const REFUSED_BY_HOST: Duration = Duration::from_secs(60);
@@ -214,6 +219,8 @@ struct Life {
 /// How a session ended.
 enum Ended {
     Finished,
+    /// Others wait for a connection: this account is looked at again after a while.
+    Rested,
     Stopped,
     Replaced,
     Failed(Failure),
@@ -247,6 +254,12 @@ impl Life {
             match ended {
                 Ended::Finished => return,
                 Ended::Stopped => return,
+                Ended::Rested => {
+                    let pause = self.enrollment.migration.sync.sweep_interval;
+                    if self.wait(Some(pause)).await == Flow::Stop {
+                        return;
+                    }
+                }
                 Ended::Replaced => self.show_enrollment(),
                 Ended::Failed(failure) => {
                     if self.failed(failure, Some(&mut book)).await == Flow::Stop {
@@ -257,9 +270,10 @@ impl Life {
         }
     }
 
-    fn show_enrollment(&self) {
+    fn show_enrollment(&mut self) {
         let enrollment = &self.enrollment;
-        let keeps = enrollment.migration.sync.deletions == config::Deletions::Keep;
+        self.board.keeps = enrollment.migration.sync.deletions == config::Deletions::Keep;
+        let keeps = self.board.keeps;
         let mut status = self.board.edit();
         status.address.clone_from(&enrollment.address);
         status.migration.clone_from(&enrollment.migration.name);
@@ -275,12 +289,11 @@ impl Life {
     /// Reads the checkpoint, or begins one. `None` if there is nothing left to do.
     async fn open_book(&mut self) -> Result<Option<Book>, Gate> {
         let done = self.shared.completed.get(&self.enrollment.address);
-        if let Some(done) = done.filter(|done| self.is_same_place(&done.source, &done.target)) {
-            if !self.approved.completed {
-                self.board.show_phase(done.phase, done.sealed_at, done.completed_at);
-                self.board.well();
-                return Ok(None);
-            }
+        let done = done.filter(|done| self.is_same_place(&done.source, &done.target));
+        if let Some(done) = done.filter(|_| !self.approved.completed) {
+            self.board.show_phase(done.phase, done.sealed_at, done.completed_at);
+            self.board.well();
+            return Ok(None);
         }
         let record = match self.shared.store.account(&self.enrollment.address)? {
             Some(record) => self.known_account(record).await?,
@@ -289,6 +302,10 @@ impl Life {
         let mut learned = self.learned.take().unwrap_or_else(|| Learned::new(self.shared.apart));
         learned.removals_approved |= std::mem::take(&mut self.approved.removals);
         let mut book = Book { record, pairs: Vec::new(), left_out: Vec::new(), learned };
+        if book.learned.removals_approved && book.record.removals_suspended {
+            book.record.removals_suspended = false;
+            self.writer.commit(vec![Edit::PutAccount(book.record.clone())]).await?;
+        }
         follow::open_pairs(&self.shared, &mut book)?;
         let record = &book.record;
         self.board.show_phase(record.phase, record.sealed_at, record.source_seen_until);
@@ -337,7 +354,7 @@ impl Life {
             self.approved.endpoint = false;
             let drop = Edit::DropAccount(record.id);
             self.writer.commit(vec![drop]).await?;
-            return self.create_record().await;
+            return self.create_record(record.sealed_at).await;
         }
         let file = self.enrollment.file.display().to_string();
         if record.enrolled_by != file {
@@ -350,11 +367,10 @@ impl Life {
     /// An account without a checkpoint: new, or its state was lost. After the cutover the target
     /// is its owner's, so what was enrolled before it is not guessed.
     async fn new_account(&mut self) -> Result<AccountRecord, Gate> {
-        let reading = self.shared.clock.read();
-        let past = self.enrollment.cutover.is_some_and(|cutover| {
-            reading.now >= cutover.as_second() && !self.enrolled_after(cutover)
-        });
-        if past && !self.approved.late {
+        let now = self.shared.clock.now();
+        let past = self.enrollment.cutover.filter(|cutover| now >= cutover.as_second());
+        let late = past.is_some_and(|cutover| self.enrolled_after(cutover));
+        if past.is_some() && !late && !self.approved.late {
             return Err(Gate::Held(
                 held(
                     "state_lost",
@@ -364,7 +380,7 @@ impl Life {
                 None,
             ));
         }
-        self.create_record().await
+        self.create_record(past.map(|_| now)).await
     }
 
     /// Was the enrollment dropped after the cutover?
@@ -374,7 +390,8 @@ impl Life {
         written.is_some_and(|written| written >= cutover)
     }
 
-    async fn create_record(&mut self) -> Result<AccountRecord, Gate> {
+    /// After the cutover an account begins sealed: only missing messages are added.
+    async fn create_record(&mut self, sealed_at: Option<i64>) -> Result<AccountRecord, Gate> {
         let record = AccountRecord {
             id: self.shared.store.new_account_id()?,
             address: self.enrollment.address.clone(),
@@ -382,8 +399,8 @@ impl Life {
             enrolled_by: self.enrollment.file.display().to_string(),
             source: self.place(Side::Source),
             target: self.place(Side::Target),
-            phase: Phase::Enrolled,
-            sealed_at: None,
+            phase: if sealed_at.is_some() { Phase::Archiving } else { Phase::Enrolled },
+            sealed_at,
             completed_at: None,
             source_seen_until: None,
             first_copy_completed: false,
@@ -409,7 +426,7 @@ impl Life {
         let mut session = Box::pin(following.run(book));
         let mut replaced = None;
         let mut patience: Option<Instant> = None;
-        let result: Result<(), Failure> = loop {
+        let result: Result<Over, Failure> = loop {
             let give_up = async {
                 match patience {
                     Some(until) => tokio::time::sleep_until(until).await,
@@ -418,7 +435,7 @@ impl Life {
             };
             tokio::select! {
                 result = &mut session => break result,
-                () = give_up => break Ok(()),
+                () = give_up => break Ok(Over::Stopped),
                 order = self.orders.recv(), if patience.is_none() => match order {
                     None => {
                         stop(&control);
@@ -441,16 +458,15 @@ impl Life {
         if control.well.load(Ordering::Relaxed) {
             (self.told, self.attempts, self.suspect_tries) = (None, 0, 0);
         }
-        if result.is_ok() && !control.stop.load(Ordering::Relaxed) {
-            return Ended::Finished;
-        }
         if let Some(enrollment) = replaced {
             self.enrollment = enrollment;
             self.attempts = 0;
             return Ended::Replaced;
         }
         match result {
-            Ok(()) => Ended::Stopped,
+            Ok(Over::Finished) => Ended::Finished,
+            Ok(Over::Stopped) => Ended::Stopped,
+            Ok(Over::Rested) => Ended::Rested,
             Err(_) if control.stop.load(Ordering::Relaxed) => Ended::Stopped,
             Err(failure) => Ended::Failed(failure),
         }
@@ -479,10 +495,19 @@ impl Life {
             }
             (Remedy::Operator, _) => return self.hold(trouble, None).await,
             (_, HostSays::Wait(delay)) => delay,
+            (Remedy::Throttle(hint), _) => {
+                let side = trouble.side.unwrap_or(Side::Target);
+                let host = endpoint(&self.enrollment, side).host;
+                self.shared.hosts.host(&host).throttled(hint).max(own)
+            }
             // The next session finds the culprit with smaller batches: no need to wait long.
-            _ if is_refused_append(&failure) => own.min(Duration::from_secs(2)),
+            _ if is_refused_append(&failure) => own.min(Duration::from_millis(500)),
             _ => own,
         };
+        if is_refused_append(&failure) && self.attempts < CULPRIT_FOUND_WITHIN {
+            // Batches are halved until the culprit is alone: nothing to tell yet.
+            return self.wait(Some(delay)).await;
+        }
         self.retry(trouble, delay).await
     }
 
@@ -682,7 +707,7 @@ impl From<StoreError> for Gate {
 fn is_refused_append(failure: &Failure) -> bool {
     match failure {
         Failure::Imap(Side::Target, Error::No { command: "APPEND", code, text }) => {
-            trouble::is_about_content(code.as_ref(), text)
+            trouble::blame(code.as_ref(), text) != Blame::Elsewhere
         }
         Failure::Imap(Side::Target, Error::Bad { command: "APPEND", .. }) => true,
         _ => false,
@@ -855,11 +880,6 @@ pub fn completed_account(record: &AccountRecord) -> CompletedAccount {
         sealed_at: record.sealed_at,
         completed_at: record.completed_at,
     }
-}
-
-/// An instant as the journal shows it.
-pub fn shown_instant(unix: i64) -> String {
-    rfc3339(unix)
 }
 
 /// The wait after so many failures in a row, spread.

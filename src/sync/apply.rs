@@ -1,274 +1,20 @@
-//! What a pass does after its doubts are resolved: copies, flags, removals, proofs.
+//! What a pass does to copies after its doubts are resolved: flags, removals, proofs.
 
-use std::collections::{BTreeMap, HashSet};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::time::Instant;
 
-use super::account::Shared;
-use super::board::{Board, rfc3339};
-use super::book::Pair;
-use super::copy::{self, Copying, Desk, Failure, Job, Outcome, Terms};
-use super::pass::{Absence, Look, Pass, at_source, at_target};
+use super::board::rfc3339;
+use super::copy::Failure;
+use super::pass::{Absence, Look, Pass};
 use super::plan;
-use super::trouble::is_about_content;
-use crate::checkpoint::{Edit, FolderId, Intended, Known, Link, Origin, Orphan, Phase};
-use crate::config::{Deletions, Enrollment, ReadBack};
+use super::target::Verified;
+use crate::checkpoint::{Edit, Known, Link, Origin, Orphan, Phase};
+use crate::config::{Deletions, ReadBack};
 use crate::imap::Error;
 use crate::journal::{Entry, Event};
-use crate::words::{Digests, Flags, InternalDate, Message, Side, Uid};
-
-/// So many messages refused in a row, none stored between, are believed to be the messages' fault.
-const REFUSED_IN_A_ROW_MAX: u32 = 10;
+use crate::words::{Digests, Flags, InternalDate, SystemFlags, Uid};
 
 impl Pass<'_> {
-    /// Copies what is wanted and not blocked. True if it was interrupted.
-    pub async fn copy(&mut self, looks: &mut [Look]) -> Result<bool, Failure> {
-        let mut batch_cap = self.book.learned.pace.messages;
-        let mut retried = HashSet::new();
-        loop {
-            let jobs = self.jobs(looks);
-            if jobs.is_empty() {
-                return Ok(false);
-            }
-            let outcome = self.copy_once(&jobs, batch_cap).await?;
-            let refused = self.refused_batches(&jobs, looks, &outcome)?;
-            self.undelivered(&jobs, looks, &outcome.undelivered, &mut retried).await?;
-            self.refresh(looks, &jobs).await?;
-            if let Some(failure) = outcome.failure {
-                self.blame(&jobs, looks, outcome.writing, &failure).await?;
-                return Err(failure);
-            }
-            self.book.learned.pace.succeeded();
-            if outcome.interrupted {
-                return Ok(true);
-            }
-            batch_cap = match refused {
-                Some(smallest) => (smallest / 2).max(1),
-                None => self.book.learned.pace.messages,
-            };
-        }
-    }
-
-    /// What is to be copied now, folder by folder.
-    fn jobs(&self, looks: &[Look]) -> Vec<Job> {
-        let mut jobs = Vec::new();
-        for look in looks {
-            let pair = &self.book.pairs[look.pair];
-            let Some(target) = pair.record.target_seen else { continue };
-            let may = |want: &&Message| !look.all_blocked && !look.blocked.contains(&want.uid);
-            let messages: Vec<Message> = look.wants.iter().filter(may).cloned().collect();
-            if messages.is_empty() {
-                continue;
-            }
-            jobs.push(Job {
-                folder: look.folder,
-                source: pair.source.clone(),
-                source_uid_validity: look.seen.uid_validity,
-                target: pair.target.clone(),
-                target_uid_validity: target.uid_validity,
-                target_uid_next: target.uid_next,
-                permanent: pair.permanent.clone(),
-                messages,
-            });
-        }
-        jobs
-    }
-
-    async fn copy_once(&mut self, jobs: &[Job], batch_cap: usize) -> Result<Outcome, Failure> {
-        let target = self.target.session().await?;
-        let multi = target.capabilities().has("MULTIAPPEND");
-        let pace = self.book.learned.pace;
-        let desk = Clerk {
-            phase: self.book.record.phase,
-            board: self.board,
-            pairs: &self.book.pairs,
-            shared: self.shared,
-            enrollment: self.enrollment,
-        };
-        let copying = Copying {
-            store: &self.shared.store,
-            writer: self.writer,
-            terms: Terms {
-                batch_messages_max: if multi { batch_cap } else { 1 },
-                batch_bytes_max: pace.bytes,
-                singly: self.book.learned.bodies_singly,
-                synchronising: pace.synchronising,
-            },
-            desk: &desk,
-            interrupt: self.interrupt,
-        };
-        let outcome = copy::copy(self.source, target, jobs, &copying).await;
-        if outcome.failure.is_some() {
-            self.target.abandon();
-        }
-        // What was queued shows in reads only after this.
-        self.writer.commit(Vec::new()).await?;
-        Ok(outcome)
-    }
-
-    /// Batches refused for their content: a single message is listed, a larger batch is tried
-    /// again in halves. Returns the size of the smallest that is to be halved.
-    fn refused_batches(
-        &mut self,
-        jobs: &[Job],
-        looks: &mut [Look],
-        outcome: &Outcome,
-    ) -> Result<Option<usize>, Failure> {
-        let mut smallest: Option<usize> = None;
-        for refused in &outcome.refused {
-            if !is_about_content(refused.code.as_ref(), &refused.text) {
-                let (code, text) = (refused.code.clone(), refused.text.clone());
-                return Err(at_target(Error::No { command: "APPEND", code, text }));
-            }
-            if let [single] = refused.messages.as_slice() {
-                self.count_refusal(&refused.text)?;
-                self.refuse(jobs, looks, (refused.job, single.source_uid), true, &refused.text);
-            } else {
-                let size = refused.messages.len();
-                smallest = Some(smallest.map_or(size, |smallest| smallest.min(size)));
-            }
-        }
-        Ok(smallest)
-    }
-
-    /// A target that refuses one message after the other does not mean the messages: after a few
-    /// it is the account's trouble, and none of the rest is listed.
-    fn count_refusal(&mut self, text: &str) -> Result<(), Failure> {
-        self.book.learned.refused_in_a_row += 1;
-        if self.book.learned.refused_in_a_row <= REFUSED_IN_A_ROW_MAX {
-            return Ok(());
-        }
-        Err(at_target(Error::No { command: "APPEND", code: None, text: text.to_owned() }))
-    }
-
-    /// Lists a message as refused, in the server's words.
-    fn refuse(
-        &mut self,
-        jobs: &[Job],
-        looks: &mut [Look],
-        (job, uid): (usize, Uid),
-        by_target: bool,
-        text: &str,
-    ) {
-        let folder = jobs[job].folder;
-        let Some(look) = looks.iter_mut().find(|look| look.folder == folder) else { return };
-        let tries = match look.known.get(&uid) {
-            Some(Known::Refused { tries, .. }) => tries + 1,
-            _ => 1,
-        };
-        let last_try = self.shared.clock.now();
-        let text: String = text.chars().take(512).collect();
-        look.wants.retain(|want| want.uid != uid);
-        look.refusals
-            .push((uid, Known::Refused { by_target, text: text.clone(), tries, last_try }));
-        let side = if by_target { Side::Target } else { Side::Source };
-        if tries == 1 {
-            let shown = self.book.pairs[look.pair].shown().to_owned();
-            let entry = Entry::new(Event::MessageRefused, format!("by the {side}: {text}"));
-            self.emit(entry.folder(&shown).source_uid(uid));
-        }
-    }
-
-    /// Takes over what the copy committed.
-    async fn refresh(&mut self, looks: &mut [Look], jobs: &[Job]) -> Result<(), Failure> {
-        for job in jobs {
-            let look = looks.iter_mut().find(|look| look.folder == job.folder);
-            let look = look.expect("jobs are made of looks");
-            let refusals = std::mem::take(&mut look.refusals);
-            if !refusals.is_empty() {
-                let put = |(uid, known)| Edit::PutKnown(look.folder, uid, known);
-                self.writer.commit(refusals.into_iter().map(put).collect()).await?;
-            }
-            look.known = self.shared.store.known(look.folder)?.into_iter().collect();
-            look.intents = self.shared.store.intents(look.folder)?;
-            let pair = &mut self.book.pairs[look.pair];
-            let linked = |uid: &Uid| match look.known.get(uid) {
-                Some(Known::Linked(link)) => Some(link.target_uid),
-                _ => None,
-            };
-            let stored: Vec<Option<Uid>> =
-                job.messages.iter().filter_map(|message| linked(&message.uid)).collect();
-            let last = stored.iter().max().copied().flatten();
-            let all_told = stored.iter().all(Option::is_some);
-            pair.expect_more(stored.len(), last.filter(|_| all_told));
-            if !stored.is_empty() {
-                self.book.learned.refused_in_a_row = 0;
-            }
-            for want in look.wants.extract_if(.., |want| linked(&want.uid).is_some()) {
-                // Keywords that had to wait for PERMANENTFLAGS follow as a change of flags.
-                if let Some(Known::Linked(link)) = look.known.get(&want.uid)
-                    && link.flags.system() == want.flags.system()
-                    && link.flags != want.flags
-                {
-                    look.flags.push((want.uid, want.flags));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A connection ended in mid-copy: smaller batches next time, and if even a single message
-    /// sent with a synchronising literal drew a refusal, it is the culprit.
-    async fn blame(
-        &mut self,
-        jobs: &[Job],
-        looks: &mut [Look],
-        writing: Option<(usize, Uid)>,
-        failure: &Failure,
-    ) -> Result<(), Failure> {
-        if let Failure::Imap(Side::Source, Error::BodyBeforeUid) = failure {
-            self.book.learned.bodies_singly = true;
-            return Ok(());
-        }
-        let text = match failure {
-            Failure::Imap(Side::Target, Error::Bad { text, .. }) => Some(text),
-            Failure::Imap(Side::Target, Error::No { code, text, .. })
-                if is_about_content(code.as_ref(), text) =>
-            {
-                Some(text)
-            }
-            _ => None,
-        };
-        let alone = self.book.learned.pace.synchronising;
-        if let (Some(text), Some(culprit), true) = (text, writing, alone)
-            && self.count_refusal(text).is_ok()
-        {
-            self.refuse(jobs, looks, culprit, true, &text.clone());
-            self.refresh(looks, jobs).await?;
-        }
-        self.book.learned.pace.cut();
-        Ok(())
-    }
-
-    /// Messages the source did not deliver are asked for once more at once; then those that are
-    /// still there are listed, and tried again later.
-    async fn undelivered(
-        &mut self,
-        jobs: &[Job],
-        looks: &mut [Look],
-        undelivered: &[(usize, Uid, String)],
-        retried: &mut HashSet<(FolderId, Uid)>,
-    ) -> Result<(), Failure> {
-        for (job, uid, words) in undelivered {
-            let folder = jobs[*job].folder;
-            let Some(look) = looks.iter_mut().find(|look| look.folder == folder) else { continue };
-            if retried.insert((folder, *uid)) {
-                continue;
-            }
-            look.unfinished = true;
-            self.examine(look.pair).await?;
-            let present = self.source.list_uids().await.map_err(at_source)?;
-            if present.contains(uid) {
-                self.due_at(
-                    Instant::now() + Duration::from_secs(plan::UNDELIVERED_RETRY_SECS as u64),
-                );
-                self.refuse(jobs, looks, (*job, *uid), false, words);
-            } else {
-                look.wants.retain(|want| want.uid != *uid);
-            }
-        }
-        Ok(())
-    }
-
     /// Applies changed flags to copies, as differences from what was last written.
     pub async fn apply_flags(&mut self, look: &mut Look) -> Result<(), Failure> {
         let changes = std::mem::take(&mut look.flags);
@@ -276,77 +22,121 @@ impl Pass<'_> {
             return Ok(());
         }
         let name = self.book.pairs[look.pair].target.clone();
-        let links: Vec<(Uid, &Link)> = changes
-            .iter()
-            .filter_map(|(uid, _)| match look.known.get(uid) {
-                Some(Known::Linked(link)) => Some((*uid, link)),
-                _ => None,
-            })
-            .collect();
-        let sure = self.target.verify(&name, &links).await?;
-        let selected = self.target.session().await?.selected().cloned();
-        let permanent = selected.map(|selected| selected.permanent_flags).unwrap_or_default();
-        let untouched = self.untouched(look, &links).await?;
+        let links = self.links_of(look, changes.iter().map(|(uid, _)| *uid));
+        let ours: Vec<(Uid, Link)> =
+            links.into_iter().filter(|(_, link)| self.follows_flags(link)).collect();
+        let verified = self.target.verify(&name, &ours).await?;
+        self.lose_strangers(look, &verified).await?;
+        let absent: HashSet<Uid> = verified.absent.iter().copied().collect();
+        if let Some(selected) = self.target.session().await?.selected() {
+            self.book.pairs[look.pair].permanent = Some(selected.permanent_flags.clone());
+        }
+        let permanent = self.book.pairs[look.pair].permanent.clone().unwrap_or_default();
         let mut groups: BTreeMap<String, (Flags, Flags, Vec<Uid>)> = BTreeMap::new();
         let mut edits = Vec::new();
-        let mut done = Vec::new();
+        let mut followed = 0;
         for (uid, flags) in changes {
+            let may_touch = match look.known.get(&uid) {
+                Some(Known::Linked(link)) => self.may_touch(&verified, look.pair, uid, link),
+                _ => continue,
+            };
             let Some(Known::Linked(link)) = look.known.get_mut(&uid) else { continue };
-            if !sure.contains(&uid) {
+            if absent.contains(&uid) {
                 look.unfinished = true;
-                self.book.pairs[look.pair].look_at_target = true;
                 continue;
             }
-            if untouched.contains(&uid) {
+            if may_touch {
                 let added = flags.minus(&link.flags).retain(|name| permanent.admits(name));
                 let removed = link.flags.minus(&flags).retain(|name| permanent.admits(name));
                 let key = format!("{added:?} {removed:?}");
                 let group = groups.entry(key).or_insert((added, removed, Vec::new()));
                 group.2.extend(link.target_uid);
-                done.push((uid, link.target_uid));
+                followed += 1;
             }
             link.flags = flags;
             edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link.clone())));
         }
         for (added, removed, uids) in groups.values() {
-            self.target.store(uids, added, removed).await?;
+            self.store_flags(uids, added, removed).await?;
         }
         self.writer.commit(edits).await?;
-        let shown = self.book.pairs[look.pair].shown().to_owned();
-        if !done.is_empty() {
-            let text = format!("flags of {} messages follow the source", done.len());
-            self.emit(Entry::new(Event::FlagsChanged, text).folder(&shown).priority(6));
+        if followed > 0 {
+            let text = format!("flags of {followed} messages follow the source");
+            let shown = self.book.pairs[look.pair].shown();
+            self.emit(Entry::new(Event::FlagsChanged, text).folder(shown));
         }
         Ok(())
     }
 
-    /// After the cutover the owner may already work at the target: only copies whose flags are as
-    /// last written still follow the source. Before it, all do.
-    async fn untouched(
+    /// Stores flags; a target that refuses the keywords gets the system flags alone.
+    async fn store_flags(
         &mut self,
-        look: &Look,
-        links: &[(Uid, &Link)],
-    ) -> Result<HashSet<Uid>, Failure> {
-        let listing = match &look.listing {
-            Some(listing) if self.phase() >= Phase::Draining => listing,
-            _ => return Ok(links.iter().map(|(uid, _)| *uid).collect()),
-        };
-        let permanent = self.book.pairs[look.pair].permanent.clone().unwrap_or_default();
-        let as_written = links.iter().filter(|(_, link)| {
-            let now = link.target_uid.and_then(|uid| listing.get(&uid));
-            let kept = link.flags.retain(|name| permanent.admits(name));
-            now.is_some_and(|now| now.flags == kept)
+        uids: &[Uid],
+        added: &Flags,
+        removed: &Flags,
+    ) -> Result<(), Failure> {
+        let stored = self.target.store(uids, added, removed).await;
+        let has_keywords = added.keywords().chain(removed.keywords()).next().is_some();
+        match stored {
+            Err(Failure::Imap(_, Error::No { .. })) if has_keywords => {
+                let system =
+                    |flags: &Flags| flags.retain(|name| SystemFlags::of_name(name).is_some());
+                self.target.store(uids, &system(added), &system(removed)).await
+            }
+            other => other,
+        }
+    }
+
+    /// The links of these source UIDs.
+    fn links_of(&self, look: &Look, uids: impl Iterator<Item = Uid>) -> Vec<(Uid, Link)> {
+        let linked = uids.filter_map(|uid| match look.known.get(&uid) {
+            Some(Known::Linked(link)) => Some((uid, link.clone())),
+            _ => None,
         });
-        Ok(as_written.map(|(uid, _)| *uid).collect())
+        linked.collect()
+    }
+
+    /// May a copy be changed that was just seen? After the cutover the owner may already work at
+    /// the target: then only copies whose flags are as last written.
+    pub fn may_touch(&self, verified: &Verified, pair: usize, uid: Uid, link: &Link) -> bool {
+        let Some(flags) = verified.sure.get(&uid) else { return false };
+        if self.phase() < Phase::Draining {
+            return true;
+        }
+        let permanent = self.book.pairs[pair].permanent.as_ref();
+        let kept = link.flags.retain(|name| permanent.is_none_or(|it| it.admits(name)));
+        kept == *flags
+    }
+
+    /// Links whose UID belongs to another message find their copy again by content.
+    pub async fn lose_strangers(
+        &mut self,
+        look: &mut Look,
+        verified: &Verified,
+    ) -> Result<(), Failure> {
+        let mut edits = Vec::new();
+        for uid in &verified.strange {
+            if let Some(Known::Linked(link)) = look.known.get_mut(uid) {
+                link.target_uid = None;
+                edits.push(Edit::PutKnown(look.folder, *uid, Known::Linked(link.clone())));
+            }
+        }
+        if !edits.is_empty() || !verified.absent.is_empty() {
+            look.unfinished = true;
+            self.book.pairs[look.pair].look_at_target = true;
+        }
+        self.writer.commit(edits).await?;
+        Ok(())
     }
 
     /// Copies that are gone from the target although nobody removed their message: copied again
     /// once, and said. From the seal on the target is its owner's: what they removed stays so.
     pub async fn apply_vanished(&mut self, look: &mut Look) -> Result<(), Failure> {
         let folder = look.folder;
-        let vanished: HashSet<Uid> = std::mem::take(&mut look.vanished).into_iter().collect();
+        let vanished: BTreeSet<Uid> = std::mem::take(&mut look.vanished).into_iter().collect();
         if look.listing.is_some() {
-            self.book.learned.vanished.retain(|(of, uid)| *of != folder || vanished.contains(uid));
+            let vanish = &mut self.book.learned.vanished;
+            vanish.retain(|(of, uid)| *of != folder || vanished.contains(uid));
         }
         if !self.may_change() {
             return Ok(());
@@ -357,24 +147,24 @@ impl Pass<'_> {
                 continue;
             }
             look.unfinished = true;
-            if !self.book.learned.vanished.missing((folder, uid), false, Instant::now()) {
-                self.book.pairs[look.pair].look_at_target = true;
-                continue;
+            self.book.pairs[look.pair].look_at_target = true;
+            if self.book.learned.vanished.missing((folder, uid), false, Instant::now()) {
+                self.book.learned.vanished.settled((folder, uid));
+                look.known.remove(&uid);
+                edits.push(self.copy_again(look, uid));
             }
-            self.book.learned.vanished.settled((folder, uid));
-            look.known.remove(&uid);
-            edits.push(self.copy_again(look, uid));
         }
         self.writer.commit(edits).await?;
         Ok(())
     }
 
-    /// Forgets the link, so that the next pass copies the message; the second time it is listed.
+    /// Forgets the link, so that the next pass finds the copy elsewhere in the folder or copies
+    /// the message; the second time it is listed.
     fn copy_again(&mut self, look: &mut Look, uid: Uid) -> Edit {
         let once = self.book.learned.recopied.insert((look.folder, uid));
         let text = if once { "copied again" } else { "vanished again; not copied a third time" };
-        let shown = self.book.pairs[look.pair].shown().to_owned();
-        self.emit(Entry::new(Event::CopyVanished, text).folder(&shown).source_uid(uid));
+        let shown = self.book.pairs[look.pair].shown();
+        self.emit(Entry::new(Event::CopyVanished, text).folder(shown).source_uid(uid));
         self.again = true;
         if once {
             return Edit::DropKnown(look.folder, uid);
@@ -391,12 +181,12 @@ impl Pass<'_> {
 
     /// Removes copies of messages that are gone at the source, where that is wanted and allowed.
     pub async fn apply_removals(&mut self, looks: &mut [Look]) -> Result<(), Failure> {
+        if !self.may_change() {
+            return Ok(());
+        }
         let now = Instant::now();
         for look in looks.iter_mut() {
             self.still_missing(look, now);
-        }
-        if !self.may_change() {
-            return Ok(());
         }
         let gone: usize = looks.iter().map(|look| self.counted(look)).sum();
         let linked: u64 = self.book.pairs.iter().map(|pair| pair.counts.linked).sum();
@@ -409,7 +199,8 @@ impl Pass<'_> {
             self.suspend_removals(gone).await?;
         }
         for look in looks.iter_mut() {
-            self.remove_gone(look).await?;
+            let done = self.remove_gone(look).await;
+            self.tolerate(look, done)?;
         }
         Ok(())
     }
@@ -422,17 +213,20 @@ impl Pass<'_> {
     /// Sorts what is missing into gone and suspected.
     fn still_missing(&mut self, look: &mut Look, now: Instant) {
         let folder = look.folder;
-        let missing: HashSet<Uid> = look.missing.iter().copied().collect();
-        self.book.learned.missing.retain(|(of, uid)| *of != folder || missing.contains(uid));
+        let missing = std::mem::take(&mut look.missing);
+        if look.absence == Absence::Unknown {
+            return;
+        }
+        let evidence = &mut self.book.learned.missing;
+        evidence.retain(|(of, uid)| *of != folder || missing.contains(uid));
         let told = look.absence == Absence::Certain
             || self.told.as_ref().is_some_and(|(name, news)| {
                 *name == self.book.pairs[look.pair].source
                     && (news.expunged as usize + news.vanished.len()) >= missing.len()
             });
-        for uid in std::mem::take(&mut look.missing) {
-            if look.absence != Absence::Suspected
-                && self.book.learned.missing.missing((folder, uid), told, now)
-            {
+        for uid in missing {
+            let gone = evidence.missing((folder, uid), told, now);
+            if gone && look.absence != Absence::Suspected {
                 look.gone.push(uid);
             } else {
                 look.unfinished = true;
@@ -455,41 +249,29 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// While removals are suspended the gone ones stay known, and are found missing again once
+    /// somebody has approved.
     async fn remove_gone(&mut self, look: &mut Look) -> Result<(), Failure> {
         let gone = std::mem::take(&mut look.gone);
-        if gone.is_empty() {
+        if gone.is_empty() || self.book.record.removals_suspended || look.troubled {
             return Ok(());
-        }
-        if self.book.record.removals_suspended {
-            // They stay known, and are found missing again once somebody has approved.
-            return Ok(());
-        }
-        let mirror = self.enrollment.migration.sync.deletions == Deletions::Mirror;
-        let removable = mirror && self.target.can_remove().await?;
-        if mirror && !removable && !self.book.learned.said_no_removals {
-            self.book.learned.said_no_removals = true;
-            let text = "the target has no UIDPLUS: deletions at the source are not mirrored";
-            self.emit(Entry::new(Event::RemovalsLapsed, text));
         }
         let name = self.book.pairs[look.pair].target.clone();
-        let links: Vec<(Uid, &Link)> = gone
+        let removable = self.removes().await?;
+        let links = self.links_of(look, gone.iter().copied());
+        let ours: Vec<(Uid, Link)> =
+            links.into_iter().filter(|(_, link)| removable && self.is_ours(link)).collect();
+        let verified = self.target.verify(&name, &ours).await?;
+        let touched = |(uid, link): &&(Uid, Link)| self.may_touch(&verified, look.pair, *uid, link);
+        let removed: BTreeMap<Uid, Uid> = ours
             .iter()
-            .filter_map(|uid| match look.known.get(uid) {
-                Some(Known::Linked(link)) if removable && self.is_ours(link) => Some((*uid, link)),
-                _ => None,
-            })
+            .filter(touched)
+            .filter_map(|(uid, link)| Some((*uid, link.target_uid?)))
             .collect();
-        let mut sure = HashSet::new();
-        if !links.is_empty() {
-            sure = self.target.verify(&name, &links).await?;
-            let untouched = self.untouched(look, &links).await?;
-            sure.retain(|uid| untouched.contains(uid));
-            let removed = links.iter().filter(|(uid, _)| sure.contains(uid));
-            let uids: Vec<Uid> = removed.filter_map(|(_, link)| link.target_uid).collect();
-            if !uids.is_empty() {
-                self.target.remove(&name, &uids).await?;
-                self.book.pairs[look.pair].expect_fewer(uids.len());
-            }
+        if !removed.is_empty() {
+            let uids: Vec<Uid> = removed.values().copied().collect();
+            self.target.remove(&name, &uids).await?;
+            self.book.pairs[look.pair].expect_fewer(uids.len());
         }
         let mut edits = Vec::new();
         let shown = self.book.pairs[look.pair].shown().to_owned();
@@ -497,10 +279,13 @@ impl Pass<'_> {
             self.book.learned.missing.settled((look.folder, uid));
             edits.push(Edit::DropKnown(look.folder, uid));
             let Some(Known::Linked(link)) = look.known.remove(&uid) else { continue };
-            if sure.contains(&uid) {
+            if removed.contains_key(&uid) {
                 let entry = Entry::new(Event::MessageRemoved, "removed, as at the source");
                 self.emit(entry.folder(&shown).source_uid(uid).target_uid(link.target_uid));
-            } else if let Some(target_uid) = link.target_uid {
+            } else if let Some(target_uid) = link.target_uid
+                && !verified.absent.contains(&uid)
+                && !verified.strange.contains(&uid)
+            {
                 edits.push(Edit::PutOrphan(look.folder, Orphan { target_uid, link }));
             }
         }
@@ -508,8 +293,25 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// Are removals mirrored at all? Where the target cannot, that is said once.
+    async fn removes(&mut self) -> Result<bool, Failure> {
+        if self.enrollment.migration.sync.deletions == Deletions::Keep {
+            return Ok(false);
+        }
+        let can = self.target.can_remove().await?;
+        if !can && !self.book.learned.said_no_removals {
+            self.book.learned.said_no_removals = true;
+            let text = "the target has no UIDPLUS: deletions at the source are not mirrored";
+            self.emit(Entry::new(Event::RemovalsLapsed, text));
+        }
+        Ok(can)
+    }
+
     /// Downloads copies worth a doubt and compares them.
     pub async fn read_back(&mut self, look: &mut Look) -> Result<(), Failure> {
+        if look.troubled {
+            return Ok(());
+        }
         let how = self.enrollment.migration.sync.read_back;
         let due = |link: &Link| {
             let asked = match how {
@@ -564,41 +366,4 @@ fn alteration(link: &Link, found: &Digests, instant: Option<InternalDate>) -> Op
     }
     let instant = instant.filter(|instant| *instant != link.instant)?;
     Some(format!("its date {} became {}", rfc3339(link.instant.0), rfc3339(instant.0)))
-}
-
-/// Tells the status board and the journal what the pipeline stored.
-struct Clerk<'a> {
-    phase: Phase,
-    board: &'a Board,
-    pairs: &'a [Pair],
-    shared: &'a Shared,
-    enrollment: &'a Enrollment,
-}
-
-impl Desk for Clerk<'_> {
-    fn stored(&self, job: &Job, message: &Intended, target_uid: Option<Uid>) {
-        let at = self.pairs.iter().position(|pair| pair.record.id == job.folder);
-        let Some(at) = at else { return };
-        if let Some(progress) = self.board.copied(at, message.size) {
-            let entry = Entry::new(Event::CopyProgress, progress);
-            let entry = entry.account(&self.enrollment.address);
-            self.shared.journal.emit(entry.migration(&self.enrollment.migration.name));
-        }
-        // The first copy logs a line a folder, not a line a message.
-        if self.phase < Phase::Following || !self.pairs[at].record.first_copy_completed {
-            return;
-        }
-        let entry = Entry::new(Event::MessageCopied, "copied")
-            .account(&self.enrollment.address)
-            .migration(&self.enrollment.migration.name)
-            .folder(self.pairs[at].shown())
-            .source_uid(message.source_uid)
-            .target_uid(target_uid)
-            .bytes(message.size);
-        self.shared.journal.emit(entry);
-    }
-
-    fn now(&self) -> i64 {
-        self.shared.clock.now()
-    }
 }

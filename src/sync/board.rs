@@ -21,6 +21,11 @@ pub struct Board {
     pace: Mutex<Option<(Instant, u64)>>,
     /// When progress was last told.
     told: Mutex<Instant>,
+    /// What is wrong with the account itself.
+    own: Mutex<Option<Reason>>,
+    concerns: Mutex<Vec<Reason>>,
+    /// Deletions at the source are not mirrored at all.
+    pub keeps: bool,
 }
 
 /// A first copy says how far it is this often.
@@ -28,7 +33,14 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
 impl Board {
     pub fn new(cell: StatusCell) -> Board {
-        Board { cell, pace: Mutex::new(None), told: Mutex::new(Instant::now()) }
+        Board {
+            cell,
+            pace: Mutex::new(None),
+            told: Mutex::new(Instant::now()),
+            own: Mutex::default(),
+            concerns: Mutex::default(),
+            keeps: false,
+        }
     }
 
     pub fn edit(&self) -> MutexGuard<'_, AccountStatus> {
@@ -61,9 +73,51 @@ impl Board {
         status.bytes.source = sum(|counts| counts.source_bytes);
         status.bytes.copied = sum(|counts| counts.linked_bytes);
         status.folders = folders;
+        let removals = match (book.record.removals_suspended, self.keeps) {
+            (true, _) => "suspended",
+            (false, true) => "kept",
+            (false, false) => "mirrored",
+        };
+        removals.clone_into(&mut status.removals);
+        drop(status);
+        self.show_concerns(book);
+    }
+
+    /// What needs somebody although the account goes on: folders in trouble, removals that wait.
+    fn show_concerns(&self, book: &Book) {
+        let mut concerns: Vec<Reason> =
+            book.pairs.iter().filter_map(|pair| pair.trouble.clone()).collect();
+        let conflicts = book.left_out.iter().filter(|left_out| left_out.state == "held");
+        concerns
+            .extend(conflicts.map(|left_out| self.reason("folder_conflict", None, &left_out.why)));
         if book.record.removals_suspended {
-            "suspended".clone_into(&mut status.removals);
+            let text = "many messages vanished from the source at once; their copies stay";
+            let mut reason = self.reason("mass_deletion", Some(Side::Source), text);
+            "`pecsync approve ADDRESS deletions` if that is meant.".clone_into(&mut reason.hint);
+            concerns.push(reason);
         }
+        for concern in &mut concerns {
+            let status = self.edit();
+            let before = status
+                .reasons
+                .iter()
+                .find(|before| before.code == concern.code && before.message == concern.message);
+            if let Some(before) = before {
+                concern.since.clone_from(&before.since);
+            }
+        }
+        *self.concerns.lock().expect("no panic while held") = concerns;
+        self.show_reasons();
+    }
+
+    /// The account's own trouble first, then its concerns.
+    fn show_reasons(&self) {
+        let own = self.own.lock().expect("no panic while held").clone();
+        let concerns = self.concerns.lock().expect("no panic while held").clone();
+        let reasons: Vec<Reason> = own.into_iter().chain(concerns).collect();
+        let mut status = self.edit();
+        status.reason = reasons.first().cloned();
+        status.reasons = reasons;
     }
 
     pub fn show_phase(&self, phase: Phase, sealed_at: Option<i64>, source_seen_until: Option<i64>) {
@@ -110,20 +164,18 @@ impl Board {
         mode.clone_into(&mut status.mode);
     }
 
-    /// All is well.
+    /// All is well with the account itself.
     pub fn well(&self) {
-        let mut status = self.edit();
-        "ok".clone_into(&mut status.condition);
-        status.reason = None;
-        status.reasons.clear();
+        *self.own.lock().expect("no panic while held") = None;
+        "ok".clone_into(&mut self.edit().condition);
+        self.show_reasons();
     }
 
     /// Something is wrong: `condition` is `retrying` or `held`.
     pub fn unwell(&self, condition: &str, reason: Reason) {
-        let mut status = self.edit();
-        condition.clone_into(&mut status.condition);
-        status.reasons = vec![reason.clone()];
-        status.reason = Some(reason);
+        *self.own.lock().expect("no panic while held") = Some(reason);
+        condition.clone_into(&mut self.edit().condition);
+        self.show_reasons();
     }
 
     pub fn reason(&self, code: &str, side: Option<Side>, message: &str) -> Reason {

@@ -57,6 +57,13 @@ impl Learned {
             ..Learned::default()
         }
     }
+
+    /// The folder's source UIDs mean nothing any more.
+    pub fn forget_folder(&mut self, folder: FolderId) {
+        self.missing.retain(|(of, _)| *of != folder);
+        self.vanished.retain(|(of, _)| *of != folder);
+        self.recopied.retain(|(of, _)| *of != folder);
+    }
 }
 
 impl Book {
@@ -117,7 +124,7 @@ impl Counts {
                 Known::Linked(link) => {
                     self.linked += 1;
                     self.linked_bytes += link.size;
-                    self.adopted += u64::from(link.origin == Origin::Adopted);
+                    self.adopted += u64::from(link.origin != Origin::Copied);
                     self.altered += u64::from(link.altered.is_some());
                     self.verified += u64::from(link.verified);
                 }

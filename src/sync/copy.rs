@@ -4,7 +4,7 @@
 //! batch's last CRLF waits for its durable intent, so no copy exists that a restart could not
 //! find again. If the source dies inside a literal, the literal never ends and nothing is stored.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -196,6 +196,7 @@ pub async fn copy<D: Desk>(
             copying,
             flight: &flight,
             asked: VecDeque::new(),
+            asked_once: false,
             steps: steps(jobs, selected, copying.terms.singly),
             open: None,
             outcome: &mut outcome,
@@ -279,7 +280,8 @@ struct Pump<'a, 's, D> {
     flight: &'a Flight,
     steps: VecDeque<Step>,
     /// Asked and not yet answered, with the messages still to come.
-    asked: VecDeque<(Step, BTreeMap<Uid, ()>)>,
+    asked: VecDeque<(Step, BTreeSet<Uid>)>,
+    asked_once: bool,
     open: Option<Open>,
     outcome: &'a mut Outcome,
 }
@@ -315,30 +317,33 @@ impl<D: Desk> Pump<'_, '_, D> {
 
     /// Keeps the source busy, unless something more urgent came.
     async fn ask(&mut self) -> Result<(), Failure> {
-        if self.copying.interrupt.load(Ordering::Relaxed) && !self.steps.is_empty() {
+        // At least one window goes, so that constant news cannot starve the backlog.
+        let urgent = self.copying.interrupt.load(Ordering::Relaxed) && self.asked_once;
+        if urgent && !self.steps.is_empty() {
             self.steps.clear();
             self.outcome.interrupted = true;
         }
         let ahead = if self.copying.terms.singly { 1 } else { WINDOWS_AHEAD };
         while self.asked.len() < ahead {
             let Some(step) = self.steps.pop_front() else { return Ok(()) };
-            let mut waited_for = BTreeMap::new();
+            let mut waited_for = BTreeSet::new();
             match step {
                 Step::Examine(job) => {
                     self.fetching.examine(&self.jobs[job].source).await.map_err(at_source)?;
                 }
                 Step::Window { job, from, to } => {
                     let messages = &self.jobs[job].messages[from..to];
-                    waited_for.extend(messages.iter().map(|message| (message.uid, ())));
+                    waited_for.extend(messages.iter().map(|message| message.uid));
                     if self.copying.terms.singly {
                         self.fetching.request_single(&messages[0]).await
                     } else {
-                        let uids: Vec<Uid> = waited_for.keys().copied().collect();
+                        let uids: Vec<Uid> = waited_for.iter().copied().collect();
                         self.fetching.request(&uids).await
                     }
                     .map_err(at_source)?;
                 }
             }
+            self.asked_once |= matches!(step, Step::Window { .. });
             self.asked.push_back((step, waited_for));
         }
         Ok(())
@@ -361,7 +366,7 @@ impl<D: Desk> Pump<'_, '_, D> {
     fn expected(&mut self, uid: Uid) -> Option<usize> {
         for (step, waited_for) in &mut self.asked {
             let Step::Window { job, .. } = step else { return None };
-            if waited_for.remove(&uid).is_some() {
+            if waited_for.remove(&uid) {
                 return Some(*job);
             }
         }
@@ -374,7 +379,7 @@ impl<D: Desk> Pump<'_, '_, D> {
             Some((_, text)) => text,
             None => "the source did not deliver it".to_owned(),
         };
-        for uid in waited_for.into_keys() {
+        for uid in waited_for {
             self.outcome.undelivered.push((job, uid, words.clone()));
         }
     }
@@ -449,12 +454,15 @@ impl<D: Desk> Pump<'_, '_, D> {
         };
         let id = intent.id;
         self.copying.writer.commit(vec![Edit::PutIntent(intent)]).await?;
-        // One at a time where a culprit is looked for.
-        let in_flight = if self.copying.terms.synchronising { 1 } else { BATCHES_IN_FLIGHT };
-        self.flight.below(in_flight).await;
+        self.flight.below(BATCHES_IN_FLIGHT).await;
         let Open { number, job, messages, .. } = open;
         self.flight.push(Batch { number, job, intent: id, messages });
-        self.writer.commit().await.map_err(at_target)
+        self.writer.commit().await.map_err(at_target)?;
+        if self.copying.terms.synchronising {
+            // One at a time where a culprit is looked for.
+            self.flight.below(1).await;
+        }
+        Ok(())
     }
 }
 

@@ -14,7 +14,7 @@ pub struct Facts {
     pub sealed_at: Option<i64>,
     pub first_copy_completed: bool,
     /// When the last pass began that found everything linked, refused or listed, looking at every
-    /// folder in full.
+    /// folder in full, in this phase and by a clock that was not suspect.
     pub clean_since: Option<i64>,
 }
 
@@ -35,7 +35,10 @@ pub fn next_phase(phase: Phase, facts: &Facts) -> Phase {
         Phase::Enrolled => Phase::Copying,
         Phase::Copying if facts.first_copy_completed => Phase::Following,
         Phase::Draining if clean_after(facts.cutover) => Phase::Archiving,
-        Phase::Archiving if facts.settle_secs == 0 => Phase::Completed,
+        // Without `settle` the pass that sealed it was the last one.
+        Phase::Archiving if facts.settle_secs == 0 && clean_after(facts.cutover) => {
+            Phase::Completed
+        }
         Phase::Archiving if clean_after(facts.sealed_at.map(|at| at + facts.settle_secs)) => {
             Phase::Completed
         }
@@ -97,6 +100,7 @@ mod tests {
     #[test]
     fn after_the_seal() {
         let sealed = Facts { now: 150, sealed_at: Some(120), clean_since: Some(110), ..QUIET };
+        check(Phase::Archiving, Facts { clean_since: None, ..sealed }, Phase::Archiving);
         check(Phase::Archiving, sealed, Phase::Completed);
         let settling = Facts { settle_secs: 60, ..sealed };
         check(Phase::Archiving, settling, Phase::Archiving);

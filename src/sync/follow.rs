@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
 
-use super::account::{Control, Shared, completed_account, connect, shown_instant, worked_digest};
-use super::board::Board;
+use super::account::{Control, Shared, completed_account, connect, worked_digest};
+use super::board::{Board, rfc3339};
 use super::book::{Book, Counts, Pair};
 use super::copy::Failure;
 use super::cutover::{self, Facts};
@@ -26,14 +27,14 @@ use crate::words::{Side, Uid};
 /// The target's connection is dropped after so much quiet.
 const TARGET_LINGERS: Duration = Duration::from_secs(30);
 /// IDLE is renewed this often, whatever the server promises (RFC 2177 says 29 minutes; NATs say
-/// less).
+/// less). A connection that waits for its first copy is kept alive as often.
 const IDLE_AT_MOST: Duration = Duration::from_secs(240);
 /// The wall clock is read at least this often …
 const CLOCK_EVERY: Duration = Duration::from_secs(30);
 /// … and every second when it matters.
 const CLOCK_EVERY_NEAR: Duration = Duration::from_secs(1);
 const NEAR_SECS: i64 = 90;
-/// Between passes that left something to do without saying until when.
+/// After a pass that left something to do without saying until when; doubled by each that follows.
 const UNFINISHED_AGAIN: Duration = Duration::from_secs(5);
 /// Everything is compared in full once a day.
 const COMPARE_SECS: i64 = 86_400;
@@ -48,6 +49,39 @@ pub struct Following<'a> {
     pub recovering: bool,
 }
 
+/// How a session came to its end without a failure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Over {
+    /// The account has completed or closed.
+    Finished,
+    /// It was told to stop.
+    Stopped,
+    /// Others wait for its connections.
+    Rested,
+}
+
+/// What a session remembers from pass to pass.
+#[derive(Default)]
+struct Course {
+    scope: Option<Scope>,
+    told: Option<(WireName, News)>,
+    fresh_from: Option<Uid>,
+    /// When the last clean pass of this phase began.
+    clean_since: Option<i64>,
+    /// When the last full pass began.
+    full_since: Option<i64>,
+    /// Passes in a row that left something to do.
+    fruitless: u32,
+}
+
+/// What ended a wait.
+enum Woken {
+    /// Run a pass.
+    Pass(Scope, Option<(WireName, News)>),
+    /// Make room for others.
+    Rest,
+}
+
 /// Opens the pairs the checkpoint remembers.
 pub fn open_pairs(shared: &Shared, book: &mut Book) -> Result<(), StoreError> {
     for record in shared.store.folders(book.record.id)? {
@@ -58,15 +92,16 @@ pub fn open_pairs(shared: &Shared, book: &mut Book) -> Result<(), StoreError> {
         counts.recount(&known);
         counts.source = record.source_seen.map_or(0, |seen| u64::from(seen.messages));
         counts.source_bytes = counts.linked_bytes;
-        let in_doubt = shared.store.intents(record.id)?;
+        let intents = shared.store.intents(record.id)?;
+        let in_doubt = intents.iter().filter(|intent| !intent.repeated);
         book.pairs.push(Pair {
             source,
             target,
             permanent: None,
             counts,
             look_at_target: false,
-            unfinished: !in_doubt.is_empty(),
-            in_doubt: in_doubt.iter().map(|intent| intent.messages.len() as u64).sum(),
+            unfinished: !intents.is_empty(),
+            in_doubt: in_doubt.map(|intent| intent.messages.len() as u64).sum(),
             listed_to: None,
             trouble: None,
             record,
@@ -77,13 +112,16 @@ pub fn open_pairs(shared: &Shared, book: &mut Book) -> Result<(), StoreError> {
 }
 
 impl Following<'_> {
-    /// Works until the account has completed or closed (`Ok`), is told to stop (`Ok`), or fails.
-    pub async fn run(self, book: &mut Book) -> Result<(), Failure> {
+    /// Works until the account has completed or closed, is told to stop, makes room, or fails.
+    pub async fn run(self, book: &mut Book) -> Result<Over, Failure> {
         if self.advance(book, None).await? {
-            return Ok(());
+            return Ok(Over::Finished);
         }
-        let slot = self.copying_slot(book).await;
-        let (mut source, place) = connect(self.shared, self.enrollment, Side::Source).await?;
+        let (mut source, berth) = connect(self.shared, self.enrollment, Side::Source).await?;
+        let slot = self.copying_slot(book, &mut source).await?;
+        if self.stopping() {
+            return Ok(Over::Stopped);
+        }
         let mut target = Target::new(self.shared.clone(), self.enrollment.clone());
         self.connected(book, &source, &mut target).await?;
         let ended = self.live(book, &mut source, &mut target, slot).await;
@@ -91,16 +129,27 @@ impl Following<'_> {
             source.logout().await;
             target.close().await;
         }
-        drop(place);
+        drop(berth);
         ended
     }
 
-    /// First copies take turns.
-    async fn copying_slot(&self, book: &Book) -> Option<tokio::sync::SemaphorePermit<'_>> {
-        if book.record.first_copy_completed {
-            return None;
+    /// First copies take turns; who waits keeps its connection alive.
+    async fn copying_slot(
+        &self,
+        book: &Book,
+        source: &mut Session,
+    ) -> Result<Option<SemaphorePermit<'_>>, Failure> {
+        while !book.record.first_copy_completed && !self.stopping() {
+            tokio::select! {
+                slot = self.shared.copying.acquire() => return Ok(slot.ok()),
+                () = tokio::time::sleep(IDLE_AT_MOST) => {
+                    source.noop().await.map_err(at_source)?;
+                    self.board.proved_alive("polled");
+                }
+                () = self.control.wake.notified() => {}
+            }
         }
-        self.shared.copying.acquire().await.ok()
+        Ok(None)
     }
 
     async fn connected(
@@ -140,79 +189,122 @@ impl Following<'_> {
         book: &mut Book,
         source: &mut Session,
         target: &mut Target,
-        mut slot: Option<tokio::sync::SemaphorePermit<'_>>,
-    ) -> Result<(), Failure> {
-        let mut told: Option<(WireName, News)> = None;
-        let mut clean_since = None;
-        self.prepare(book, source, target).await?;
+        mut slot: Option<SemaphorePermit<'_>>,
+    ) -> Result<Over, Failure> {
+        self.pass(book, source, target, &mut Course::default()).suspect_targets().await?;
         let mut watchers = JoinSet::new();
-        if !book.record.first_copy_completed {
-            self.watch_inbox(&mut watchers);
-        } else {
-            self.watch_others(book, &mut watchers);
+        match book.record.first_copy_completed {
+            true => self.watch_others(book, &mut watchers),
+            false => self.watch_inbox(&mut watchers),
         }
-        let mut swept = Instant::now();
-        let mut scope = Scope::Changed;
-        let mut fresh_from = None;
+        let mut course = Course::default();
         loop {
-            if self.advance(book, clean_since).await? || self.stopping() {
-                return Ok(());
+            let phase = book.record.phase;
+            if self.advance(book, course.clean_since).await? {
+                return Ok(Over::Finished);
             }
-            if self.control.removals_approved.swap(false, Ordering::Relaxed) {
-                book.learned.removals_approved = true;
-                book.record.removals_suspended = false;
-                self.save(book).await?;
-                scope = Scope::Full;
+            if book.record.phase != phase {
+                course.clean_since = None;
             }
-            if self.must_look_in_full(book) {
-                scope = Scope::Full;
+            if self.stopping() {
+                return Ok(Over::Stopped);
             }
-            if scope != Scope::Told {
-                self.shared.hosts.host(&self.enrollment.migration.source.host).sweep().await;
-                swept = Instant::now();
+            self.take_approval(book, &mut course).await?;
+            let swept = Instant::now();
+            let verdict = self.one_pass(book, source, target, &mut course).await?;
+            if verdict.copied_all {
+                slot = None;
             }
-            let pass = Pass {
-                shared: self.shared,
-                enrollment: self.enrollment,
-                writer: self.writer,
-                book,
-                source,
-                target,
-                board: self.board,
-                interrupt: &self.control.interrupt,
-                scope,
-                told: told.take(),
-                fresh_from: fresh_from.take(),
-                again: false,
-                due: None,
-            };
-            let verdict = pass.run().await?;
-            self.went_well();
-            self.board.rest();
-            self.board.proved_alive(mode(source));
-            if scope == Scope::Full {
-                book.learned.removals_approved = false;
-            }
-            if verdict.clean {
-                clean_since = Some(verdict.began_at);
-            }
-            if self.first_copy(book, &mut slot).await? {
+            if self.first_copy(book).await? {
                 watchers.abort_all();
                 self.watch_others(book, &mut watchers);
             }
-            scope = Scope::Changed;
-            if self.control.fresh.swap(false, Ordering::Relaxed) && !self.stopping() {
+            if self.control.fresh.swap(false, Ordering::Relaxed) {
                 self.control.interrupt.store(self.stopping(), Ordering::Relaxed);
-                (scope, told, fresh_from) = fresh_inbox(book);
+                if !book.record.first_copy_completed {
+                    fresh_inbox(book, &mut course);
+                    continue;
+                }
+            }
+            if verdict.again || self.stopping() || self.is_phase_due(book, &course) {
                 continue;
             }
-            if verdict.again && !self.stopping() {
-                continue;
+            match self.wait(book, source, target, &verdict, &course, swept).await? {
+                Woken::Pass(scope, told) => (course.scope, course.told) = (Some(scope), told),
+                Woken::Rest => return Ok(Over::Rested),
             }
-            if self.advance(book, clean_since).await? || self.stopping() {
-                return Ok(());
+        }
+    }
+
+    /// The operator's consent to removals is spent by a full pass that suspects nothing more.
+    async fn take_approval(&self, book: &mut Book, course: &mut Course) -> Result<(), Failure> {
+        if self.control.removals_approved.swap(false, Ordering::Relaxed) {
+            book.learned.removals_approved = true;
+            book.record.removals_suspended = false;
+            self.save(book).await?;
+        }
+        if book.learned.removals_approved {
+            course.scope = Some(Scope::Full);
+        }
+        Ok(())
+    }
+
+    async fn one_pass(
+        &self,
+        book: &mut Book,
+        source: &mut Session,
+        target: &mut Target,
+        course: &mut Course,
+    ) -> Result<Verdict, Failure> {
+        if self.must_look_in_full(book, course) {
+            course.scope = Some(Scope::Full);
+        }
+        let scope = course.scope.unwrap_or(Scope::Changed);
+        if scope != Scope::Told {
+            self.shared.hosts.host(&self.enrollment.migration.source.host).sweep().await;
+        }
+        let phase = book.record.phase;
+        let suspect = self.shared.clock.read().suspect;
+        let verdict = self.pass(book, source, target, course).run().await?;
+        self.went_well();
+        self.board.rest();
+        self.board.proved_alive(mode(source));
+        course.scope = None;
+        if scope == Scope::Full {
+            course.full_since = Some(verdict.began_at);
+            if book.learned.missing.due(Instant::now()).is_none() {
+                book.learned.removals_approved = false;
             }
-            (scope, told) = self.wait(book, source, target, &verdict, swept).await?;
+        }
+        if verdict.clean && !suspect && phase >= Phase::Draining {
+            course.clean_since = Some(verdict.began_at);
+        }
+        let unfinished = book.pairs.iter().any(|pair| pair.unfinished) || phase == Phase::Draining;
+        course.fruitless = if unfinished && !verdict.clean { course.fruitless + 1 } else { 0 };
+        Ok(verdict)
+    }
+
+    fn pass<'p>(
+        &'p self,
+        book: &'p mut Book,
+        source: &'p mut Session,
+        target: &'p mut Target,
+        course: &mut Course,
+    ) -> Pass<'p> {
+        Pass {
+            shared: self.shared,
+            enrollment: self.enrollment,
+            writer: self.writer,
+            book,
+            source,
+            target,
+            board: self.board,
+            interrupt: &self.control.interrupt,
+            scope: course.scope.unwrap_or(Scope::Changed),
+            told: course.told.take(),
+            fresh_from: course.fresh_from.take(),
+            again: false,
+            due: None,
         }
     }
 
@@ -224,46 +316,21 @@ impl Following<'_> {
         }
     }
 
-    /// The first look of a session: what changed at the target meanwhile is found by its status.
-    async fn prepare(
-        &self,
-        book: &mut Book,
-        source: &mut Session,
-        target: &mut Target,
-    ) -> Result<(), Failure> {
-        let mut pass = Pass {
-            shared: self.shared,
-            enrollment: self.enrollment,
-            writer: self.writer,
-            book,
-            source,
-            target,
-            board: self.board,
-            interrupt: &self.control.interrupt,
-            scope: Scope::Changed,
-            told: None,
-            fresh_from: None,
-            again: false,
-            due: None,
-        };
-        pass.suspect_targets().await
-    }
-
     fn stopping(&self) -> bool {
         self.control.stop.load(Ordering::Relaxed)
     }
 
     /// The last pass and the one after `settle` look at everything; so does one a day.
-    fn must_look_in_full(&self, book: &Book) -> bool {
+    fn must_look_in_full(&self, book: &Book, course: &Course) -> bool {
         let facts = self.facts(book, None);
         match book.record.phase {
             Phase::Draining => true,
-            Phase::Archiving => {
-                facts.sealed_at.is_some_and(|sealed| facts.now >= sealed + facts.settle_secs)
-            }
+            Phase::Archiving => settled_at(&facts).is_some_and(|settled| facts.now >= settled),
             Phase::Following => {
-                let oldest = book.pairs.iter().map(|pair| pair.record.compared_at).min();
-                oldest.is_some_and(|oldest| facts.now - oldest >= COMPARE_SECS)
+                let compared = book.pairs.iter().map(|pair| pair.record.compared_at).max();
+                let compared = compared.max(course.full_since);
+                !facts.clock_suspect
+                    && compared.is_some_and(|compared| facts.now - compared >= COMPARE_SECS)
             }
             _ => false,
         }
@@ -294,17 +361,14 @@ impl Following<'_> {
     }
 
     /// Everything was looked at and copied once. True at the moment this becomes so.
-    async fn first_copy(
-        &self,
-        book: &mut Book,
-        slot: &mut Option<tokio::sync::SemaphorePermit<'_>>,
-    ) -> Result<bool, Failure> {
-        let copied = book.pairs.iter().all(|pair| pair.record.first_copy_completed);
+    async fn first_copy(&self, book: &mut Book) -> Result<bool, Failure> {
+        // A folder that a server refuses is its own trouble: the account is followed without it.
+        let is_copied = |pair: &Pair| pair.record.first_copy_completed || pair.trouble.is_some();
+        let copied = book.pairs.iter().all(is_copied);
         if book.record.first_copy_completed || !copied || book.pairs.is_empty() {
             return Ok(false);
         }
         book.record.first_copy_completed = true;
-        *slot = None;
         self.save(book).await?;
         let messages: u64 = book.pairs.iter().map(|pair| pair.counts.linked).sum();
         let bytes: u64 = book.pairs.iter().map(|pair| pair.counts.linked_bytes).sum();
@@ -397,7 +461,7 @@ impl Following<'_> {
         let overdue = !facts.clock_suspect && facts.now > cutover + window;
         if overdue && book.record.phase < Phase::Archiving && !book.learned.said_overdue {
             book.learned.said_overdue = true;
-            let text = format!("the cutover of {} is not sealed yet", shown_instant(cutover));
+            let text = format!("the cutover of {} is not sealed yet", rfc3339(cutover));
             self.emit(Entry::new(Event::CutoverOverdue, text));
         }
     }
@@ -405,57 +469,95 @@ impl Following<'_> {
     /// Waits in IDLE until something is told, due, or asked for.
     async fn wait(
         &self,
-        book: &mut Book,
+        book: &Book,
         source: &mut Session,
         target: &mut Target,
         verdict: &Verdict,
+        course: &Course,
         swept: Instant,
-    ) -> Result<(Scope, Option<(WireName, News)>), Failure> {
-        let unfinished = book.pairs.iter().any(|pair| pair.unfinished);
-        let draining = book.record.phase == Phase::Draining;
-        let mut until = swept + self.enrollment.migration.sync.sweep_interval;
-        if let Some(due) = verdict.due {
-            until = until.min(due);
-        } else if unfinished || draining {
-            until = until.min(Instant::now() + UNFINISHED_AGAIN);
+    ) -> Result<Woken, Failure> {
+        let until = self.wait_until(verdict, course, swept);
+        if book.record.phase == Phase::Draining || !source.capabilities().has("IDLE") {
+            return self.sleep(book, target, course, until).await;
         }
-        if draining || !source.capabilities().has("IDLE") {
-            return self.sleep(book, target, until).await;
-        }
-        let Some(inbox) = self.arm(book, source).await? else {
-            return Ok((Scope::Changed, None));
-        };
-        let armed = Instant::now();
-        let mut news = IdleNews::Quiet;
-        while news == IdleNews::Quiet {
-            let now = Instant::now();
-            if now >= until || self.is_phase_due(book) || self.stopping() {
-                break;
+        loop {
+            if self.is_crowded() && book.record.phase == Phase::Following && course.fruitless == 0 {
+                return Ok(Woken::Rest);
             }
-            self.rest_target(target, now).await;
-            if now >= armed + IDLE_AT_MOST {
-                // Renewed by the sweep's first command.
-                source.idle_done();
+            let Some(inbox) = self.arm(book, source).await? else {
+                return Ok(Woken::Pass(Scope::Changed, None));
+            };
+            let news = self.idle(book, source, target, course, until).await?;
+            source.idle_done();
+            if news == IdleNews::Quiet {
+                if Instant::now() >= until || self.is_asked(book, course) {
+                    return Ok(Woken::Pass(Scope::Changed, None));
+                }
+                // Only renewed.
                 source.noop().await.map_err(at_source)?;
                 self.board.proved_alive(mode(source));
-                let news = source.take_news();
-                if said_something(&news) {
-                    return Ok((Scope::Told, Some((inbox, news))));
-                }
-                return Box::pin(self.wait(book, source, target, verdict, swept)).await;
             }
+            let said = source.take_news();
+            if said.expunged > 0 || !said.vanished.is_empty() || said.flags_changed {
+                // What left here may have turned up elsewhere: all folders are looked at.
+                return Ok(Woken::Pass(Scope::Changed, Some((inbox, said))));
+            }
+            if said.exists.is_some() {
+                return Ok(Woken::Pass(Scope::Told, Some((inbox, said))));
+            }
+        }
+    }
+
+    /// Stays in IDLE until there is news, something is due or asked for, or IDLE is to be renewed.
+    async fn idle(
+        &self,
+        book: &Book,
+        source: &mut Session,
+        target: &mut Target,
+        course: &Course,
+        until: Instant,
+    ) -> Result<IdleNews, Failure> {
+        let armed = Instant::now();
+        loop {
+            let now = Instant::now();
+            let renew = now >= armed + IDLE_AT_MOST;
+            if renew || now >= until || self.is_asked(book, course) {
+                return Ok(IdleNews::Quiet);
+            }
+            self.rest_target(target, now).await;
             let slice = self.slice(book, target).min(until - now);
-            news = tokio::select! {
-                news = source.idle_wait(slice) => news.map_err(at_source)?,
-                () = self.control.wake.notified() => break,
-            };
+            tokio::select! {
+                news = source.idle_wait(slice) => match news.map_err(at_source)? {
+                    IdleNews::Something => return Ok(IdleNews::Something),
+                    IdleNews::Quiet => {}
+                },
+                () = self.control.wake.notified() => {
+                    self.control.asked.store(true, Ordering::Relaxed);
+                }
+            }
         }
-        source.idle_done();
-        let said = source.take_news();
-        if news == IdleNews::Something && said_something(&said) {
-            return Ok((Scope::Told, Some((inbox, said))));
+    }
+
+    /// Has the time come for a phase, or does somebody want a pass now?
+    fn is_asked(&self, book: &Book, course: &Course) -> bool {
+        self.stopping()
+            || self.control.asked.swap(false, Ordering::Relaxed)
+            || self.is_phase_due(book, course)
+    }
+
+    fn is_crowded(&self) -> bool {
+        self.shared.hosts.host(&self.enrollment.migration.source.host).crowded()
+    }
+
+    /// When the next pass is due: the sweep, something suspected, or what was left to do.
+    fn wait_until(&self, verdict: &Verdict, course: &Course, swept: Instant) -> Instant {
+        let interval = self.enrollment.migration.sync.sweep_interval;
+        let mut until = swept + interval;
+        if course.fruitless > 0 {
+            let pause = UNFINISHED_AGAIN * (1 << (course.fruitless - 1).min(8));
+            until = until.min(Instant::now() + pause.min(interval.max(UNFINISHED_AGAIN)));
         }
-        Ok((Scope::Changed, None))
+        verdict.due.map_or(until, |due| until.min(due))
     }
 
     /// Selects INBOX and starts IDLE. `None` if something happened there since it was looked at:
@@ -467,8 +569,8 @@ impl Following<'_> {
             source.examine(&name).await.map_err(at_source)?;
         }
         let seen = inbox.filter(|pair| !pair.unfinished).and_then(|pair| pair.record.source_seen);
-        if let (Some(seen), Some(now)) = (seen, source.selected())
-            && seen.messages != now.exists
+        if let Some(seen) = seen
+            && seen.messages != source.exists()
         {
             return Ok(None);
         }
@@ -482,18 +584,21 @@ impl Following<'_> {
         &self,
         book: &Book,
         target: &mut Target,
+        course: &Course,
         until: Instant,
-    ) -> Result<(Scope, Option<(WireName, News)>), Failure> {
+    ) -> Result<Woken, Failure> {
         loop {
             let now = Instant::now();
-            if now >= until || self.is_phase_due(book) || self.stopping() {
-                return Ok((Scope::Changed, None));
+            if now >= until || self.is_asked(book, course) {
+                return Ok(Woken::Pass(Scope::Changed, None));
             }
             self.rest_target(target, now).await;
             let slice = self.slice(book, target).min(until - now);
             tokio::select! {
                 () = tokio::time::sleep(slice) => {}
-                () = self.control.wake.notified() => return Ok((Scope::Changed, None)),
+                () = self.control.wake.notified() => {
+                    return Ok(Woken::Pass(Scope::Changed, None));
+                }
             }
         }
     }
@@ -510,10 +615,13 @@ impl Following<'_> {
         }
     }
 
-    fn is_phase_due(&self, book: &Book) -> bool {
-        let facts = self.facts(book, None);
+    /// Does the clock ask for another phase, or for the full pass after `settle`?
+    fn is_phase_due(&self, book: &Book, course: &Course) -> bool {
+        let facts = self.facts(book, course.clean_since);
+        let settled = settled_at(&facts).filter(|_| book.record.phase == Phase::Archiving);
+        let looked = |settled: i64| course.full_since.is_some_and(|full| full >= settled);
         cutover::next_phase(book.record.phase, &facts) != book.record.phase
-            || (book.record.phase == Phase::Archiving && self.must_look_in_full(book))
+            || settled.is_some_and(|settled| facts.now >= settled && !looked(settled))
     }
 
     async fn rest_target(&self, target: &mut Target, now: Instant) {
@@ -532,16 +640,20 @@ impl Following<'_> {
     }
 }
 
-/// A pass over what came to INBOX since it was last listed.
-fn fresh_inbox(book: &Book) -> (Scope, Option<(WireName, News)>, Option<Uid>) {
+/// The next pass is over what came to INBOX since it was first listed.
+fn fresh_inbox(book: &Book, course: &mut Course) {
     let inbox = book.pairs.iter().find(|pair| pair.source.is_inbox());
-    let Some(pair) = inbox else { return (Scope::Changed, None, None) };
-    let from = pair.listed_to.map(|uid| uid.get().saturating_add(1)).and_then(Uid::new);
-    (Scope::Told, Some((pair.source.clone(), News::default())), from)
+    let listed_to = inbox.and_then(|pair| pair.listed_to);
+    let from = listed_to.and_then(|uid| Uid::new(uid.get().saturating_add(1)));
+    if let (Some(pair), Some(from)) = (inbox, from) {
+        course.told = Some((pair.source.clone(), News::default()));
+        (course.scope, course.fresh_from) = (Some(Scope::Told), Some(from));
+    }
 }
 
-fn said_something(news: &News) -> bool {
-    news.exists.is_some() || news.expunged > 0 || !news.vanished.is_empty() || news.flags_changed
+/// When the source has been looked at for stragglers long enough.
+fn settled_at(facts: &Facts) -> Option<i64> {
+    facts.sealed_at.map(|sealed| sealed + facts.settle_secs)
 }
 
 fn mode(source: &Session) -> &'static str {

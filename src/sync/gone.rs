@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 /// How far apart two listings must be to count as two.
 pub const APART: Duration = Duration::from_secs(60);
 
+/// So long nobody waits for something that will neither come back nor be called gone.
+const LONG: Duration = Duration::from_secs(600);
+
 /// Since when each thing has been missing. Kept in memory: after a restart the wait starts anew.
 #[derive(Debug)]
 pub struct Evidence<K> {
@@ -46,8 +49,10 @@ impl<K: Eq + Hash + Copy> Evidence<K> {
         self.since.retain(|key, _| keep(key));
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.since.is_empty()
+    /// Has it been missing for ten minutes?
+    pub fn for_long(&self, key: K, now: Instant) -> bool {
+        let since = self.since.get(&key);
+        since.is_some_and(|since| now.saturating_duration_since(*since) >= LONG)
     }
 
     /// When the next look may turn a suspicion into certainty.

@@ -173,6 +173,11 @@ impl Host {
         }
     }
 
+    /// Are all connections in use while others wait for one? Then quiet accounts make room.
+    pub fn crowded(&self) -> bool {
+        self.state().gate.is_crowded()
+    }
+
     /// How many accounts use the host: what 2 % is taken of.
     pub fn set_accounts(&self, accounts: usize) {
         self.change(|gate, _| (gate.health.set_accounts(accounts), Vec::new()));

@@ -1,8 +1,9 @@
 //! What must happen for the target to equal the source, decided purely; and one account's life.
 //!
 //! Pure: [`plan`], [`adopt`], [`folders`], [`gone`], [`cutover`], [`trouble`], [`backoff`]. Doing:
-//! [`copy`] (the pipeline), [`pass`] with `survey`, `resolve` and `apply` (one look at an account),
-//! `follow` (one session), [`account`] (one life), [`hosts`] (what accounts of a host share).
+//! [`copy`] (the pipeline), [`pass`] with `survey`, `resolve`, `doubt`, `moves`, `relay` and
+//! `apply` (one look at an account), `follow` (one session), [`account`] (one life), [`hosts`]
+//! (what accounts of a host share).
 
 pub mod account;
 pub mod adopt;
@@ -13,12 +14,15 @@ pub mod book;
 pub mod clock;
 pub mod copy;
 pub mod cutover;
+mod doubt;
 pub mod folders;
 mod follow;
 pub mod gone;
 pub mod hosts;
+mod moves;
 pub mod pass;
 pub mod plan;
+mod relay;
 mod resolve;
 mod survey;
 mod target;

@@ -1,23 +1,26 @@
 //! One look at an account: source, target and checkpoint are compared, and what is missing is
 //! done. Recovery is not a mode: it is the next pass.
 //!
-//! The order is fixed: survey the folders, look at the source, look at the target where that is
-//! needed, resolve doubts and adoptions and moves, copy, then flags, removals, and proofs.
+//! The order is fixed, and [`Pass::run`] spells it out. A refusal that concerns one folder is
+//! that folder's trouble; every other failure ends the pass.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
+use tokio::sync::SemaphorePermit;
+
 use super::account::Shared;
 use super::board::Board;
-use super::book::Book;
+use super::book::{Book, Pair};
 use super::copy::Failure;
 use super::plan::{self, SourceDiff, SourceLook};
 use super::target::Target;
-use crate::checkpoint::{Edit, FolderId, Intent, Known, Orphan, Phase, Seen, Writer};
+use super::trouble;
+use crate::checkpoint::{Edit, FolderId, Intent, Known, Link, Phase, Seen, Writer};
 use crate::config::Enrollment;
-use crate::imap::{Error, FolderStatus, News, Selected, Session, WireName};
-use crate::journal::{Entry, Event};
+use crate::imap::{Code, Error, FolderStatus, News, Selected, Session, WireName};
+use crate::journal::{Entry, Event, shown};
 use crate::words::{Flags, Message, ModSeq, Side, Uid};
 
 /// How thorough a pass is.
@@ -27,7 +30,7 @@ pub enum Scope {
     Changed,
     /// Every folder on both sides, all UIDs and flags.
     Full,
-    /// Only the selected folder, of which IDLE told something.
+    /// Only the selected folder, of which IDLE told that new mail came.
     Told,
 }
 
@@ -42,6 +45,8 @@ pub struct Verdict {
     pub due: Option<Instant>,
     /// It ended early for something more urgent, or found more to do: run another one.
     pub again: bool,
+    /// Nothing that could be copied was left.
+    pub copied_all: bool,
 }
 
 /// Everything one pass works with.
@@ -72,79 +77,80 @@ pub struct Look {
     /// The source as it was seen.
     pub seen: Seen,
     pub known: BTreeMap<Uid, Known>,
-    pub orphans: Vec<Orphan>,
+    /// Copies whose source message is not known, by target UID.
+    pub orphans: BTreeMap<Uid, Link>,
     pub intents: Vec<Intent>,
     /// Source messages without a copy.
-    pub wants: Vec<Message>,
+    pub wants: BTreeMap<Uid, Message>,
     /// Linked messages whose flags changed.
     pub flags: Vec<(Uid, Flags)>,
     /// Known messages that the source no longer shows.
-    pub missing: Vec<Uid>,
+    pub missing: BTreeSet<Uid>,
+    /// Missing for certain.
+    pub gone: Vec<Uid>,
     /// The target's listing, where it was taken in this pass.
     pub listing: Option<BTreeMap<Uid, Message>>,
     /// Target messages that nothing explains.
-    pub unexplained: Vec<Message>,
+    pub unexplained: BTreeMap<Uid, Message>,
     /// Linked messages whose copy is not there.
     pub vanished: Vec<Uid>,
     /// Source UIDs that must not be appended yet.
     pub blocked: HashSet<Uid>,
     /// Nothing may be appended yet.
     pub all_blocked: bool,
-    /// Something is left for a later pass.
-    pub unfinished: bool,
-    /// The source's folder itself is missing.
-    pub absence: Absence,
-    /// Missing for certain.
-    pub gone: Vec<Uid>,
     /// Refused in this pass, not yet committed.
     pub refusals: Vec<(Uid, Known)>,
+    /// Something is left for a later pass.
+    pub unfinished: bool,
+    /// A server refused something about this folder: it is left alone until the next pass.
+    pub troubled: bool,
+    /// Is the source's folder itself missing?
+    pub absence: Absence,
 }
 
 /// Is a source folder still listed?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Absence {
     Listed,
-    /// One LIST lacked it.
+    /// LIST lacks it; it may come back.
     Suspected,
+    /// LIST has lacked it for long, but the server will not say that it does not exist: its
+    /// copies stay, and nothing waits for it.
+    Unknown,
     /// It is gone.
     Certain,
 }
 
-impl Pass<'_> {
+impl<'a> Pass<'a> {
     pub async fn run(mut self) -> Result<Verdict, Failure> {
         let began_at = self.shared.clock.now();
         let statuses = match self.scope {
             Scope::Told => HashMap::new(),
             Scope::Changed | Scope::Full => self.survey().await?,
         };
-        let messages = statuses.values().map(|status| u64::from(status.messages)).sum();
-        let _memory = self.shared.memory.of_messages(messages).await;
+        let _memory = self.reserve(&statuses).await?;
         let mut looks = self.look(&statuses).await?;
         self.board.show_book(self.book);
         for look in &mut looks {
-            self.resolve_folder(look).await?;
+            let done = self.resolve_folder(look).await;
+            self.tolerate(look, done)?;
             self.set_backlog_aside(look);
         }
         self.resolve_moves(&mut looks).await?;
         let interrupted = self.copy(&mut looks).await?;
         if !interrupted {
             for look in &mut looks {
-                self.apply_flags(look).await?;
+                let done = self.apply_flags(look).await;
+                self.tolerate(look, done)?;
                 self.apply_vanished(look).await?;
             }
             self.apply_removals(&mut looks).await?;
             for look in &mut looks {
-                self.read_back(look).await?;
+                let done = self.read_back(look).await;
+                self.tolerate(look, done)?;
             }
         }
         self.conclude(looks, began_at, interrupted).await
-    }
-
-    fn set_backlog_aside(&self, look: &mut Look) {
-        let Some(from) = self.fresh_from else { return };
-        let before = look.wants.len();
-        look.wants.retain(|want| want.uid >= from);
-        look.unfinished |= look.wants.len() < before;
     }
 
     pub fn phase(&self) -> Phase {
@@ -170,6 +176,33 @@ impl Pass<'_> {
         self.enrollment.migration.sync.in_doubt_wait
     }
 
+    /// Takes what the listings of this pass need from the daemon's memory, if that is worth
+    /// asking for. The target is connected first: who has memory never waits for a connection.
+    async fn reserve(
+        &mut self,
+        statuses: &HashMap<WireName, FolderStatus>,
+    ) -> Result<Option<SemaphorePermit<'a>>, Failure> {
+        let looked_at = self.book.pairs.iter().filter_map(|pair| {
+            let status = statuses.get(&pair.source)?;
+            self.is_due(pair, status).then_some(u64::from(status.messages))
+        });
+        let messages: u64 = looked_at.sum();
+        if messages <= LISTED_FREELY {
+            return Ok(None);
+        }
+        self.target.session().await?;
+        let shared: &'a Shared = self.shared;
+        Ok(shared.memory.of_messages(messages).await)
+    }
+
+    /// Must the folder be looked at?
+    fn is_due(&self, pair: &Pair, status: &FolderStatus) -> bool {
+        let unchanged = pair.record.source_seen.is_some_and(|seen| is_same(&seen, status));
+        let told = self.told.as_ref().is_some_and(|(name, _)| *name == pair.source);
+        let quiet = unchanged && !pair.unfinished && !pair.look_at_target;
+        self.scope == Scope::Full || !quiet || told
+    }
+
     /// Looks at every source folder that has changed or must be looked at.
     async fn look(
         &mut self,
@@ -178,9 +211,8 @@ impl Pass<'_> {
         let mut looks = Vec::new();
         for at in 0..self.book.pairs.len() {
             let pair = &self.book.pairs[at];
-            let told = self.told.as_ref().is_some_and(|(name, _)| *name == pair.source);
             if self.scope == Scope::Told {
-                if told {
+                if self.told.as_ref().is_some_and(|(name, _)| *name == pair.source) {
                     looks.extend(self.look_at(at).await?);
                 }
                 continue;
@@ -189,10 +221,9 @@ impl Pass<'_> {
                 looks.push(self.look_at_absent(at).await?);
                 continue;
             };
+            let due = self.is_due(pair, status);
             self.book.learned.folders_missing.settled(pair.record.id);
-            let unchanged = pair.record.source_seen.is_some_and(|seen| is_same(&seen, status));
-            let quiet = unchanged && !pair.unfinished && !pair.look_at_target;
-            if self.scope == Scope::Full || !quiet || told {
+            if due {
                 looks.extend(self.look_at(at).await?);
             }
         }
@@ -223,25 +254,27 @@ impl Pass<'_> {
         diff: SourceDiff,
     ) -> Result<Look, Failure> {
         let folder = self.book.pairs[pair].record.id;
+        let orphans = self.shared.store.orphans(folder)?;
         Ok(Look {
             pair,
             folder,
             seen,
             known,
-            orphans: self.shared.store.orphans(folder)?,
+            orphans: orphans.into_iter().map(|orphan| (orphan.target_uid, orphan.link)).collect(),
             intents: self.shared.store.intents(folder)?,
-            wants: diff.new,
+            wants: diff.new.into_iter().map(|message| (message.uid, message)).collect(),
             flags: diff.flags,
-            missing: diff.missing,
+            missing: diff.missing.into_iter().collect(),
+            gone: Vec::new(),
             listing: None,
-            unexplained: Vec::new(),
+            unexplained: BTreeMap::new(),
             vanished: Vec::new(),
             blocked: HashSet::new(),
             all_blocked: false,
-            unfinished: false,
-            absence: Absence::Listed,
-            gone: Vec::new(),
             refusals: Vec::new(),
+            unfinished: false,
+            troubled: false,
+            absence: Absence::Listed,
         })
     }
 
@@ -249,19 +282,18 @@ impl Pass<'_> {
         let name = self.book.pairs[at].source.clone();
         let selected = match self.select_source(&name).await {
             Ok(selected) => selected,
-            // One folder's refusal is that folder's trouble.
-            Err(Error::No { text, .. }) => {
-                self.folder_troubled(at, "no_permission", &text);
+            Err(Error::No { code, text, .. }) if trouble::is_of_folder(code.as_ref(), &text) => {
+                self.folder_troubled(at, Side::Source, code.as_ref(), &text);
                 return Ok(None);
             }
             Err(error) => return Err(at_source(error)),
         };
         self.settle_validity(at, &selected).await?;
         let known = self.known(at)?;
-        let (look, exists) = self.list_source(at, &selected).await?;
+        let (look, complete) = self.list_source(at, &selected, &known).await?;
+        let exists = self.source.exists();
         let diff = plan::source_diff(&known, &look, self.shared.clock.now());
         let pair = &mut self.book.pairs[at];
-        pair.trouble = None;
         pair.listed_to = pair.listed_to.or(look.messages.last().map(|message| message.uid));
         pair.counts.recount(&known);
         pair.counts.source = u64::from(exists);
@@ -273,21 +305,17 @@ impl Pass<'_> {
             messages: exists,
             highest_modseq: selected.highest_modseq.unwrap_or_default(),
         };
-        self.new_look(at, seen, known, diff).map(Some)
+        let look = self.new_look(at, seen, known, diff)?;
+        // What was not shown must not pass for absent: it is looked at again.
+        Ok(Some(Look { unfinished: !complete, ..look }))
     }
 
     /// Selects a folder, unless it is selected and all that happened there is new mail: then
     /// what IDLE told is enough, and the FETCH goes out with the DONE.
     async fn select_source(&mut self, name: &WireName) -> Result<Selected, Error> {
-        let only_new = self.scope == Scope::Told
-            && self.told.as_ref().is_some_and(|(told, news)| {
-                told == name
-                    && news.expunged == 0
-                    && news.vanished.is_empty()
-                    && !news.flags_changed
-            });
-        if let Some(selected) = self.source.selected()
-            && only_new
+        if self.scope == Scope::Told
+            && self.fresh_from.is_none()
+            && let Some(selected) = self.source.selected()
             && selected.name == *name
         {
             return Ok(Selected { uid_next: None, ..selected.clone() });
@@ -295,12 +323,17 @@ impl Pass<'_> {
         self.source.examine(name).await
     }
 
-    /// Lists what may have changed, or everything; tells how many messages there are.
+    /// Lists what may have changed, or everything, and tells whether all of it was shown.
     async fn list_source(
         &mut self,
         at: usize,
         selected: &Selected,
-    ) -> Result<(SourceLook, u32), Failure> {
+        known: &BTreeMap<Uid, Known>,
+    ) -> Result<(SourceLook, bool), Failure> {
+        if let Some(from) = self.fresh_from {
+            let messages = self.source.list_messages(from).await.map_err(at_source)?;
+            return Ok((SourceLook { messages, flags: Vec::new(), present: None }, false));
+        }
         let pair = &self.book.pairs[at];
         let partly = self.scope != Scope::Full && !pair.unfinished;
         let (uid_next, modseq, before) = match (pair.record.source_seen, selected.highest_modseq) {
@@ -324,31 +357,27 @@ impl Pass<'_> {
             flags = self.source.list_flags(Some(modseq)).await.map_err(at_source)?;
             flags.retain(|(uid, _)| *uid < from);
         }
-        let exists = self.exists_now(selected);
-        let nothing_gone = before as usize + messages.len() == exists as usize;
-        let present = if nothing_gone { None } else { self.list_present().await? };
-        Ok((SourceLook { messages, flags, present }, exists))
+        if before as usize + messages.len() == self.source.exists() as usize {
+            return Ok((SourceLook { messages, flags, present: None }, true));
+        }
+        let uids = self.source.list_uids().await.map_err(at_source)?;
+        let new: BTreeSet<Uid> = messages.iter().map(|message| message.uid).collect();
+        let complete = uids.len() == self.source.exists() as usize;
+        if uids.iter().any(|uid| !known.contains_key(uid) && !new.contains(uid)) {
+            return self.list_all().await;
+        }
+        let present = complete.then(|| uids.into_iter().collect());
+        Ok((SourceLook { messages, flags, present }, complete))
     }
 
-    async fn list_all(&mut self) -> Result<(SourceLook, u32), Failure> {
+    async fn list_all(&mut self) -> Result<(SourceLook, bool), Failure> {
         let first = Uid::new(1).expect("1 is a UID");
         let messages = self.source.list_messages(first).await.map_err(at_source)?;
         let uids: BTreeSet<Uid> = messages.iter().map(|message| message.uid).collect();
-        let exists = self.source.selected().map_or(0, |selected| selected.exists);
         // Fewer than EXISTS is no complete listing: nothing is missing on its word.
-        let present = (uids.len() == exists as usize).then_some(uids);
-        Ok((SourceLook { messages, flags: Vec::new(), present }, exists))
-    }
-
-    async fn list_present(&mut self) -> Result<Option<BTreeSet<Uid>>, Failure> {
-        let uids = self.source.list_uids().await.map_err(at_source)?;
-        let exists = self.source.selected().map_or(0, |selected| selected.exists);
-        let complete = uids.len() == exists as usize;
-        Ok(complete.then(|| uids.into_iter().collect()))
-    }
-
-    fn exists_now(&self, selected: &Selected) -> u32 {
-        self.source.selected().map_or(selected.exists, |now| now.exists)
+        let complete = uids.len() == self.source.exists() as usize;
+        let present = complete.then_some(uids);
+        Ok((SourceLook { messages, flags: Vec::new(), present }, complete))
     }
 
     /// A new UIDVALIDITY turns the folder's links into copies whose messages must be found anew.
@@ -366,7 +395,8 @@ impl Pass<'_> {
                 if let Known::Linked(link) = known
                     && let Some(target_uid) = link.target_uid
                 {
-                    edits.push(Edit::PutOrphan(folder, Orphan { target_uid, link }));
+                    let orphan = crate::checkpoint::Orphan { target_uid, link };
+                    edits.push(Edit::PutOrphan(folder, orphan));
                 }
             }
             pair.look_at_target = true;
@@ -374,9 +404,11 @@ impl Pass<'_> {
         // Durable before the first link, so that links never meet another UIDVALIDITY.
         let validity = selected.uid_validity;
         pair.record.source_seen = Some(Seen { uid_validity: validity, ..Seen::default() });
+        pair.listed_to = None;
         edits.push(Edit::PutFolder(pair.record.clone()));
         let shown = pair.shown().to_owned();
         self.writer.commit(edits).await?;
+        self.book.learned.forget_folder(folder);
         if before.is_some() {
             let said = "UIDVALIDITY changed at the source; messages are paired with their copies \
                         by content";
@@ -385,7 +417,14 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Is the folder the source has selected? Selects it otherwise.
+    fn set_backlog_aside(&self, look: &mut Look) {
+        if let Some(from) = self.fresh_from {
+            look.wants.retain(|uid, _| *uid >= from);
+            look.unfinished = true;
+        }
+    }
+
+    /// Selects the pair's source folder, unless it is selected.
     pub async fn examine(&mut self, at: usize) -> Result<(), Failure> {
         let name = self.book.pairs[at].source.clone();
         if self.source.selected().is_some_and(|selected| selected.name == name) {
@@ -408,50 +447,84 @@ impl Pass<'_> {
     ) -> Result<Verdict, Failure> {
         let full = self.scope == Scope::Full && !interrupted;
         let mut edits = Vec::new();
+        let mut copied_all = !interrupted && self.fresh_from.is_none();
         for look in &looks {
-            let pair = &mut self.book.pairs[look.pair];
-            pair.counts.recount(&look.known);
-            pair.unfinished = look.unfinished || interrupted;
-            pair.in_doubt = look.intents.iter().map(|intent| intent.messages.len() as u64).sum();
-            let copied = look.wants.is_empty() && !look.unfinished;
-            let newly_copied = copied && !pair.record.first_copy_completed;
-            if !pair.unfinished && look.absence == Absence::Listed {
-                pair.look_at_target = false;
-                pair.record.source_seen = Some(look.seen);
-                pair.record.first_copy_completed |= copied;
-                if full {
-                    pair.record.compared_at = began_at;
-                }
-            }
-            edits.push(Edit::PutFolder(pair.record.clone()));
-            if newly_copied && pair.record.first_copy_completed {
-                let entry = folder_copied(pair);
-                self.emit(entry);
-            }
+            self.await_refused(look);
+            copied_all &= look.troubled || look.wants.is_empty();
+            edits.extend(self.conclude_look(look, began_at, interrupted, full));
         }
         self.writer.commit(edits).await?;
         self.bury_folders(&looks).await?;
         let now = Instant::now();
-        let suspicions = [
-            self.book.learned.missing.due(now),
-            self.book.learned.vanished.due(now),
-            self.book.learned.folders_missing.due(now),
-        ];
+        let learned = &self.book.learned;
+        let suspicions =
+            [learned.missing.due(now), learned.vanished.due(now), learned.folders_missing.due(now)];
         for due in suspicions.into_iter().flatten() {
             self.due_at(due);
         }
-        let settled = |pair: &super::book::Pair| !pair.unfinished && pair.trouble.is_none();
+        let settled = |pair: &Pair| !pair.unfinished && pair.trouble.is_none();
         let conflicts = self.book.left_out.iter().any(|left_out| left_out.state == "held");
+        let nothing_wanted = looks.iter().all(|look| look.wants.is_empty());
         self.board.show_book(self.book);
         Ok(Verdict {
             began_at,
-            clean: full
-                && !conflicts
-                && self.book.learned.folders_missing.is_empty()
-                && self.book.pairs.iter().all(settled),
+            clean: full && nothing_wanted && !conflicts && self.book.pairs.iter().all(settled),
             due: self.due,
             again: self.again || interrupted,
+            copied_all,
         })
+    }
+
+    /// Refused messages that are not believed yet are due for another try.
+    fn await_refused(&mut self, look: &Look) {
+        let now = self.shared.clock.now();
+        for known in look.known.values().filter(|known| is_to_be_tried(known)) {
+            if let Known::Refused { last_try, .. } = known {
+                let left = (plan::REFUSED_RETRY_SECS - (now - last_try).abs()).max(1);
+                self.due_at(Instant::now() + Duration::from_secs(left.unsigned_abs()));
+            }
+        }
+    }
+
+    fn conclude_look(
+        &mut self,
+        look: &Look,
+        began_at: i64,
+        interrupted: bool,
+        full: bool,
+    ) -> Option<Edit> {
+        let pair = &mut self.book.pairs[look.pair];
+        pair.counts.recount(&look.known);
+        pair.in_doubt = look
+            .intents
+            .iter()
+            .filter(|intent| !intent.repeated)
+            .map(|intent| intent.messages.len() as u64)
+            .sum();
+        pair.unfinished = look.unfinished || look.troubled || interrupted || !look.wants.is_empty();
+        if !look.troubled {
+            pair.trouble = None;
+        }
+        if look.absence != Absence::Listed {
+            return None;
+        }
+        let mut copied = None;
+        if !pair.unfinished {
+            pair.record.source_seen = Some(look.seen);
+            if !pair.record.first_copy_completed {
+                pair.record.first_copy_completed = true;
+                pair.record.compared_at = began_at;
+                copied = Some(folder_copied(pair));
+            }
+            if full {
+                pair.record.compared_at = began_at;
+            }
+        }
+        let edit = Edit::PutFolder(pair.record.clone());
+        if let Some(entry) = copied {
+            self.emit(entry);
+        }
+        Some(edit)
     }
 
     /// Forgets folders that are gone at the source once nothing of them is left to do.
@@ -466,23 +539,46 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Marks one folder as held for a reason of its own; the others go on.
-    pub fn folder_troubled(&mut self, at: usize, code: &str, text: &str) {
+    /// A refusal that concerns one folder is its trouble; the pass goes on with the others.
+    pub fn tolerate(&mut self, look: &mut Look, done: Result<(), Failure>) -> Result<(), Failure> {
+        match done {
+            Err(Failure::Imap(side, Error::No { code, text, .. }))
+                if trouble::is_of_folder(code.as_ref(), &text) =>
+            {
+                look.troubled = true;
+                self.folder_troubled(look.pair, side, code.as_ref(), &text);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Marks one folder as held for a reason of its own, and says it once.
+    fn folder_troubled(&mut self, at: usize, side: Side, code: Option<&Code>, text: &str) {
+        let reason = trouble::of_folder(side, code, text);
         let pair = &mut self.book.pairs[at];
         pair.unfinished = true;
-        if pair.trouble.as_ref().is_some_and(|trouble| trouble.code == code) {
+        if pair.trouble.as_ref().is_some_and(|trouble| trouble.code == reason.code) {
             return;
         }
-        pair.trouble = Some(self.board.reason(code, Some(Side::Source), text));
-        let shown = pair.shown().to_owned();
-        let entry = Entry::new(Event::FolderSkipped, text).folder(&shown).reason(code);
-        self.emit(entry);
+        pair.trouble = Some(self.board.reason_of(&reason, None));
+        let name = pair.shown().to_owned();
+        let text = format!("the {side} says: {}", shown(text));
+        self.emit(Entry::new(Event::FolderSkipped, text).folder(&name).reason(reason.code));
     }
 }
 
-fn folder_copied(pair: &super::book::Pair) -> Entry {
-    let text =
-        format!("{} → {}: {} messages", pair.shown(), pair.record.target_shown, pair.counts.linked);
+/// So many messages are listed without asking for memory: it is not worth a place in a queue.
+const LISTED_FREELY: u64 = 1000;
+
+/// Was it refused, and not often enough to be believed?
+fn is_to_be_tried(known: &Known) -> bool {
+    matches!(known, Known::Refused { tries, .. } if *tries < plan::REFUSED_TRIES_MAX)
+}
+
+fn folder_copied(pair: &Pair) -> Entry {
+    let (to, linked) = (&pair.record.target_shown, pair.counts.linked);
+    let text = format!("{} → {to}: {linked} messages", pair.shown());
     Entry::new(Event::FolderCopied, text).folder(pair.shown()).bytes(pair.counts.linked_bytes)
 }
 

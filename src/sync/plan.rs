@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::checkpoint::{Known, Link, Orphan};
+use crate::checkpoint::{Known, Link};
 use crate::words::{Flags, Message, Uid};
 
 /// What a look at the source's folder brought.
@@ -31,10 +31,8 @@ pub struct SourceDiff {
 
 /// How often a refused message is tried.
 pub const REFUSED_TRIES_MAX: u32 = 3;
-/// Seconds between tries of a message that the target refused.
-const REFUSED_RETRY_SECS: i64 = 600;
-/// Seconds between tries of a message that the source did not deliver.
-pub const UNDELIVERED_RETRY_SECS: i64 = 60;
+/// Seconds between tries of a refused message.
+pub const REFUSED_RETRY_SECS: i64 = 60;
 
 /// What changed at the source. `now` is in Unix seconds and only paces tries of refused messages.
 pub fn source_diff(known: &BTreeMap<Uid, Known>, look: &SourceLook, now: i64) -> SourceDiff {
@@ -42,9 +40,8 @@ pub fn source_diff(known: &BTreeMap<Uid, Known>, look: &SourceLook, now: i64) ->
     for message in &look.messages {
         match known.get(&message.uid) {
             None => diff.new.push(message.clone()),
-            Some(Known::Refused { tries, last_try, by_target, .. }) => {
-                let pause = if *by_target { REFUSED_RETRY_SECS } else { UNDELIVERED_RETRY_SECS };
-                if *tries < REFUSED_TRIES_MAX && (now - last_try).abs() >= pause {
+            Some(Known::Refused { tries, last_try, .. }) => {
+                if *tries < REFUSED_TRIES_MAX && (now - last_try).abs() >= REFUSED_RETRY_SECS {
                     diff.new.push(message.clone());
                 }
             }
@@ -79,16 +76,17 @@ pub struct TargetDiff {
     pub unpaired: Vec<Uid>,
 }
 
-/// Compares a complete listing of the target's folder with the links and orphans into it.
-/// `others` are target UIDs explained by other source folders that share this target.
+/// Compares a complete listing of the target's folder with the links into it. `orphans` are
+/// target UIDs that the checkpoint knows without a message, `others` those explained by other
+/// source folders that share this target.
 pub fn target_diff(
     known: &BTreeMap<Uid, Known>,
-    orphans: &[Orphan],
+    orphans: &BTreeSet<Uid>,
     others: &BTreeSet<Uid>,
     listing: &[Message],
 ) -> TargetDiff {
     let present: BTreeSet<Uid> = listing.iter().map(|message| message.uid).collect();
-    let mut explained: BTreeSet<Uid> = orphans.iter().map(|orphan| orphan.target_uid).collect();
+    let mut explained = orphans.clone();
     let mut diff = TargetDiff::default();
     for (uid, link) in links(known) {
         match link.target_uid {
@@ -187,11 +185,11 @@ pub mod tests {
             flags: vec![(uid(5), Flags::of_names(["x"]))],
             present: Some([1, 3, 4, 5].map(uid).into()),
         };
-        let diff = source_diff(&known("1=11 2=12 4=refused 5=15"), &look, 60);
+        let diff = source_diff(&known("1=11 2=12 4=refused 5=15"), &look, 59);
         assert_eq!(uids(&diff.new), [3]);
         assert_eq!(diff.flags.iter().map(|(uid, _)| uid.get()).collect::<Vec<_>>(), [1, 5]);
         assert_eq!(diff.missing, [uid(2)]);
-        let diff = source_diff(&known("4=refused"), &look, 600);
+        let diff = source_diff(&known("4=refused"), &look, 60);
         assert_eq!(uids(&diff.new), [1, 3, 4], "a refused one is tried again, later");
         let look = SourceLook { present: None, ..look };
         assert_eq!(source_diff(&known("2=12"), &look, 0).missing, [], "not asked, not missing");
@@ -200,9 +198,12 @@ pub mod tests {
     #[test]
     fn target_side() {
         let listing = [message(11, ""), message(13, ""), message(14, ""), message(15, "")];
-        let orphan = Orphan { target_uid: uid(13), link: link(Some(13), "") };
-        let diff =
-            target_diff(&known("1=11 2=12 3=?"), &[orphan], &BTreeSet::from([uid(14)]), &listing);
+        let diff = target_diff(
+            &known("1=11 2=12 3=?"),
+            &BTreeSet::from([uid(13)]),
+            &BTreeSet::from([uid(14)]),
+            &listing,
+        );
         assert_eq!(uids(&diff.unexplained), [15]);
         assert_eq!((diff.vanished, diff.unpaired), (vec![uid(2)], vec![uid(3)]));
     }

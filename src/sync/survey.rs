@@ -7,6 +7,7 @@ use super::book::{Counts, LeftOut, Pair};
 use super::copy::Failure;
 use super::folders::{self, Fate, Mapped, SideFolders};
 use super::pass::{Absence, Pass, at_source, at_target};
+use super::trouble;
 use crate::checkpoint::{Edit, FolderRecord, Seen};
 use crate::config::FolderUse;
 use crate::imap::{Error, FolderStatus, Listed, SpecialUse, WireName};
@@ -118,7 +119,16 @@ impl Pass<'_> {
             return Ok(());
         }
         if !there.contains(&target) && !target.is_inbox() {
-            self.make_folder(&target).await?;
+            match self.make_folder(&target).await {
+                Err(Failure::Imap(side, Error::No { code, text, .. }))
+                    if trouble::is_of_folder(code.as_ref(), &text) =>
+                {
+                    let why = format!("the {side} refuses to create {target_shown:?}: {text}");
+                    self.leave_out(mapped.source, mapped.source_shown, "held", why);
+                    return Ok(());
+                }
+                made => made?,
+            }
         }
         let record = FolderRecord {
             id: self.shared.store.new_folder_id()?,
@@ -184,7 +194,13 @@ impl Pass<'_> {
                 self.book.learned.folders_missing.settled(folder);
                 Ok(Absence::Suspected)
             }
-            Err(Error::No { .. }) => Ok(Absence::Certain),
+            Err(Error::No { code, text, .. }) => {
+                if trouble::is_nonexistent(code.as_ref(), &text) {
+                    return Ok(Absence::Certain);
+                }
+                let long = self.book.learned.folders_missing.for_long(folder, Instant::now());
+                Ok(if long { Absence::Unknown } else { Absence::Suspected })
+            }
             Err(error) => Err(at_source(error)),
         }
     }
@@ -203,10 +219,13 @@ impl Pass<'_> {
                     self.book.pairs[at].look_at_target |= !same;
                 }
                 // The target's folder is gone: it is made again, and what was in it has vanished.
-                Err(_) => {
-                    self.make_folder(&names[at]).await?;
+                Err(Error::No { code, text, .. }) => {
+                    if trouble::is_nonexistent(code.as_ref(), &text) {
+                        self.make_folder(&names[at]).await?;
+                    }
                     self.book.pairs[at].look_at_target = true;
                 }
+                Err(error) => return Err(at_target(error)),
             }
         }
         Ok(())

@@ -2,25 +2,50 @@
 //! things that may be done to copies there – each only after the copy was seen to be the link's
 //! in the same SELECT.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::account::{Berth, Shared, connect};
-use super::copy::Failure;
+use super::copy::{Failure, HostSays};
+use super::hosts::Host;
 use super::resolve::is_the_links;
 use crate::checkpoint::Link;
 use crate::config::Enrollment;
-use crate::imap::{Change, CopyUid, HeaderSeen, Selected, Session, WireName};
+use crate::imap::{Change, CopyUid, Error, HeaderSeen, Selected, Session, WireName};
 use crate::words::{Flags, Side, SystemFlags, Uid};
 
 use super::pass::at_target;
+
+/// A place at a full host is waited for so long.
+const CROWDED_FOR: Duration = Duration::from_secs(30);
 
 pub struct Target {
     shared: Arc<Shared>,
     enrollment: Arc<Enrollment>,
     open: Option<(Session, Berth)>,
     pub last_used: Instant,
+}
+
+/// Resolves once a host has had no place for long.
+async fn crowded(host: &Host) {
+    loop {
+        tokio::time::sleep(CROWDED_FOR).await;
+        if host.crowded() {
+            return;
+        }
+    }
+}
+
+/// What was seen of copies just before they are changed, by source UID.
+#[derive(Default, Debug)]
+pub struct Verified {
+    /// The link's copy is there, with these flags.
+    pub sure: HashMap<Uid, Flags>,
+    /// Another message has the UID.
+    pub strange: Vec<Uid>,
+    /// No message has it.
+    pub absent: Vec<Uid>,
 }
 
 impl Target {
@@ -32,7 +57,16 @@ impl Target {
     pub async fn session(&mut self) -> Result<&mut Session, Failure> {
         self.last_used = Instant::now();
         if self.open.is_none() {
-            self.open = Some(connect(&self.shared, &self.enrollment, Side::Target).await?);
+            let host = self.shared.hosts.host(&self.enrollment.migration.target.host);
+            // Whoever holds a source connection does not wait for ever for a target's: the two
+            // may be one host, and its places all taken by accounts that wait like this one.
+            self.open = Some(tokio::select! {
+                open = connect(&self.shared, &self.enrollment, Side::Target) => open?,
+                () = crowded(&host) => {
+                    let error = Error::TimedOut("a free connection");
+                    return Err(Failure::Connect(Side::Target, error, HostSays::Nothing));
+                }
+            });
         }
         let (session, _) = self.open.as_mut().expect("made above");
         Ok(session)
@@ -64,25 +98,31 @@ impl Target {
         Ok(self.session().await?.capabilities().has("UIDPLUS"))
     }
 
-    /// Selects the folder and returns the source UIDs whose copies are there as linked.
+    /// Selects the folder and sees which copies are there as linked.
     pub async fn verify(
         &mut self,
         name: &WireName,
-        links: &[(Uid, &Link)],
-    ) -> Result<HashSet<Uid>, Failure> {
-        self.select(name).await?;
+        links: &[(Uid, Link)],
+    ) -> Result<Verified, Failure> {
         let uids: Vec<Uid> = links.iter().filter_map(|(_, link)| link.target_uid).collect();
+        let mut verified = Verified::default();
         if uids.is_empty() {
-            return Ok(HashSet::new());
+            return Ok(verified);
         }
+        self.select(name).await?;
         let seen = self.session().await?.header_digests(&uids).await.map_err(at_target)?;
-        let seen: HashMap<Uid, HeaderSeen> =
+        let mut seen: HashMap<Uid, HeaderSeen> =
             seen.into_iter().map(|seen| (seen.uid, seen)).collect();
-        let sure = links.iter().filter(|(_, link)| {
-            let seen = link.target_uid.and_then(|uid| seen.get(&uid));
-            seen.is_some_and(|seen| is_the_links(seen, link))
-        });
-        Ok(sure.map(|(uid, _)| *uid).collect())
+        for (uid, link) in links {
+            match link.target_uid.and_then(|target_uid| seen.remove(&target_uid)) {
+                Some(seen) if is_the_links(&seen, link) => {
+                    verified.sure.insert(*uid, seen.flags);
+                }
+                Some(_) => verified.strange.push(*uid),
+                None => verified.absent.push(*uid),
+            }
+        }
+        Ok(verified)
     }
 
     /// Adds and removes flags of verified copies in the selected folder.

@@ -153,6 +153,11 @@ fn working(side: Side, error: &Error) -> Trouble {
         ),
         Error::Closed { .. } => ("unreachable", "Nothing to do unless it lasts.", Remedy::Account),
         Error::TimedOut(_) => ("timed_out", "Nothing to do unless it lasts.", Remedy::Account),
+        Error::No { command: "APPEND", code, text }
+            if blame(code.as_ref(), text) != Blame::Elsewhere =>
+        {
+            ("protocol_error", "Batches get smaller until its message is found.", Remedy::Account)
+        }
         Error::No { code, text, .. } => return refused_command(side, code.as_ref(), text),
         Error::Unsupported(_) => {
             ("unsupported_server", "This server cannot be used as it is.", Remedy::Operator)
@@ -170,15 +175,19 @@ fn refused_command(side: Side, code: Option<&Code>, text: &str) -> Trouble {
     let (code, hint, remedy) = match name {
         "OVERQUOTA" => ("over_quota", OVER_QUOTA, Remedy::Account),
         _ if said.contains("quota") => ("over_quota", OVER_QUOTA, Remedy::Account),
-        "NOPERM" => ("no_permission", "Check the account's rights there.", Remedy::Account),
-        _ => match refused_politely(side, None, text) {
+        "NOPERM" => ("no_permission", NO_PERMISSION, Remedy::Account),
+        _ => match refused_politely(side, code, text) {
             Some(trouble) => return trouble,
+            None if said.contains("permission") => {
+                ("no_permission", NO_PERMISSION, Remedy::Account)
+            }
             None => ("protocol_error", "See the server's words.", Remedy::Account),
         },
     };
     Trouble { code, side: Some(side), message: text.to_owned(), hint, remedy }
 }
 
+const NO_PERMISSION: &str = "Check the account's rights there.";
 const OVER_QUOTA: &str = "Make room in the target mailbox or raise its quota; copying goes on.";
 
 fn storing(error: &io::Error) -> Trouble {
@@ -192,13 +201,77 @@ fn storing(error: &io::Error) -> Trouble {
     Trouble { code, side, message, hint, remedy: Remedy::Account }
 }
 
-/// Is a refused APPEND about the message itself, so that trying it alone can find the culprit?
-pub fn is_about_content(code: Option<&Code>, text: &str) -> bool {
-    let name = code.map_or("", |code| code.name.as_str());
-    let elsewhere = ["OVERQUOTA", "UNAVAILABLE", "TRYCREATE", "NOPERM", "SERVERBUG", "INUSE"];
+/// Is a refusal about one folder only, so that the others can go on?
+pub fn is_of_folder(code: Option<&Code>, text: &str) -> bool {
+    let quota = code.is_some_and(|code| code.name == "OVERQUOTA");
+    !quota && !text.to_lowercase().contains("quota") && !is_about_load(code, text)
+}
+
+/// The trouble of one folder.
+pub fn of_folder(side: Side, code: Option<&Code>, text: &str) -> Trouble {
+    refused_command(side, code, text)
+}
+
+/// Does the server say, in so many words, that the folder does not exist?
+pub fn is_nonexistent(code: Option<&Code>, text: &str) -> bool {
     let said = text.to_lowercase();
-    let quota = said.contains("quota") && name != "LIMIT" && name != "TOOBIG";
-    !elsewhere.contains(&name) && !quota && !said.contains("temporar")
+    let words = ["doesn't exist", "does not exist", "nonexist", "no such", "unknown mailbox"];
+    match code.map(|code| code.name.as_str()) {
+        Some("NONEXISTENT" | "TRYCREATE") => true,
+        Some(_) => false,
+        None => words.iter().any(|word| said.contains(word)),
+    }
+}
+
+/// Does a refusal mean *not so much* or *not now*, rather than *not this*?
+fn is_about_load(code: Option<&Code>, text: &str) -> bool {
+    let said = text.to_lowercase();
+    let words = [
+        "slow down",
+        "rate",
+        "busy",
+        "locked",
+        "i/o",
+        "internal error",
+        "maintenance",
+        "read-only",
+        "disk",
+        "shutting down",
+        "timeout",
+        "timed out",
+    ];
+    refused_politely(Side::Target, code, text).is_some()
+        || words.iter().any(|word| said.contains(word))
+}
+
+/// What a refused APPEND says about the message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Blame {
+    /// Certainly the message: it is listed at once.
+    Message,
+    /// Perhaps the message: it is tried a few times before it is believed.
+    Perhaps,
+    /// Something else: quota, load, the folder.
+    Elsewhere,
+}
+
+/// Is a refused APPEND about the message itself, so that trying it alone can find the culprit?
+/// Dovecot says `[LIMIT]` for a message that is too big, others for too many requests.
+pub fn blame(code: Option<&Code>, text: &str) -> Blame {
+    let name = code.map_or("", |code| code.name.as_str());
+    let said = text.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    let too_big = says(&["size", "too large", "too big", "larger than"]);
+    if matches!(name, "TOOBIG") || (name == "LIMIT" && too_big) {
+        return Blame::Message;
+    }
+    let elsewhere = ["OVERQUOTA", "TRYCREATE", "NONEXISTENT", "NOPERM", "READ-ONLY", "LIMIT"];
+    if elsewhere.contains(&name) || is_about_load(code, text) || says(&["quota", "permission"]) {
+        return Blame::Elsewhere;
+    }
+    let its_own =
+        ["message", "header", "newline", "nul ", "8bit", "8-bit", "zero", "empty", "mime"];
+    if too_big || says(&its_own) { Blame::Message } else { Blame::Perhaps }
 }
 
 #[cfg(test)]
@@ -240,19 +313,39 @@ mod tests {
 
     #[test]
     fn appends() {
-        for (code, text, content) in [
-            ("", "Message contains NUL characters", true),
-            ("LIMIT", "Message size exceeds the quota limit", true),
-            ("TOOBIG", "x", true),
-            ("OVERQUOTA", "Quota exceeded (mailbox for user is full)", false),
-            ("", "Quota exceeded", false),
-            ("TRYCREATE", "Mailbox doesn't exist", false),
-            ("UNAVAILABLE", "x", false),
+        for (code, text, expected) in [
+            ("", "Message contains NUL characters", Blame::Message),
+            ("", "Can't save a zero byte message.", Blame::Message),
+            ("LIMIT", "Mail size is larger than the maximum size allowed", Blame::Message),
+            ("TOOBIG", "x", Blame::Message),
+            ("", "no", Blame::Perhaps),
+            ("LIMIT", "Rate limit exceeded, slow down", Blame::Elsewhere),
+            ("OVERQUOTA", "Quota exceeded (mailbox for user is full)", Blame::Elsewhere),
+            ("", "Quota exceeded", Blame::Elsewhere),
+            ("TRYCREATE", "Mailbox doesn't exist", Blame::Elsewhere),
+            ("UNAVAILABLE", "x", Blame::Elsewhere),
+            ("SERVERBUG", "Internal error occurred", Blame::Elsewhere),
         ] {
             let Error::No { code, text, .. } = refused("APPEND", code, text) else { continue };
-            assert_eq!(is_about_content(code.as_ref(), &text), content, "{text}");
+            assert_eq!(blame(code.as_ref(), &text), expected, "{text}");
         }
         let failure = Failure::Imap(Side::Target, refused("APPEND", "", "Quota exceeded"));
         assert_eq!(trouble(&failure).code, "over_quota");
+    }
+
+    #[test]
+    fn folders() {
+        for (code, text, of_folder, nonexistent) in [
+            ("NONEXISTENT", "Mailbox doesn't exist: x", true, true),
+            ("", "No such mailbox", true, true),
+            ("UNAVAILABLE", "backend down", false, false),
+            ("NOPERM", "Permission denied", true, false),
+            ("", "Unable to open this mailbox.", true, false),
+            ("LIMIT", "Too many connections", false, false),
+        ] {
+            let Error::No { code, text, .. } = refused("EXAMINE", code, text) else { continue };
+            assert_eq!(is_of_folder(code.as_ref(), &text), of_folder, "{text}");
+            assert_eq!(is_nonexistent(code.as_ref(), &text), nonexistent, "{text}");
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::account::{Shared, connect, jittered};
 use super::copy::Failure;
 use super::pass::at_source;
+use super::trouble::{self, Remedy};
 use crate::config::Enrollment;
 use crate::imap::{IdleNews, Session, WireName};
 use crate::words::Side;
@@ -27,7 +28,12 @@ pub async fn watch(
     let mut attempts = 1;
     let mut connected_before = false;
     loop {
-        if let Ok((mut session, _place)) = connect(&shared, &enrollment, Side::Source).await {
+        let connected = connect(&shared, &enrollment, Side::Source).await;
+        if connected.as_ref().is_err_and(is_final) {
+            // A refused password is not tried again and again by a mere helper.
+            return;
+        }
+        if let Ok((mut session, _place)) = connected {
             if !session.capabilities().has("IDLE") {
                 return;
             }
@@ -51,9 +57,14 @@ async fn idle(session: &mut Session, folder: &WireName, tell: &impl Fn()) -> Res
         let news = session.idle_wait(IDLE_AT_MOST).await.map_err(at_source)?;
         session.idle_done();
         session.noop().await.map_err(at_source)?;
-        let _ = session.take_news();
-        if news == IdleNews::Something {
+        let said = session.take_news();
+        if news == IdleNews::Something && said.exists.is_some() {
             tell();
         }
     }
+}
+
+fn is_final(failure: &Failure) -> bool {
+    let remedy = trouble::trouble(failure).remedy;
+    matches!(remedy, Remedy::Credentials | Remedy::Operator | Remedy::Throttle(_))
 }

@@ -421,9 +421,20 @@ fn open_to_all(dir: &Path) {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("chmod");
 }
 
+/// A port that no other test gets while this process lives: tests of several processes start
+/// servers at the same time, and one must not be taken for another.
 fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("bound").port()
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = listener.local_addr().expect("bound").port();
+        let path = std::env::temp_dir().join(format!("pecsync-test-port-{port}"));
+        let reserved = fs::File::create(path).expect("a lock file");
+        if reserved.try_lock().is_ok() {
+            // Held until the process ends.
+            std::mem::forget(reserved);
+            return port;
+        }
+    }
 }
 
 fn replace_file(path: &Path, text: &str) {

@@ -1,6 +1,9 @@
 //! A server that says what a script tells it to, and expects what the script expects. It shares
 //! no code with the client.
 
+// Each test file is a crate of its own and uses its own part of this.
+#![allow(dead_code)]
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;

@@ -46,11 +46,12 @@ impl Record for Link {
         let keywords = self.flags.keywords().next().is_some();
         octets.push(bits([
             self.target_uid.is_some(),
-            self.origin == Origin::Adopted,
+            self.origin != Origin::Copied,
             self.verified,
             self.suspect,
             self.altered.is_some(),
             keywords,
+            self.origin == Origin::Twin,
         ]));
         if let Some(uid) = self.target_uid {
             octets.put_number(uid.get().into());
@@ -63,12 +64,17 @@ impl Record for Link {
     }
 
     fn read(octets: &mut Octets) -> io::Result<Link> {
-        let [has_target, adopted, verified, suspect, is_altered, keywords] = read_bits(octets)?;
+        let [has_target, adopted, verified, suspect, is_altered, keywords, twin] =
+            read_bits(octets)?;
         let target_uid = if has_target { Some(read_uid(octets)?) } else { None };
         let (size, instant, header, sha256) = read_bytes_of_message(octets)?;
         let flags = read_flags(octets, keywords)?;
         let altered = if is_altered { Some(octets.text()?.to_owned()) } else { None };
-        let origin = if adopted { Origin::Adopted } else { Origin::Copied };
+        let origin = match (adopted, twin) {
+            (false, _) => Origin::Copied,
+            (true, false) => Origin::Adopted,
+            (true, true) => Origin::Twin,
+        };
         Ok(Link {
             target_uid,
             origin,

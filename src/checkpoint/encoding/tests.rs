@@ -44,7 +44,11 @@ fn links() -> impl Strategy<Value = Link> {
     (option::of(uids()), any::<(u64, i64)>(), digests, flags(), answers, altered).prop_map(
         |(target_uid, (size, instant), (header, sha256), flags, answers, altered)| Link {
             target_uid,
-            origin: if answers.0 { Origin::Adopted } else { Origin::Copied },
+            origin: match (answers.0, answers.1) {
+                (false, _) => Origin::Copied,
+                (true, false) => Origin::Adopted,
+                (true, true) => Origin::Twin,
+            },
             size,
             instant: InternalDate(instant),
             header: HeaderDigest(header),

@@ -126,6 +126,11 @@ impl Gate {
         turn
     }
 
+    /// Are all connections in use, and does somebody wait for one?
+    pub(super) fn is_crowded(&self) -> bool {
+        self.open >= self.limits.connections.max(1) && !self.logins.tickets.is_empty()
+    }
+
     /// The connection of a login is over.
     pub(super) fn release(&mut self, ticket: Ticket, now: Duration) {
         self.open = self.open.saturating_sub(1);
@@ -205,6 +210,20 @@ mod tests {
         assert_eq!(turn, Turn::Later);
         gate.limits.connections = 4;
         assert_eq!(gate.ask(Line::Logins, waiting, at(70_000)), Turn::Now);
+    }
+
+    #[test]
+    fn a_host_is_crowded_while_somebody_waits_for_a_connection() {
+        let limits = HostLimits { logins_per_second: 10.0, connections: 1, sweeps_per_second: 1.0 };
+        let mut gate = Gate::new(limits);
+        let first = gate.join(Line::Logins, false, at(0));
+        assert!(!gate.is_crowded(), "the first only waits for its turn");
+        assert_eq!(gate.ask(Line::Logins, first, at(0)), Turn::Now);
+        assert!(!gate.is_crowded(), "nobody waits");
+        gate.join(Line::Logins, false, at(1));
+        assert!(gate.is_crowded());
+        gate.release(first, at(2));
+        assert!(!gate.is_crowded());
     }
 
     #[test]

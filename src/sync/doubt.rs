@@ -1,0 +1,241 @@
+//! In doubt: an APPEND whose answer never came may still be stored. It is looked for at once,
+//! not repeated before `in_doubt_wait`, looked for again; a late twin is removed.
+
+use std::time::{Duration, Instant};
+
+use super::adopt::{self, Candidate};
+use super::copy::{Failure, link_of};
+use super::pass::{Look, Pass};
+use super::plan;
+use super::resolve::of_link;
+use crate::checkpoint::{Edit, Intended, Intent, Known, Link};
+use crate::journal::{Entry, Event};
+use crate::words::{Digests, Uid};
+
+/// A repeated APPEND is watched for late twins for so long.
+const WATCHED: Duration = Duration::from_secs(600);
+
+impl Pass<'_> {
+    /// A folder that the checkpoint does not know may hold copies that an earlier life of ours is
+    /// still getting stored: they are waited for before the first APPEND. An empty folder is only
+    /// watched, not waited for.
+    pub async fn mark_fresh(&mut self, look: &mut Look) -> Result<(), Failure> {
+        let pair = &self.book.pairs[look.pair];
+        if pair.record.target_seen.is_some() || !look.intents.is_empty() {
+            return Ok(());
+        }
+        let name = pair.target.clone();
+        let selected = self.target.select(&name).await?;
+        let fresh = Intent {
+            id: self.shared.store.new_intent_id()?,
+            folder: look.folder,
+            source_uid_validity: look.seen.uid_validity,
+            target_uid_validity: selected.uid_validity,
+            target_uid_next: selected.uid_next.unwrap_or(1),
+            written_at: self.shared.clock.now(),
+            repeated: selected.exists == 0,
+            messages: Vec::new(),
+        };
+        self.writer.commit(vec![Edit::PutIntent(fresh.clone())]).await?;
+        look.intents.push(fresh);
+        Ok(())
+    }
+
+    /// Settles every intent of the folder as far as it can be; the target was just listed.
+    pub async fn resolve_intents(&mut self, look: &mut Look) -> Result<(), Failure> {
+        for intent in std::mem::take(&mut look.intents) {
+            let intent = self.not_from_the_future(intent).await?;
+            let kept = if intent.repeated {
+                self.watch_repeated(look, intent).await?
+            } else {
+                self.resolve_intent(look, intent).await?
+            };
+            look.intents.extend(kept);
+        }
+        Ok(())
+    }
+
+    /// An intent written while the clock was ahead waits from now on, not until then.
+    async fn not_from_the_future(&mut self, mut intent: Intent) -> Result<Intent, Failure> {
+        let now = self.shared.clock.now();
+        if intent.written_at > now {
+            intent.written_at = now;
+            self.writer.commit(vec![Edit::PutIntent(intent.clone())]).await?;
+        }
+        Ok(intent)
+    }
+
+    /// Are the UIDs of an intent still those of the folders?
+    fn is_comparable(&self, look: &Look, intent: &Intent) -> bool {
+        let target = self.book.pairs[look.pair].record.target_seen.unwrap_or_default();
+        intent.target_uid_validity == target.uid_validity
+            && intent.source_uid_validity == look.seen.uid_validity
+    }
+
+    async fn resolve_intent(
+        &mut self,
+        look: &mut Look,
+        mut intent: Intent,
+    ) -> Result<Option<Intent>, Failure> {
+        let named = !intent.messages.is_empty() && self.is_comparable(look, &intent);
+        let left = if named { self.find_intended(look, &intent).await? } else { Vec::new() };
+        let wait = self.left_to_wait(&intent, self.in_doubt_wait());
+        if (named && left.is_empty()) || (!named && wait.is_zero()) {
+            self.writer.commit(vec![Edit::DropIntent(intent.id)]).await?;
+            return Ok(None);
+        }
+        if wait.is_zero() {
+            // Looked for, waited for, looked for again: now it may be appended anew.
+            (intent.repeated, intent.written_at) = (true, self.shared.clock.now());
+            self.writer.commit(vec![Edit::PutIntent(intent.clone())]).await?;
+            return Ok(Some(intent));
+        }
+        if named {
+            self.say_in_doubt(look, &intent, left.len());
+            look.blocked.extend(left);
+        } else {
+            look.all_blocked = true;
+        }
+        look.unfinished = true;
+        self.due_at(Instant::now() + wait);
+        Ok(Some(intent))
+    }
+
+    /// Removes late twins of what was appended anew, until none is to be expected any more.
+    async fn watch_repeated(
+        &mut self,
+        look: &mut Look,
+        intent: Intent,
+    ) -> Result<Option<Intent>, Failure> {
+        if self.is_comparable(look, &intent) {
+            if !intent.messages.is_empty() {
+                self.find_intended(look, &intent).await?;
+            }
+            self.remove_surplus(look, &intent).await?;
+        }
+        let watched = if intent.messages.is_empty() { self.in_doubt_wait() } else { WATCHED };
+        let wait = self.left_to_wait(&intent, watched);
+        if wait.is_zero() {
+            self.writer.commit(vec![Edit::DropIntent(intent.id)]).await?;
+            return Ok(None);
+        }
+        if intent.messages.is_empty() {
+            self.due_at(Instant::now() + wait);
+        }
+        Ok(Some(intent))
+    }
+
+    fn say_in_doubt(&mut self, look: &Look, intent: &Intent, left: usize) {
+        if !self.book.learned.said_in_doubt.insert(intent.id) {
+            return;
+        }
+        let shown = self.book.pairs[look.pair].shown();
+        let text = format!(
+            "the answer to an APPEND of {} messages was lost; {left} are not at the target yet \
+             and wait before they are appended again",
+            intent.messages.len()
+        );
+        self.emit(Entry::new(Event::AppendInDoubt, text).folder(shown));
+    }
+
+    /// By the wall clock: while that is suspect, nobody has waited long enough.
+    fn left_to_wait(&self, intent: &Intent, wait: Duration) -> Duration {
+        let reading = self.shared.clock.read();
+        let elapsed = u64::try_from(reading.now - intent.written_at).unwrap_or(0);
+        if reading.suspect {
+            return wait;
+        }
+        // Whole seconds: the fraction that was cut off is waited, too.
+        (wait + Duration::from_secs(1)).saturating_sub(Duration::from_secs(elapsed))
+    }
+
+    /// Links the intended messages that are at the target; returns the source UIDs that are not.
+    async fn find_intended(
+        &mut self,
+        look: &mut Look,
+        intent: &Intent,
+    ) -> Result<Vec<Uid>, Failure> {
+        let unlinked = |intended: &&Intended| {
+            !matches!(look.known.get(&intended.source_uid), Some(Known::Linked(_)))
+        };
+        let open: Vec<&Intended> = intent.messages.iter().filter(unlinked).collect();
+        let wants: Vec<Candidate<Uid>> =
+            open.iter().map(|intended| of_intended(intended)).collect();
+        if wants.is_empty() {
+            return Ok(Vec::new());
+        }
+        let found = self.match_unexplained(look, &wants, intent.target_uid_next).await?;
+        let mut edits = Vec::new();
+        let mut left = Vec::new();
+        for intended in open {
+            let uid = intended.source_uid;
+            let Some(target_uid) = found.get(&uid) else {
+                left.push(uid);
+                continue;
+            };
+            let link = Link { verified: true, ..link_of(intended, Some(*target_uid)) };
+            look.known.insert(uid, Known::Linked(link.clone()));
+            edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link)));
+            if let Some(want) = look.wants.remove(&uid) {
+                look.flags.push((uid, want.flags));
+            }
+        }
+        self.writer.commit(edits).await?;
+        Ok(left)
+    }
+
+    /// Late twins: copies with a UID the doubted APPEND could have had, with the instant and the
+    /// bytes of a message that has its copy already.
+    async fn remove_surplus(&mut self, look: &mut Look, intent: &Intent) -> Result<(), Failure> {
+        let ours: Vec<Candidate<Uid>> = if intent.messages.is_empty() {
+            plan::links(&look.known).map(|(uid, link)| of_link(uid, link)).collect()
+        } else {
+            intent.messages.iter().map(of_intended).collect()
+        };
+        let late = look
+            .unexplained
+            .values()
+            .filter(|message| message.uid.get() >= intent.target_uid_next)
+            .filter(|message| ours.iter().any(|our| our.instant == message.instant));
+        let uids: Vec<Uid> = late.map(|message| message.uid).collect();
+        if uids.is_empty() {
+            return Ok(());
+        }
+        let is_twin = |digests: &Digests| {
+            let same = |known: adopt::Known| known.sha256() == digests.sha256;
+            ours.iter().any(|our| our.digests.is_some_and(same))
+        };
+        // A message that still waits for its copy owns it before it is a surplus.
+        let wanted = |digests: &Digests| look.wants.values().any(|want| want.size == digests.size);
+        let digests = self.target_digests(look.pair, &uids).await?;
+        let twins = digests.iter().filter(|(_, digests)| is_twin(digests) && !wanted(digests));
+        let surplus: Vec<Uid> = twins.map(|(uid, _)| *uid).collect();
+        self.drop_surplus(look, &surplus).await
+    }
+
+    async fn drop_surplus(&mut self, look: &mut Look, surplus: &[Uid]) -> Result<(), Failure> {
+        let removable = self.may_change() && self.target.can_remove().await?;
+        let said = match removable {
+            true => "a late second copy of ours is removed",
+            false => "the target holds a second copy that we may not remove",
+        };
+        for uid in surplus {
+            let shown = self.book.pairs[look.pair].shown();
+            let entry = Entry::new(Event::DuplicateSuspected, said).folder(shown);
+            self.emit(entry.target_uid(Some(*uid)));
+            look.unexplained.remove(uid);
+        }
+        if removable && !surplus.is_empty() {
+            let name = self.book.pairs[look.pair].target.clone();
+            self.target.remove(&name, surplus).await?;
+            self.book.pairs[look.pair].expect_fewer(surplus.len());
+        }
+        Ok(())
+    }
+}
+
+fn of_intended(intended: &Intended) -> Candidate<Uid> {
+    let digests = Some(adopt::Known::Exact(intended.sha256));
+    let key = intended.source_uid;
+    Candidate { key, size: intended.size, instant: intended.instant, digests }
+}

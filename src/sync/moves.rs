@@ -1,0 +1,148 @@
+//! Messages that turn up in another folder are moved at the target, where they can be.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::adopt::{self, Candidate};
+use super::copy::Failure;
+use super::pass::{Absence, Look, Pass};
+use super::resolve::of_link;
+use crate::checkpoint::{Edit, Known, Link};
+use crate::journal::{Entry, Event};
+use crate::words::Uid;
+
+/// A message among the looks of a pass.
+type Placed = (usize, Uid);
+
+impl Pass<'_> {
+    /// Finds moved messages by their bytes and moves their copies.
+    pub async fn resolve_moves(&mut self, looks: &mut [Look]) -> Result<(), Failure> {
+        if !self.may_change() || !looks.iter().any(|look| !look.missing.is_empty()) {
+            return Ok(());
+        }
+        let (mut wants, haves) = self.movable(looks);
+        let asked = adopt::questions(&wants, &haves);
+        if asked.wants.is_empty() || !self.target.can_remove().await? {
+            return Ok(());
+        }
+        for at in 0..looks.len() {
+            let uids = asked.wants.iter().filter(|(of, _)| *of == at);
+            let uids: Vec<Uid> = uids.map(|(_, uid)| *uid).collect();
+            let digests = self.source_digests(looks[at].pair, &uids).await;
+            let digests = match digests {
+                Ok(digests) => digests,
+                Err(failure) => {
+                    self.tolerate(&mut looks[at], Err(failure))?;
+                    continue;
+                }
+            };
+            for want in wants.iter_mut().filter(|want| want.key.0 == at) {
+                want.digests = digests.get(&want.key.1).copied().map(adopt::Known::All);
+            }
+        }
+        let mut groups: BTreeMap<(usize, usize), Vec<(Uid, Uid)>> = BTreeMap::new();
+        for pair in adopt::pairs(&wants, &haves) {
+            let ((to, new), (from, old)) = (pair.want, pair.have);
+            groups.entry((from, to)).or_default().push((old, new));
+        }
+        for ((from, to), moved) in groups {
+            let done = self.move_messages(looks, from, to, &moved).await;
+            self.tolerate(&mut looks[from], done)?;
+        }
+        Ok(())
+    }
+
+    fn movable(&self, looks: &[Look]) -> (Vec<Candidate<Placed>>, Vec<Candidate<Placed>>) {
+        let mut wants = Vec::new();
+        let mut haves = Vec::new();
+        for (at, look) in looks.iter().enumerate().filter(|(_, look)| !look.troubled) {
+            wants.extend(look.wants.values().map(|want| Candidate {
+                key: (at, want.uid),
+                size: want.size,
+                instant: want.instant,
+                digests: None,
+            }));
+            if look.absence == Absence::Unknown {
+                continue;
+            }
+            for uid in &look.missing {
+                if let Some(Known::Linked(link)) = look.known.get(uid)
+                    && self.is_ours(link)
+                {
+                    haves.push(of_link((at, *uid), link));
+                }
+            }
+        }
+        (wants, haves)
+    }
+
+    /// Moves copies from one target folder to another: (old source UID, new source UID).
+    async fn move_messages(
+        &mut self,
+        looks: &mut [Look],
+        from: usize,
+        to: usize,
+        moved: &[(Uid, Uid)],
+    ) -> Result<(), Failure> {
+        let from_name = self.book.pairs[looks[from].pair].target.clone();
+        let to_name = self.book.pairs[looks[to].pair].target.clone();
+        let mut links: Vec<(Uid, Link)> = Vec::new();
+        let mut new_uids: HashMap<Uid, Uid> = HashMap::new();
+        for (old, new) in moved {
+            if let Some(Known::Linked(link)) = looks[from].known.get(old) {
+                links.push((*old, link.clone()));
+                new_uids.insert(*old, *new);
+            }
+        }
+        let verified = self.target.verify(&from_name, &links).await?;
+        self.lose_strangers(&mut looks[from], &verified).await?;
+        links.retain(|(old, link)| self.may_touch(&verified, looks[from].pair, *old, link));
+        let uids: Vec<Uid> = links.iter().filter_map(|(_, link)| link.target_uid).collect();
+        let expected = self.book.pairs[looks[to].pair].record.target_seen.unwrap_or_default();
+        let mut places: HashMap<Uid, Uid> = HashMap::new();
+        if from_name == to_name {
+            places.extend(uids.iter().map(|uid| (*uid, *uid)));
+        } else if let Some(told) = self.target.move_messages(&from_name, &uids, &to_name).await?
+            && told.uid_validity == expected.uid_validity
+        {
+            places.extend(told.pairs);
+        }
+        let mut edits = Vec::new();
+        for (old, mut link) in links {
+            link.target_uid = link.target_uid.and_then(|uid| places.get(&uid).copied());
+            let new = new_uids[&old];
+            self.note_move(looks, from, to, (old, new), &link);
+            edits.push(Edit::DropKnown(looks[from].folder, old));
+            edits.push(Edit::PutKnown(looks[to].folder, new, Known::Linked(link)));
+        }
+        self.writer.commit(edits).await?;
+        if from_name != to_name && !uids.is_empty() {
+            self.book.pairs[looks[from].pair].expect_fewer(uids.len());
+            let last = places.values().max().copied();
+            let all_told = places.len() == uids.len();
+            self.book.pairs[looks[to].pair].expect_more(uids.len(), last.filter(|_| all_told));
+        }
+        Ok(())
+    }
+
+    fn note_move(
+        &self,
+        looks: &mut [Look],
+        from: usize,
+        to: usize,
+        (old, new): (Uid, Uid),
+        link: &Link,
+    ) {
+        looks[from].known.remove(&old);
+        looks[from].missing.remove(&old);
+        if let Some(want) = looks[to].wants.remove(&new)
+            && want.flags != link.flags
+        {
+            looks[to].flags.push((new, want.flags));
+        }
+        looks[to].known.insert(new, Known::Linked(link.clone()));
+        let pair = |at: usize| &self.book.pairs[looks[at].pair];
+        let text = format!("moved from {}", pair(from).shown());
+        let entry = Entry::new(Event::MessageMoved, text).folder(pair(to).shown());
+        self.emit(entry.source_uid(new).target_uid(link.target_uid));
+    }
+}
