@@ -81,8 +81,8 @@ pub fn random(seed: u64) -> World {
     world
 }
 
-/// Whole seconds are counted, so that a wait of two lasts more than one.
-pub const WAIT_FOR_THE_LATE: Duration = Duration::from_secs(2);
+/// Longer than anything is late; otherwise nothing is waited for.
+pub const WAIT_FOR_THE_LATE: Duration = Duration::from_millis(700);
 
 struct Dice(Random);
 
