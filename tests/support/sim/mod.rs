@@ -12,6 +12,7 @@
 
 pub mod change;
 pub mod dates;
+pub mod events;
 pub mod fetch;
 pub mod judge;
 #[path = "../mail.rs"]

@@ -119,6 +119,11 @@ impl Account {
 }
 
 impl Folder {
+    pub fn lose_index(&mut self) {
+        self.modseq = 1;
+        self.messages.iter_mut().for_each(|message| message.modseq = 1);
+    }
+
     fn append(&mut self, letter: Letter) -> u32 {
         let Letter { octets, instant, flags, foreign } = letter;
         self.modseq += 1;

@@ -80,6 +80,9 @@ pub enum Reply {
     Close,
     /// Nothing, for ever.
     Silence,
+    /// A storage that fails: LIST or EXAMINE shows half of what is there, without a word, and
+    /// the next FETCH is the connection's last command. Other commands are done.
+    Half,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -131,5 +134,17 @@ pub enum Event {
     Vanish {
         folder: String,
         nth: usize,
+    },
+    /// A server loses its index: modification sequences begin anew, UIDs stay.
+    LoseIndex {
+        side: Side,
+        folder: String,
+    },
+    /// The owner changes a flag of a copy at the target.
+    OwnerFlags {
+        folder: String,
+        nth: usize,
+        flag: String,
+        on: bool,
     },
 }

@@ -39,7 +39,7 @@ pub struct Wishes {
 
 impl Default for Wishes {
     fn default() -> Wishes {
-        let in_doubt_wait = Duration::from_millis(200);
+        let in_doubt_wait = Duration::ZERO;
         Wishes { in_doubt_wait, target_is_ours: false, read_back: ReadBack::Suspect }
     }
 }

@@ -41,8 +41,15 @@ pub fn host(side: Side) -> &'static str {
 
 async fn connection(stage: Arc<Stage>, side: Side, number: usize, stream: TcpStream) {
     let wire = Wire::new(stream, stage.clone(), side);
-    let mut session =
-        Session { wire, stage: stage.clone(), side, number, condstore: false, view: None };
+    let mut session = Session {
+        wire,
+        stage: stage.clone(),
+        side,
+        number,
+        condstore: false,
+        view: None,
+        half_shown: false,
+    };
     if let Err(error) = session.talk().await {
         stage.log(format!("{side:?}#{number} ends: {error}"));
     }
@@ -56,6 +63,8 @@ pub struct Session {
     /// Modification sequences are told with flags.
     pub condstore: bool,
     pub view: Option<View>,
+    /// The storage fails during this command.
+    half_shown: bool,
 }
 
 /// The selected folder as the client knows it.
@@ -69,6 +78,8 @@ pub struct View {
     pub modseq: u64,
     /// Whose header or body the client has seen since it selected the folder.
     pub seen: HashSet<u32>,
+    /// Not all that is there is shown.
+    pub half: bool,
 }
 
 /// What an effect is answered with.
@@ -125,7 +136,9 @@ impl Session {
                 _ => (name, arguments),
             };
             let text = command.text.split_once(' ').map_or("", |(_, text)| text);
-            if let Some(reply) = self.stage.command_comes(self.side, self.number, text) {
+            let reply = self.stage.command_comes(self.side, self.number, text);
+            self.half_shown = reply == Some(Reply::Half);
+            if let Some(reply) = reply.filter(|reply| *reply != Reply::Half) {
                 self.reply(&tag, reply).await?;
                 continue;
             }
@@ -135,7 +148,8 @@ impl Session {
                 return Ok(());
             }
             self.dispatch(&tag, &name, arguments).await?;
-            if name == "LOGOUT" {
+            let failing = self.view.as_ref().is_some_and(|view| view.half);
+            if name == "LOGOUT" || (failing && name == "UID FETCH") {
                 return Ok(());
             }
         }
@@ -146,7 +160,7 @@ impl Session {
             Reply::No => format!("{tag} NO not now\r\n"),
             Reply::Bad => format!("{tag} BAD what?\r\n"),
             Reply::Bye => "* BYE going down\r\n".to_owned(),
-            Reply::Close => String::new(),
+            Reply::Close | Reply::Half => String::new(),
             Reply::Silence => {
                 tokio::time::sleep(Duration::from_secs(3600)).await;
                 String::new()
@@ -260,7 +274,9 @@ impl Session {
         let with_status = items.iter().any(|item| item.eq_ignore_ascii_case("STATUS"));
         let account = self.half().account();
         let mut untagged = String::new();
-        for name in account.folders.keys().filter(|name| pattern == "*" || **name == pattern) {
+        let shown = if self.half_shown { account.folders.len() / 2 } else { usize::MAX };
+        let names = account.folders.keys().take(shown);
+        for name in names.filter(|name| pattern == "*" || **name == pattern) {
             untagged += &format!("* LIST () \"{delimiter}\" \"{name}\"\r\n");
             if with_status {
                 untagged += &status_line(&account, name, &items);
@@ -283,10 +299,14 @@ impl Session {
         self.view = None;
         let name = arguments.first().map(Token::text).unwrap_or_default();
         self.condstore |= arguments.iter().any(|argument| argument.is("CONDSTORE"));
-        let account = self.half().account();
-        let Some(folder) = account.folders.get(&name) else {
+        let mut account = self.half().account();
+        let Some(folder) = account.folders.get_mut(&name) else {
             return self.finish(tag, "", "NO [NONEXISTENT] no such folder").await;
         };
+        let half = self.half_shown;
+        if half {
+            folder.messages.truncate(folder.messages.len() / 2);
+        }
         let mut text = format!(
             "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)\r\n* {} EXISTS\r\n* 0 RECENT\r\n\
              * OK [UIDVALIDITY {}] ok\r\n* OK [UIDNEXT {}] ok\r\n",
@@ -309,6 +329,7 @@ impl Session {
             uids: folder.messages.iter().map(|message| message.uid).collect(),
             modseq: folder.modseq,
             seen: HashSet::new(),
+            half,
             name,
         });
         self.wire.send(text.as_bytes()).await
@@ -318,7 +339,9 @@ impl Session {
     pub fn news(&mut self) -> String {
         let side = self.side;
         let with_modseq = self.condstore;
-        let Some(view) = &mut self.view else { return String::new() };
+        let Some(view) = self.view.as_mut().filter(|view| !view.half) else {
+            return String::new();
+        };
         let account = self.stage.half(side).account();
         let Some(folder) = account.folders.get(&view.name) else { return String::new() };
         if folder.validity != view.validity {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 use super::judge::Print;
-use super::model::{Account, Letter, Message};
+use super::model::{Account, Message};
 use super::plan::{Crash, Event, Lie, Memory, Moment, Plan, Reply, Side};
 use super::product::Snapshot;
 use super::traits::Traits;
@@ -345,87 +345,11 @@ impl Stage {
         lock(&self.plan).lies.remove(&number)
     }
 
-    /// Something that neither the product nor a server does.
-    pub fn happen(&self, event: Event) {
-        self.log(format!("event: {event:?}"));
-        let (source, target) = (&self.source, &self.target);
-        match event {
-            Event::Deliver { folder, post } => deliver(source, &folder, post.letter()),
-            Event::Foreign { folder, post } => {
-                deliver(target, &folder, Letter { foreign: true, ..post.letter() });
-            }
-            Event::Flag { folder, nth, flag, on } => {
-                let wire = source.traits.wire(&folder);
-                source.with(|account| {
-                    let uid = nth_of(account, &wire, nth, |_| true);
-                    account.store(&wire, &uid, &[flag], on);
-                });
-            }
-            Event::Expunge { folder, nth } => {
-                let wire = source.traits.wire(&folder);
-                source.with(|account| self.take_away(account, &folder, &wire, nth));
-            }
-            Event::Move { from, nth, to } => {
-                let (wire, to) = (source.traits.wire(&from), source.traits.wire(&to));
-                source.with(|account| {
-                    account.create(&to);
-                    let uid = nth_of(account, &wire, nth, |_| true);
-                    account.copy(&wire, &uid, &to);
-                    self.take_away(account, &from, &wire, nth);
-                });
-            }
-            Event::Rename { from, to } => {
-                let (old, new) = (source.traits.wire(&from), source.traits.wire(&to));
-                source.with(|account| {
-                    let messages = account.folders.get(&old).map(|folder| folder.messages.clone());
-                    if account.rename(&old, &new) {
-                        self.note_removed(&from, &messages.unwrap_or_default());
-                    }
-                });
-            }
-            Event::Renumber { side, folder } => {
-                let half = self.half(side);
-                let wire = half.traits.wire(&folder);
-                half.with(|account| account.renumber(&wire));
-            }
-            Event::Vanish { folder, nth } => {
-                let wire = target.traits.wire(&folder);
-                target.with(|account| {
-                    let uid = nth_of(account, &wire, nth, |message| !message.foreign);
-                    account.remove(&wire, &uid);
-                });
-            }
-        }
-    }
-
-    fn take_away(&self, account: &mut Account, folder: &str, wire: &str, nth: usize) {
-        let uid = nth_of(account, wire, nth, |_| true);
-        let removed = account.remove(wire, &uid);
-        self.note_removed(folder, &removed);
-    }
-
-    fn note_removed(&self, folder: &str, messages: &[Message]) {
+    /// Messages were taken away at the source: their copies may have to stay.
+    pub fn note_removed(&self, folder: &str, messages: &[Message]) {
         let mut removed = lock(&self.removed);
         for message in messages {
             *removed.entry((folder.to_owned(), Print::of(message))).or_default() += 1;
         }
-    }
-}
-
-fn deliver(half: &Half, folder: &str, letter: Letter) {
-    let wire = half.traits.wire(folder);
-    half.with(|account| {
-        account.create(&wire);
-        account.append(&wire, vec![letter]);
-    });
-}
-
-fn nth_of(account: &Account, wire: &str, nth: usize, fits: impl Fn(&Message) -> bool) -> Vec<u32> {
-    let Some(folder) = account.folders.get(wire) else { return Vec::new() };
-    let fitting: Vec<u32> =
-        folder.messages.iter().filter(|message| fits(message)).map(|message| message.uid).collect();
-    match fitting.len() {
-        0 => Vec::new(),
-        count => vec![fitting[nth % count]],
     }
 }

@@ -64,11 +64,15 @@ pub struct World {
     pub copies: Vec<(String, Post)>,
     pub plan: Plan,
     pub wishes: Wishes,
+    /// What has not happened before the cutover happens all at once when it comes.
+    pub rush: bool,
 }
 
 /// What a world that went well can tell.
 pub struct Ended {
     pub effects: usize,
+    /// Those before the cutover.
+    pub effects_before: usize,
     pub commands: [usize; 2],
     /// Octets to and from the source, to and from the target.
     pub octets: [(u64, u64); 2],
@@ -89,6 +93,7 @@ impl World {
             copies: Vec::new(),
             plan: Plan::default(),
             wishes: Wishes::default(),
+            rush: false,
         }
     }
 
@@ -139,6 +144,7 @@ struct Life<'w> {
     lost: bool,
     journal: Vec<String>,
     events: Vec<&'static str>,
+    effects_before: usize,
 }
 
 impl<'w> Life<'w> {
@@ -167,6 +173,7 @@ impl<'w> Life<'w> {
             lost: false,
             journal: Vec::new(),
             events: Vec::new(),
+            effects_before: 0,
         }
     }
 
@@ -191,7 +198,8 @@ impl<'w> Life<'w> {
             if self.cut_over || status.phase != "following" || status.condition != "ok" {
                 continue;
             }
-            if last_event.elapsed() > EVENT_EVERY
+            if !self.world.rush
+                && last_event.elapsed() > EVENT_EVERY
                 && let Some(event) = self.stage.next_event()
             {
                 self.stage.happen(event);
@@ -234,6 +242,10 @@ impl<'w> Life<'w> {
     fn cut_over(&mut self) {
         self.stage.log("the cutover comes");
         self.cut_over = true;
+        self.effects_before = self.stage.effects();
+        while let Some(event) = self.stage.next_event() {
+            self.stage.happen(event);
+        }
         self.enrollment.cutover = Some(Timestamp::now());
         self.product().order(Order::Replace(Arc::new(self.enrollment.clone())));
     }
@@ -289,6 +301,7 @@ impl<'w> Life<'w> {
         self.keep_journal();
         Ok(Ended {
             effects: self.stage.effects(),
+            effects_before: self.effects_before,
             commands: [self.stage.commands(Side::Source), self.stage.commands(Side::Target)],
             octets: [self.stage.octets(Side::Source), self.stage.octets(Side::Target)],
             crashes_left: self.stage.crashes_left(),

@@ -73,11 +73,16 @@ pub fn random(seed: u64) -> World {
         world.wishes.in_doubt_wait = WAIT_FOR_THE_LATE;
     }
     world.wishes.target_is_ours = dice.chance(20);
+    world.rush = dice.chance(35);
+    if dice.chance(10) {
+        let event = Event::Vanish { folder: dice.folder(), nth: dice.below(1000) };
+        dice.at(&mut world, event);
+    }
     world
 }
 
-/// Whole seconds are counted, so that a wait of two lasts more than one.
-pub const WAIT_FOR_THE_LATE: Duration = Duration::from_secs(2);
+/// Longer than anything is late; otherwise nothing is waited for.
+pub const WAIT_FOR_THE_LATE: Duration = Duration::from_millis(700);
 
 struct Dice(Random);
 
@@ -134,7 +139,7 @@ impl Dice {
 
     fn event(&mut self) -> Event {
         let (folder, nth) = (self.folder(), self.below(1000));
-        match self.below(12) {
+        match self.below(13) {
             0..=2 => Event::Deliver { folder, post: self.post() },
             3 | 4 => {
                 let flag = ["\\Seen", "\\Flagged", "$Label1"][self.below(3)].to_owned();
@@ -144,6 +149,7 @@ impl Dice {
             7 | 8 => Event::Move { from: folder, nth, to: self.folder() },
             9 => Event::Rename { from: folder, to: format!("Nuova{}", self.below(3)) },
             10 => Event::Renumber { side: *self.0.pick(&SIDES), folder },
+            11 => Event::LoseIndex { side: *self.0.pick(&SIDES), folder },
             _ => Event::Foreign { folder, post: post(200 + nth as u64, "") },
         }
     }
@@ -163,7 +169,7 @@ impl Dice {
         let side = *self.0.pick(&SIDES);
         match self.below(10) {
             0..=3 => plan.crashes.push(Crash {
-                effect: self.below(14),
+                effect: self.below(24),
                 moment: self.moment(),
                 memory: self.memory(),
             }),
@@ -175,7 +181,8 @@ impl Dice {
                 plan.cuts.push(Cut { side, inbound: self.chance(50), octet });
             }
             6 | 7 => {
-                let reply = match self.below(9) {
+                let reply = match self.below(12) {
+                    9..=11 => Reply::Half,
                     0..=2 => Reply::No,
                     3 | 4 => Reply::Bad,
                     5 | 6 => Reply::Bye,
