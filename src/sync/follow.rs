@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
 
-use super::account::{Control, Shared, completed_account, connect, worked_digest};
+use super::account::{Control, completed_account};
 use super::board::{Board, rfc3339};
 use super::book::{Book, Counts, Pair};
+use super::connect::{connect, worked_digest};
 use super::copy::Failure;
 use super::cutover::{self, Facts};
 use super::pass::{Pass, Scope, Verdict, at_source};
+use super::shared::Shared;
 use super::target::Target;
 use super::watch;
 use crate::checkpoint::{Edit, Phase, StoreError, Writer};
