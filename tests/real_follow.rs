@@ -35,6 +35,8 @@ fn a_live_account_is_mirrored_until_the_cutover() {
     owner.move_messages("INBOX", "4:6", "INBOX.Clienti");
     owner.move_messages("INBOX", "7", "INBOX.Cestino");
     stage.wait_exact("moves", 40);
+    assert_eq!(site.events("message_moved").len(), 4, "a move is a move at the target, too");
+    assert!(site.events("message_removed").is_empty(), "nothing was away in between");
 
     stage.plant("INBOX.Nuova.Dentro", &mail::pec(11, 4));
     stage.wait_exact("a new folder", 40);

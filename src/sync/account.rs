@@ -72,6 +72,9 @@ const SUSPECT_LATER: Duration = Duration::from_secs(6 * 3600);
 /// So many sessions it takes at most to find a message that draws a refusal before its end.
 const CULPRIT_FOUND_WITHIN: u32 = 12;
 
+/// The wall clock is looked at this often while an account waits.
+const CLOCK_EVERY: Duration = Duration::from_secs(5);
+
 /// A host that refuses everybody is tried again no sooner.
 const REFUSED_BY_HOST: Duration = Duration::from_secs(60);
 
@@ -220,7 +223,7 @@ impl Life {
         let record = &book.record;
         self.board.show_phase(record.phase, record.sealed_at, record.source_seen_until);
         self.board.show_book(&book);
-        if record.phase >= Phase::Completed {
+        if self.pass_phases(&mut book).await? {
             self.board.well();
             return Ok(None);
         }
@@ -233,6 +236,25 @@ impl Life {
             return Err(Gate::Held(refused_before(refused), worked.then_some(pause)));
         }
         Ok(Some(book))
+    }
+
+    /// The clock goes on for accounts that are held, too: their cutover comes, and their end. True
+    /// once the life is over.
+    async fn pass_phases(&self, book: &mut Book) -> Result<bool, Gate> {
+        let control = Arc::new(Control::default());
+        let following = Following {
+            shared: &self.shared,
+            enrollment: &self.enrollment,
+            writer: &self.writer,
+            board: &self.board,
+            control: &control,
+            recovering: false,
+        };
+        match following.advance(book, None).await {
+            Ok(over) => Ok(over),
+            Err(Failure::Store(error)) => Err(Gate::Failed(error)),
+            Err(_) => unreachable!("phases pass without a server"),
+        }
     }
 
     fn place(&self, side: Side) -> checkpoint::Place {
@@ -455,18 +477,32 @@ impl Life {
         }
     }
 
-    /// Waits for time to pass or an order to come.
+    /// Waits for time to pass, an instant of the migration to come, or an order.
     async fn wait(&mut self, at_most: Option<Duration>) -> Flow {
-        let passed = async {
-            match at_most {
-                Some(at_most) => tokio::time::sleep(at_most).await,
-                None => std::future::pending().await,
+        let begun = Instant::now();
+        let instants = self.instants_ahead();
+        loop {
+            let left = at_most.map(|at_most| at_most.saturating_sub(begun.elapsed()));
+            let now = self.shared.clock.now();
+            if left.is_some_and(|left| left.is_zero()) || instants.iter().any(|at| now >= *at) {
+                return Flow::Go;
             }
-        };
-        tokio::select! {
-            () = passed => Flow::Go,
-            order = self.orders.recv() => self.ordered(order).await,
+            let slice = left.unwrap_or(CLOCK_EVERY).min(CLOCK_EVERY);
+            tokio::select! {
+                () = tokio::time::sleep(slice) => {}
+                order = self.orders.recv() => return self.ordered(order).await,
+            }
         }
+    }
+
+    /// The instants ahead at which an account changes whatever its servers say.
+    fn instants_ahead(&self) -> Vec<i64> {
+        let migration = &self.enrollment.migration;
+        let cutover = self.enrollment.cutover.map(|cutover| cutover.as_second());
+        let overdue = cutover.map(|at| at + migration.cutover_window.as_secs() as i64 + 1);
+        let until = migration.source_until.map(|until| until.as_second());
+        let now = self.shared.clock.now();
+        [cutover, overdue, until].into_iter().flatten().filter(|at| *at > now).collect()
     }
 
     /// Acts on an order while no session runs.

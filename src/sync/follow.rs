@@ -401,7 +401,11 @@ impl Following<'_> {
     }
 
     /// Takes every phase change that is due. True once the life is over.
-    async fn advance(&self, book: &mut Book, clean_since: Option<i64>) -> Result<bool, Failure> {
+    pub async fn advance(
+        &self,
+        book: &mut Book,
+        clean_since: Option<i64>,
+    ) -> Result<bool, Failure> {
         loop {
             let facts = self.facts(book, clean_since);
             self.say_if_overdue(book, &facts);

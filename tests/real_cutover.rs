@@ -1,0 +1,77 @@
+//! After the cutover: stragglers while it settles, the end of the source, late enrollments.
+
+mod support;
+
+use std::time::{Duration, SystemTime};
+
+use support::daemon::rfc3339;
+use support::mail;
+use support::stage::Stage;
+
+#[test]
+fn stragglers_are_added_while_it_settles_and_nothing_else() {
+    let stage = Stage::new("ritardatari");
+    stage.plant("INBOX", &mail::pec(1, 8));
+    let plan = stage.plan().migration("settle = \"12s\"").cutover_in(Duration::from_secs(4));
+    let site = plan.write();
+    let mut daemon = site.start();
+    site.enroll(&stage.account);
+    site.wait_event("account_sealed", 40);
+    // From here on the target is its owner's: what they do there stays.
+    let mut owner = stage.at_target();
+    owner.expunge("INBOX", "1");
+    owner.store("INBOX", "2", "FLAGS", "\\Flagged");
+    let mine = b"Subject: mia\r\n\r\n".as_slice();
+    owner.append("INBOX", "", "04-Feb-2024 10:00:00 +0100", mine);
+    // At the source: a straggler, and changes that no longer count.
+    let mut source = stage.at_source();
+    source.store("INBOX", "3", "FLAGS", "\\Answered");
+    source.expunge("INBOX", "4");
+    stage.plant("INBOX", &mail::pec(2, 1));
+    daemon.wait_completed(60);
+    assert_eq!(owner.count("INBOX"), 8 - 1 + 1 + 1, "{}", site.log());
+    let flags = |number: usize| stage.target_snapshot().folders["INBOX"].messages[number].clone();
+    assert!(format!("{:?}", flags(0)).to_lowercase().contains("flagged"), "the owner's flag stays");
+    assert!(
+        !format!("{:?}", flags(1)).to_lowercase().contains("answered"),
+        "the source's flag comes no more"
+    );
+}
+
+#[test]
+fn an_account_that_cannot_complete_in_time_is_closed() {
+    let stage = Stage::new("scaduta");
+    stage.plant("INBOX", &mail::pec(1, 3));
+    let until = rfc3339(SystemTime::now() + Duration::from_secs(12));
+    let plan = stage.plan().migration(&format!("source_until = \"{until}\""));
+    let site = plan.cutover_in(Duration::from_secs(4)).write();
+    stage.target.set_password(&stage.account.target_user, "un'altra");
+    let mut daemon = site.start();
+    site.enroll(&stage.account);
+    let exit = daemon.wait_exit(60);
+    assert_eq!(exit.code(), Some(1), "closed is no success");
+    assert_eq!(site.events("account_closed").len(), 1, "{}", site.log());
+}
+
+#[test]
+fn an_enrollment_after_the_cutover_only_adds() {
+    let stage = Stage::new("tardiva");
+    let mails = mail::pec(1, 6);
+    stage.plant("INBOX", &mails);
+    let mut owner = stage.at_target();
+    owner.append("INBOX", "\\Flagged", &mails[0].date, &mails[0].octets);
+    // The cutover is past when the file is dropped.
+    let plan = stage.plan().cutover_in(Duration::ZERO);
+    let site = plan.write();
+    let mut daemon = site.start();
+    std::thread::sleep(Duration::from_secs(1));
+    site.enroll(&stage.account);
+    daemon.wait_completed(60);
+    assert_eq!(owner.count("INBOX"), 6, "what was there is adopted: {}", site.log());
+    let inbox = &stage.target_snapshot().folders["INBOX"];
+    assert!(
+        format!("{:?}", inbox.messages[0]).to_lowercase().contains("flagged"),
+        "its flags are the owner's"
+    );
+    assert!(site.events("message_removed").is_empty());
+}
