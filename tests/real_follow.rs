@@ -81,6 +81,20 @@ fn sweeps_find_what_no_idle_tells() {
 }
 
 #[test]
+fn what_is_told_shows_without_a_sweep() {
+    let stage = filled("notifiche");
+    let site = stage.plan().sweep_every("30m").write();
+    let _daemon = follow(&stage, &site);
+    stage.plant("INBOX", &mail::pec(2, 1));
+    stage.wait_exact("new mail, by IDLE", 15);
+    // Where NOTIFY is offered one connection hears of all folders.
+    stage.plant("INBOX.Inviata", &mail::pec(3, 1));
+    stage.wait_exact("mail in another folder, by NOTIFY", 15);
+    stage.at_source().store("INBOX.Inviata", "1", "+FLAGS", "\\Flagged");
+    stage.wait_exact("a flag in another folder, by NOTIFY", 15);
+}
+
+#[test]
 fn deletions_are_kept_where_configured() {
     let stage = filled("conserva");
     let site = stage.plan().sync("deletions = \"keep\"").write();

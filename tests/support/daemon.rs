@@ -83,6 +83,12 @@ impl Plan {
         self
     }
 
+    /// Sweeps this seldom, so that whatever shows sooner was told by the server.
+    pub fn sweep_every(mut self, interval: &str) -> Plan {
+        self.sync = self.sync.replace("\"2s\"", &format!("\"{interval}\""));
+        self
+    }
+
     /// Writes it all into a directory of its own.
     pub fn write(self) -> Site {
         let dir = tempfile::Builder::new().prefix("pecsync-").tempdir().expect("a directory");
