@@ -33,4 +33,4 @@ doc: ## builds the code's documentation, warnings are errors
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 
 bench: ## runs the benchmarks
-	cargo bench
+	cargo test --release --benches -- --nocapture --test-threads 1

@@ -203,6 +203,36 @@ async fn logins_of_all_kinds() {
 }
 
 #[tokio::test]
+async fn a_password_that_is_said_back_is_not_repeated() {
+    let sasl = "AUTHENTICATE PLAIN AG1hcmlvAHNlZ3JldGE=";
+    let by_sasl = |said: &str| {
+        let offers = "* OK [CAPABILITY IMAP4rev1 LOGINDISABLED SASL-IR AUTH=PLAIN] hi\r\n";
+        vec![say(offers), hear(sasl), say(said)]
+    };
+    let by_login = |said: &str| {
+        let offers = "* OK [CAPABILITY IMAP4rev1] hi\r\n";
+        vec![say(offers), hear("LOGIN mario {7}"), say("+\r\n"), octets("segreta\r\n"), say(said)]
+    };
+    for (script, kind) in [
+        (by_sasl("$ NO [AUTHENTICATIONFAILED] wrong: AG1hcmlvAHNlZ3JldGE=\r\n"), "No {"),
+        (by_sasl("$ BAD Unknown command AUTHENTICATE PLAIN AG1HCMLVAHNL\r\n"), "Bad {"),
+        (by_sasl("$ NO [X segreta] no\r\n"), "No {"),
+        (by_login("$ NO mario/segreta is no user\r\n"), "No {"),
+        (by_login("* BAD Error in IMAP command SEGRETA: Unknown command.\r\n"), "Bad {"),
+        (by_login("* BYE segreta?\r\n"), "Closed {"),
+        (by_login("segreta BAD Missing command\r\n"), "Bad {"),
+        (by_login("segreta NO Missing command\r\n"), "Protocol("),
+    ] {
+        let (session, _server) = connected(Tls::None, script).await;
+        let error = session.err().unwrap();
+        let shown = format!("{error:?} {error}");
+        assert!(shown.starts_with(kind), "{shown}");
+        let folded = shown.to_lowercase();
+        assert!(!folded.contains("segreta") && !folded.contains("ag1hcmlvahnl"), "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn a_service_login_says_for_whom() {
     let script = vec![
         say("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] hi\r\n"),
@@ -713,6 +743,85 @@ async fn silence_is_noticed_and_slowness_is_borne() {
     }
     let (mut session, _server) = self::session("", slowly).await;
     session.noop().await.unwrap();
+}
+
+/// What becomes of a command whose answer never comes, because the server says something else
+/// for ever, and how long it takes. Silence would be noticed after 150 ms.
+async fn babbled_at(command: &str, begin: &str, babble: &str, pause: u64) -> (String, Duration) {
+    let mut script = vec![
+        say("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n"),
+        hear("AUTHENTICATE PLAIN AG1hcmlvAHNlZ3JldGE="),
+        say("$ OK [CAPABILITY IMAP4rev1 LITERAL+] in\r\n"),
+        hear("LIST \"\" \"\""),
+        say("$ OK\r\n"),
+        hear(command),
+        say(begin),
+    ];
+    for _ in 0..30_000 / pause {
+        script.extend([say(babble), Step::Pause(pause)]);
+    }
+    let server = Scripted::play(script).await;
+    let mut dialler = Dialler::new();
+    dialler.answer_within = Duration::from_millis(150);
+    let mut session = dialler.connect(&endpoint(&server, Tls::None), &login()).await.unwrap();
+    let begun = Instant::now();
+    let found = match command.split(' ').next() {
+        Some("NOOP") => format!("{:?}", session.noop().await),
+        Some("IDLE") => format!("{:?}", session.idle_start().await),
+        Some("APPEND") => format!("{:?}", append_one(&mut session, 2).await.1),
+        _ if babble.len() == 1 => {
+            let mut fetching = session.fetching();
+            fetching.request(&[uid(7)]).await.unwrap();
+            told(&mut fetching).await
+        }
+        _ => format!("{:?}", session.digests(&[uid(7)]).await.map(|found| found.len())),
+    };
+    assert!(!session.is_usable(), "{found}");
+    (found, begun.elapsed())
+}
+
+#[tokio::test]
+async fn no_talk_replaces_an_answer_for_ever() {
+    let fetch = format!("UID FETCH 7 {MESSAGE}");
+    let append = format!("{ARGUMENTS} {{2+}}");
+    let body = |uid: u32, size: u32| {
+        format!("* 1 FETCH (UID {uid} FLAGS () {DATE} RFC822.SIZE {size} BODY[] {{{size}}}\r\n")
+    };
+    let foreign = body(99, 3) + "abc)\r\n";
+    let here = "* OK Still here\r\n";
+    let large = body(7, 100_000);
+    let cases = [
+        ("NOOP", "", here, 20, "Err(TimedOut(\"NOOP\"))"),
+        ("NOOP", "* OK ", "x", 20, "Err(TimedOut(\"NOOP\"))"),
+        ("IDLE", "", here, 20, "Err(TimedOut(\"IDLE\"))"),
+        (&append, "", here, 20, "Err(TimedOut(\"APPEND\"))"),
+        (&fetch, "", &foreign, 20, "Err(TimedOut(\"UID FETCH\"))"),
+        (&fetch, &large, "x", 100, "7: TimedOut(\"a body\")"),
+    ];
+    let all = cases.map(|(command, begin, babble, pause, expected)| async move {
+        let (found, after) = babbled_at(command, begin, babble, pause).await;
+        assert_eq!(found, expected, "{command} {babble}");
+        assert!(after > Duration::from_millis(300), "slowness is borne: {command} {after:?}");
+        assert!(after < Duration::from_secs(20), "{command} {after:?}");
+    });
+    let [a, b, c, d, e, f] = all;
+    tokio::join!(a, b, c, d, e, f);
+}
+
+#[tokio::test]
+async fn no_flood_of_names_or_keywords_fills_memory() {
+    let names: String = (0..2100).map(|n| format!("* LIST () \"/\" {n:0>8000}\r\n")).collect();
+    let script = vec![hear("LIST \"\" *"), say(names), say("$ OK\r\n")];
+    let (mut session, _server) = session("", script).await;
+    let refused = session.list().await;
+    assert!(matches!(refused, Err(Error::Protocol(_))), "{:?}", refused.map(|all| all.len()));
+
+    let flags: String = (0..35_000).map(|n| format!(" k{:05}", 99_999 - n)).collect();
+    let said = format!("* OK [PERMANENTFLAGS ({flags})] x\r\n$ OK\r\n");
+    let script = vec![hear("EXAMINE INBOX"), say(said)];
+    let (mut session, _server) = self::session("", script).await;
+    let permanent = session.examine(&inbox()).await.unwrap().permanent_flags;
+    assert_eq!(permanent.flags.names().count(), 1000);
 }
 
 /// One message in one batch; what the writer and what the reader got.

@@ -145,7 +145,7 @@ pub enum Origin {
     Copied,
     /// Found at the target with the same bytes.
     Adopted,
-    /// Adopted, and in bytes, instant and flags as we would have made it.
+    /// Adopted, with the same instant too: flags follow the source as for our own.
     Twin,
 }
 

@@ -1,4 +1,4 @@
-//! The commands: one file each. argv becomes a [`Command`], which becomes an exit code.
+//! The commands: one file each. argv becomes a `Command`, which becomes an exit code.
 
 pub mod check;
 mod numbers;

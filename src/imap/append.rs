@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
@@ -331,7 +332,7 @@ pub enum AppendAnswer {
 impl AppendAnswers<'_> {
     /// Waits for the next batch's answer. BAD, BYE and an answer before the last CRLF are errors;
     /// so is silence, once a batch was committed and nothing moved for as long as an answer may
-    /// take. A NO that comes while literals are still being sent is reported, but makes the
+    /// take, and talk of other things for much longer than that. A NO that comes while literals are still being sent is reported, but makes the
     /// connection unusable. Safe to cancel.
     pub async fn next(&mut self) -> Result<AppendAnswer, Error> {
         let answer = self.answer().await;
@@ -352,6 +353,9 @@ impl AppendAnswers<'_> {
                         return Ok(answer);
                     }
                 }
+                _ if self.is_overdue(self.link.command_within()) => {
+                    return Err(self.link.note(Error::TimedOut("APPEND")));
+                }
                 _ => {}
             }
         }
@@ -368,17 +372,19 @@ impl AppendAnswers<'_> {
                         return self.inbound.understand(frame, "APPEND");
                     }
                 }
-                Err(_) if self.is_overdue() => return Err(Error::TimedOut("APPEND")),
+                Err(_) if self.is_overdue(self.link.answer_within) => {
+                    return Err(Error::TimedOut("APPEND"));
+                }
                 Err(_) => {}
             }
         }
     }
 
-    fn is_overdue(&self) -> bool {
+    fn is_overdue(&self, within: Duration) -> bool {
         let talk = self.talk.lock();
         let written = talk.last_written.map(|written| written.elapsed());
         talk.batches.front().is_some_and(|batch| batch.committed)
-            && written.is_none_or(|ago| ago >= self.link.answer_within)
+            && written.is_none_or(|ago| ago >= within)
     }
 
     fn grant(&self) {

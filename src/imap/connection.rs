@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
+use tokio::time::timeout;
+
 use super::decode::{self, Attributes, Condition, Data, Kind, Response};
 use super::encode::Draft;
 use super::link::Link;
@@ -145,8 +147,20 @@ impl Connection {
         Ok(Some(event))
     }
 
-    /// Waits for the answer to `tag`; everything untagged is shown to `on` as it comes.
+    /// Waits for the answer to `tag`; everything untagged is shown to `on` as it comes. A server
+    /// that keeps talking instead has its limit, too.
     pub async fn ended(
+        &mut self,
+        tag: u32,
+        command: &'static str,
+        on: impl FnMut(Said<'_>),
+    ) -> Result<Ended, Error> {
+        let within = self.link.command_within();
+        let ended = timeout(within, self.answer_to(tag, command, on)).await;
+        ended.unwrap_or_else(|_| Err(self.link.note(Error::TimedOut(command))))
+    }
+
+    async fn answer_to(
         &mut self,
         tag: u32,
         command: &'static str,

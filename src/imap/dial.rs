@@ -21,6 +21,8 @@ use super::{Capabilities, Error, Session, login, tls};
 
 /// How long one address may take to accept a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(15);
+/// Addresses of one host that are tried.
+const ADDRESSES_MAX: usize = 8;
 /// Different sets of capabilities kept for sharing.
 const CAPABILITIES_MAX: usize = 64;
 
@@ -169,11 +171,11 @@ async fn connect_tcp(endpoint: &Endpoint, within: Duration) -> Result<TcpStream,
     let addresses = lookup.map_err(|_| unreachable("no answer from DNS in time".into()))?;
     let addresses = addresses.map_err(|error| unreachable(error.to_string()))?;
     let mut last = unreachable("the name has no address".into());
-    for address in addresses {
-        if endpoint.tls == Tls::None && !is_loopback(address) {
-            last = Error::TlsUntrusted(format!("{address} is not loopback: TLS is needed"));
-            continue;
-        }
+    let (allowed, refused) = admitted(endpoint.tls, addresses);
+    if let Some(address) = refused {
+        last = Error::TlsUntrusted(format!("{address} is not loopback: TLS is needed"));
+    }
+    for address in allowed.into_iter().take(ADDRESSES_MAX) {
         match timeout(within, TcpStream::connect(address)).await {
             Ok(Ok(tcp)) => {
                 tune(&tcp).map_err(|error| unreachable(error.to_string()))?;
@@ -184,6 +186,17 @@ async fn connect_tcp(endpoint: &Endpoint, within: Duration) -> Result<TcpStream,
         }
     }
     Err(last)
+}
+
+/// The addresses that may be connected to, and the first of those that may not: without TLS only
+/// loopback, whatever else the name stands for.
+fn admitted(
+    tls: Tls,
+    addresses: impl Iterator<Item = SocketAddr>,
+) -> (Vec<SocketAddr>, Option<SocketAddr>) {
+    let (allowed, refused): (Vec<_>, Vec<_>) =
+        addresses.partition(|address| tls != Tls::None || is_loopback(*address));
+    (allowed, refused.first().copied())
 }
 
 fn is_loopback(address: SocketAddr) -> bool {
@@ -246,4 +259,39 @@ fn handshake_failed(host: &str, error: &std::io::Error) -> Error {
         other => other.to_string(),
     };
     Error::TlsUntrusted(reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loopback_is_what_never_leaves_the_machine() {
+        for (address, expected) in [
+            ("127.0.0.1:143", true),
+            ("127.9.9.9:143", true),
+            ("[::1]:143", true),
+            ("[::ffff:127.0.0.1]:143", true),
+            ("[::ffff:192.0.2.1]:143", false),
+            ("0.0.0.0:143", false),
+            ("[::]:143", false),
+            ("10.0.0.1:143", false),
+            ("[fe80::1]:143", false),
+        ] {
+            assert_eq!(is_loopback(address.parse().unwrap()), expected, "{address}");
+        }
+    }
+
+    #[test]
+    fn of_mixed_addresses_plain_text_takes_loopback_only() {
+        let addresses: Vec<SocketAddr> =
+            ["192.0.2.1:143", "127.0.0.1:143", "[2001:db8::1]:143", "[::1]:143"]
+                .map(|address| address.parse().unwrap())
+                .to_vec();
+        let (allowed, refused) = admitted(Tls::None, addresses.clone().into_iter());
+        assert_eq!(allowed, [addresses[1], addresses[3]]);
+        assert_eq!(refused, Some(addresses[0]));
+        let (allowed, refused) = admitted(Tls::StartTls, addresses.clone().into_iter());
+        assert_eq!((allowed, refused), (addresses, None));
+    }
 }

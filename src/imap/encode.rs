@@ -19,7 +19,8 @@ const SET_MAX: usize = 900;
 /// Keywords longer than this are refused by Dovecot (`mail_max_keyword_length`).
 const KEYWORD_MAX: usize = 50;
 
-#[derive(Clone, PartialEq, Eq, Debug)]
+/// It may hold a password, so it cannot be shown.
+#[derive(Clone, PartialEq, Eq)]
 pub(super) enum Piece {
     Text(Vec<u8>),
     Literal(Vec<u8>),

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
+use std::time::Instant;
 
 use imap_types::command::{CommandBody, FetchModifier};
 use imap_types::sequence::SequenceSet;
@@ -18,6 +19,10 @@ use crate::words::{Digests, Flags, HeaderDigest, InternalDate, Message, ModSeq, 
 const WINDOW: usize = 64;
 /// How many more messages than EXISTS a listing may hold before it is taken for an attack.
 const SURPLUS_MAX: usize = 10_000;
+/// What a listing may take in memory, whatever EXISTS claims: some four million messages.
+const LISTING_OCTETS_MAX: usize = 256 * 1024 * 1024;
+/// Messages of one listing whose size or date cannot be read.
+const UNREADABLE_MAX: usize = 100_000;
 
 /// What a message at the target looked like just before it is changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -39,6 +44,7 @@ impl Session {
     /// read, that is an error: it must not look as if it were not there.
     pub async fn list_messages(&mut self, from: Uid) -> Result<Vec<Message>, Error> {
         let mut listing = self.new_listing(|message: &Message| message.uid);
+        listing.weight = |message| keyword_octets(&message.flags);
         let unreadable = self.list_into(&mut listing, since(from)?, from).await?;
         for (set, _) in encode::sets(&unreadable) {
             let still = self.list_into(&mut listing, set, from).await?;
@@ -74,7 +80,7 @@ impl Session {
                     flags_changed = true;
                     listing.change(uid, |message| message.flags = flags);
                 }
-                _ if unreadable.len() < listing.most => unreadable.push(uid),
+                _ if unreadable.len() < listing.most.min(UNREADABLE_MAX) => unreadable.push(uid),
                 _ => listing.full = true,
             }
         };
@@ -95,6 +101,7 @@ impl Session {
             modifiers.push(FetchModifier::ChangedSince(since));
         }
         let mut listing = self.new_listing(|(uid, _): &(Uid, Flags)| *uid);
+        listing.weight = |(_, flags)| keyword_octets(flags);
         let each = |found: Attributes| {
             if let (Some(uid), Some(flags)) = (found.uid, found.flags) {
                 listing.push((uid, flags));
@@ -135,13 +142,7 @@ impl Session {
 
     fn new_listing<T>(&self, uid: fn(&T) -> Uid) -> Listing<T> {
         let exists = self.connection.inbound.exists;
-        Listing {
-            items: Vec::new(),
-            uid,
-            sorted: true,
-            most: exists as usize + SURPLUS_MAX,
-            full: false,
-        }
+        Listing::new(uid, exists as usize + SURPLUS_MAX)
     }
 
     /// Size, instant, flags and header digest of each of `uids` that exists and that the server
@@ -255,10 +256,12 @@ impl Fetching<'_> {
         loop {
             match self.step().await? {
                 Step::Body { .. } => {
+                    let begun = Instant::now();
                     let mut digester = Digester::new();
                     while let Some(octets) = self.chunk().await? {
                         digester.update(octets);
                     }
+                    self.babble(begun.elapsed());
                     let attributes = self.take_attributes();
                     if attributes.uid.is_none_or(|uid| self.answer(uid)) {
                         each(&attributes, digester.finish()).map_err(|error| self.note(error))?;
@@ -294,12 +297,24 @@ fn set_of(text: &str) -> Result<SequenceSet, Error> {
 struct Listing<T> {
     items: Vec<T>,
     uid: fn(&T) -> Uid,
+    /// Octets that an item takes besides its own size.
+    weight: fn(&T) -> usize,
+    octets: usize,
     sorted: bool,
     most: usize,
     full: bool,
 }
 
+fn keyword_octets(flags: &Flags) -> usize {
+    flags.keywords().map(|keyword| keyword.len() + size_of::<Box<str>>()).sum()
+}
+
 impl<T> Listing<T> {
+    fn new(uid: fn(&T) -> Uid, most: usize) -> Listing<T> {
+        let weight = |_: &T| 0;
+        Listing { items: Vec::new(), uid, weight, octets: 0, sorted: true, most, full: false }
+    }
+
     fn push(&mut self, item: T) {
         let uid = (self.uid)(&item);
         self.sorted &= self.items.last().is_none_or(|last| (self.uid)(last) < uid);
@@ -307,6 +322,8 @@ impl<T> Listing<T> {
             self.sort();
             self.full |= self.items.len() >= self.most;
         }
+        self.octets += size_of::<T>() + (self.weight)(&item);
+        self.full |= self.octets > LISTING_OCTETS_MAX;
         if !self.full {
             self.items.push(item);
         }
@@ -346,7 +363,7 @@ impl<T> Listing<T> {
     fn finish(mut self) -> Result<Vec<T>, Error> {
         self.sort();
         match self.full {
-            true => Err(Error::Protocol("a listing holds far more messages than EXISTS".into())),
+            true => Err(Error::Protocol("a listing holds far more than EXISTS says".into())),
             false => Ok(self.items),
         }
     }
@@ -358,8 +375,7 @@ mod tests {
 
     #[test]
     fn listings_are_ascending_and_the_later_answer_counts() {
-        let mut listing =
-            Listing { items: vec![], uid: |(uid, _)| *uid, sorted: true, most: 6, full: false };
+        let mut listing = Listing::new(|(uid, _): &(Uid, char)| *uid, 6);
         for (uid, said) in [(3, 'a'), (1, 'b'), (3, 'c'), (2, 'd'), (3, 'e')] {
             listing.push((Uid::new(uid).unwrap(), said));
         }
@@ -372,9 +388,14 @@ mod tests {
 
     #[test]
     fn listings_are_bounded() {
-        let mut listing =
-            Listing { items: vec![], uid: |uid| *uid, sorted: true, most: 3, full: false };
+        let mut listing = Listing::new(|uid: &Uid| *uid, 3);
         (1..9).for_each(|uid| listing.push(Uid::new(uid).unwrap()));
         assert!(listing.finish().is_err());
+
+        let mut heavy = Listing::new(|uid: &Uid| *uid, usize::MAX);
+        heavy.weight = |_| LISTING_OCTETS_MAX / 4;
+        (1..9).for_each(|uid| heavy.push(Uid::new(uid).unwrap()));
+        assert_eq!(heavy.items.len(), 3);
+        assert!(heavy.finish().is_err());
     }
 }

@@ -4,6 +4,7 @@
 //! the connection, and the end of a body is reported only when the whole response has been read.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use super::connection::{Event, Said, refusal, refused};
 use super::decode::{Attributes, Body, Condition, Data, Kind};
@@ -22,7 +23,12 @@ pub struct Fetching<'s> {
     discarding: bool,
     /// What to tell when the current body has been dropped.
     afterwards: Option<Fetched>,
+    /// How long the server has talked of what nobody asked for.
+    babbled: Duration,
 }
+
+/// A body that comes more slowly than this, after a long grace, never ends.
+const BODY_OCTETS_PER_SEC_MIN: u64 = 64;
 
 /// The next thing a [`Fetching`] has to tell, in the order in which the server tells it. Bodies
 /// of a window may come before the window before is done: Dovecot runs FETCHes side by side.
@@ -60,6 +66,8 @@ enum Reading {
     /// On the wire; so many octets of it were given and are still in the receive buffer.
     Wire {
         given: usize,
+        taken: u64,
+        waited: Duration,
     },
     /// It came as a quoted string.
     Held {
@@ -89,6 +97,7 @@ impl Session {
             attributes: Attributes::default(),
             discarding: false,
             afterwards: None,
+            babbled: Duration::ZERO,
         }
     }
 }
@@ -125,8 +134,10 @@ impl Fetching<'_> {
     pub async fn next(&mut self) -> Result<Fetched, Error> {
         loop {
             if self.discarding {
+                let begun = Instant::now();
                 while self.chunk().await?.is_some() {}
                 self.discarding = false;
+                self.babbled += begun.elapsed();
             }
             if let Some(fetched) = self.afterwards.take() {
                 return Ok(fetched);
@@ -153,7 +164,7 @@ impl Fetching<'_> {
                 return Ok(None);
             }
             Reading::Held { given, .. } => *given = true,
-            Reading::Wire { given } => {
+            Reading::Wire { given, .. } => {
                 self.session.connection.link.consume(std::mem::take(given));
                 if self.session.connection.inbound.framer.body_left() == 0 {
                     self.end_response().await?;
@@ -163,13 +174,20 @@ impl Fetching<'_> {
         }
         match &mut self.reading {
             Reading::Held { octets, .. } => Ok(Some(octets)),
-            Reading::Wire { given } => {
+            Reading::Wire { given, taken, waited } => {
                 let connection = &mut self.session.connection;
+                let begun = Instant::now();
                 let available = match connection.link.received("a body").await {
                     Ok(octets) => octets.len(),
                     Err(error) => return Err(connection.link.note(error)),
                 };
+                *waited += begun.elapsed();
+                let allowed = Duration::from_secs(*taken / BODY_OCTETS_PER_SEC_MIN);
+                if *waited > connection.link.command_within().saturating_add(allowed) {
+                    return Err(connection.link.note(Error::TimedOut("a body")));
+                }
                 *given = connection.inbound.framer.take_body(available);
+                *taken += *given as u64;
                 let octets = connection.link.received("a body").await?;
                 Ok(octets.get(..*given))
             }
@@ -195,14 +213,21 @@ impl Fetching<'_> {
             if self.outstanding.is_empty() {
                 return Err(self.note(Error::Protocol("nothing was asked for".into())));
             }
-            match self.session.connection.event("UID FETCH").await? {
+            let begun = Instant::now();
+            let event = self.session.connection.event("UID FETCH").await?;
+            self.babbled += begun.elapsed();
+            if self.babbled > self.session.connection.link.command_within() {
+                return Err(self.note(Error::TimedOut("UID FETCH")));
+            }
+            match event {
                 Event::Body(size, attributes) => {
                     self.attributes = attributes;
-                    self.reading = Reading::Wire { given: 0 };
+                    self.reading = Reading::Wire { given: 0, taken: 0, waited: Duration::ZERO };
                     return Ok(Step::Body { size });
                 }
                 Event::Data(Data::Fetch(attributes)) => return Ok(self.without_literal(attributes)),
                 Event::Tagged(tag, condition) => {
+                    self.babbled = Duration::ZERO;
                     let done = self.answered(tag, condition);
                     if let Some(step) = self.session.note(done)? {
                         return Ok(step);
@@ -222,10 +247,14 @@ impl Fetching<'_> {
 
     /// Ticks a UID off; `false` if it was not asked for or was answered before.
     pub(super) fn answer(&mut self, uid: Uid) -> bool {
-        self.outstanding.iter_mut().any(|outstanding| match outstanding {
+        let is_asked = self.outstanding.iter_mut().any(|outstanding| match outstanding {
             Outstanding::Window(window) => window.answer(uid),
             Outstanding::Examine { .. } => false,
-        })
+        });
+        if is_asked {
+            self.babbled = Duration::ZERO;
+        }
+        is_asked
     }
 
     pub(super) fn note(&self, error: Error) -> Error {
@@ -336,6 +365,11 @@ impl Fetching<'_> {
                 None
             }
         }
+    }
+
+    /// So long was said what may have been of no use; an answer forgives it.
+    pub(super) fn babble(&mut self, this_long: Duration) {
+        self.babbled += this_long;
     }
 
     /// Flags were told unasked.

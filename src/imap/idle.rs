@@ -24,9 +24,13 @@ impl Session {
     pub async fn idle_start(&mut self) -> Result<(), Error> {
         self.ready()?;
         let tag = self.connection.issue(Draft::of(CommandBody::Idle));
+        let begun = Instant::now();
         loop {
             match self.connection.event("IDLE").await? {
                 Event::Continue => break,
+                _ if begun.elapsed() > self.connection.link.command_within() => {
+                    return self.note(Err(Error::TimedOut("IDLE")));
+                }
                 Event::Tagged(ended, condition) if ended == tag => {
                     let ended = self.connection.as_ended("IDLE", condition);
                     self.note(ended.ok())?;

@@ -12,11 +12,16 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWrite};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Error;
 use super::stream::Stream;
 use super::wire::{Frame, Framer};
+
+/// A response that is begun has to be whole within so many times what one answer may take.
+const RESPONSE_FACTOR: u32 = 3;
+/// A command has to be answered within so many, however much is said meanwhile.
+const COMMAND_FACTOR: u32 = 60;
 
 pub(super) struct Link {
     stream: Mutex<Stream>,
@@ -46,12 +51,22 @@ impl Link {
         error
     }
 
-    /// Reads until a frame is complete; each read that yields something starts the deadline anew.
+    /// How long one command may take of a server that never falls silent.
+    pub fn command_within(&self) -> Duration {
+        self.answer_within.saturating_mul(COMMAND_FACTOR)
+    }
+
+    /// Reads until a frame is complete; each read that yields something starts the deadline anew,
+    /// but not for ever.
     pub async fn frame(&self, framer: &mut Framer, what: &'static str) -> Result<Frame, Error> {
+        let begun = Instant::now();
         loop {
             let fed = timeout(self.answer_within, self.feed(framer)).await;
             if let Some(frame) = fed.map_err(|_| Error::TimedOut(what))?? {
                 return Ok(frame);
+            }
+            if begun.elapsed() > self.answer_within.saturating_mul(RESPONSE_FACTOR) {
+                return Err(Error::TimedOut(what));
             }
         }
     }

@@ -10,6 +10,10 @@ use super::decode::{Data, Kind, ListData, NamespaceData, StatusData};
 use super::encode::{self, Draft};
 use super::{Error, FolderStatus, Session, WireName};
 
+/// What the names of one LIST may take, and how many there may be.
+const NAMES_OCTETS_MAX: usize = 16 * 1024 * 1024;
+const NAMES_MAX: usize = 100_000;
+
 /// Special uses a folder can be marked with (RFC 6154).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum SpecialUse {
@@ -129,7 +133,10 @@ impl Session {
         if found.changed_meanwhile {
             self.connection.inbound.hear_elsewhere();
         }
-        Ok((ended?, found))
+        match found.full {
+            true => self.note(Err(Error::Protocol("LIST names more folders than can be".into()))),
+            false => Ok((ended?, found)),
+        }
     }
 
     /// `LIST "" "*" RETURN (…)` (RFC 5258, 5819), which imap-codec cannot say.
@@ -221,6 +228,8 @@ struct Found {
     delimiter: Option<char>,
     /// Something was said twice and differently: after NOTIFY (RFC 5465) that came unasked.
     changed_meanwhile: bool,
+    octets: usize,
+    full: bool,
 }
 
 impl Found {
@@ -240,6 +249,9 @@ impl Found {
             known.no_select &= no_select;
             return;
         }
+        if !self.has_room(&name) {
+            return;
+        }
         self.places.insert(name.clone(), self.folders.len());
         self.folders.push(Listed {
             name,
@@ -250,11 +262,22 @@ impl Found {
         });
     }
 
+    /// Counts a name that is new.
+    fn has_room(&mut self, name: &WireName) -> bool {
+        self.octets += name.as_octets().len();
+        self.full |= self.octets > NAMES_OCTETS_MAX
+            || self.folders.len().max(self.statuses.len()) >= NAMES_MAX;
+        !self.full
+    }
+
     fn add_status(&mut self, data: &StatusData) {
         let name = canonical(&data.name);
         let later = FolderStatus::of(data);
         let known = self.statuses.get(&name).copied();
         self.changed_meanwhile |= later.is_none() || known.is_some_and(|_| known != later);
+        if known.is_none() && !self.has_room(&name) {
+            return;
+        }
         if let Some(status) = known.map(|known| known.or_later(later)).or(later) {
             self.statuses.insert(name, status);
         }

@@ -17,7 +17,10 @@ use super::decode::{self, Condition, Data, Kind};
 use super::encode::Draft;
 use super::link::Link;
 use super::outbound::Literals;
-use super::{Capabilities, Error, Login, Namespace, Session, quirks};
+use super::{Capabilities, Code, Error, Login, Namespace, Session, quirks};
+
+/// So much of the message of PLAIN is enough to know it by, should a server repeat it.
+const ECHO_MIN: usize = 12;
 
 /// A connection before login, and the text of its greeting.
 pub(super) type Greeted = (Connection, String);
@@ -70,7 +73,8 @@ pub(super) async fn log_in(
         exchange: Box::default(),
     };
     let offered = capabilities(&mut session.connection).await?;
-    authenticate(&mut session.connection, &offered, login).await?;
+    let authenticated = authenticate(&mut session.connection, &offered, login).await;
+    authenticated.map_err(|error| unspoken(error, login))?;
     session.capabilities = Arc::new(capabilities(&mut session.connection).await?);
     session.connection.outbound.literals = literals(&session.capabilities);
     session.introduce().await?;
@@ -135,19 +139,42 @@ fn finish(connection: &mut Connection, ended: Ended) -> Result<(), Error> {
     Ok(())
 }
 
+/// Servers repeat what they did not understand, in upper case or cut short. Words in which the
+/// password can be recognised, plain or as SASL PLAIN writes it, are not kept.
+fn unspoken(error: Error, login: &Login) -> Error {
+    let password = Zeroizing::new(login.password.expose_secret().to_lowercase());
+    let message = Zeroizing::new(base64_line(&plain_message(login)));
+    let encoded = Zeroizing::new(String::from_utf8_lossy(&message).to_lowercase());
+    let encoded = encoded.get(..ECHO_MIN).unwrap_or(encoded.trim_end());
+    let clean = |text: String| {
+        let said = Zeroizing::new(text.to_lowercase());
+        match said.contains(&**password) || said.contains(encoded) {
+            true => "<redacted>".to_owned(),
+            false => text,
+        }
+    };
+    match error {
+        Error::No { command, code, text } => {
+            let code = code.map(|Code { name, rest }| Code { name, rest: clean(rest) });
+            Error::No { command, code, text: clean(text) }
+        }
+        Error::Bad { command, text } => Error::Bad { command, text: clean(text) },
+        Error::Closed { bye } => Error::Closed { bye: bye.map(clean) },
+        Error::Protocol(text) => Error::Protocol(clean(text)),
+        other => other,
+    }
+}
+
 /// SASL PLAIN (RFC 4616), with its message in the command where SASL-IR allows (RFC 4959).
 async fn plain(
     connection: &mut Connection,
     in_command: bool,
     login: &Login,
 ) -> Result<Ended, Error> {
-    let authzid = login.authzid.as_deref().unwrap_or_default();
-    let password = login.password.expose_secret();
-    let parts = [authzid, &login.user, password];
-    if parts.iter().any(|part| part.contains('\0')) {
+    let message = plain_message(login);
+    if message.iter().filter(|octet| **octet == 0).count() != 2 {
         return Err(Error::Unsupported("neither a user nor a password can hold NUL".into()));
     }
-    let message = Zeroizing::new(parts.join("\0").into_bytes());
     let command = |message: Option<&[u8]>| {
         Draft::of(CommandBody::Authenticate {
             mechanism: AuthMechanism::Plain,
@@ -163,6 +190,12 @@ async fn plain(
     let tag = connection.issue(command(None));
     connection.outbound.after_continuation(tag, base64_line(&message));
     sasl_ended(connection, tag).await
+}
+
+fn plain_message(login: &Login) -> Zeroizing<Vec<u8>> {
+    let authzid = login.authzid.as_deref().unwrap_or_default();
+    let parts = [authzid, &login.user, login.password.expose_secret()];
+    Zeroizing::new(parts.join("\0").into_bytes())
 }
 
 /// PLAIN has one step. A server that asks for more reports an error in a challenge; it is

@@ -51,7 +51,7 @@ impl PermanentFlags {
     fn parse(list: &str) -> PermanentFlags {
         let words = scan::words(&mut Cursor::new(list.as_bytes())).unwrap_or_default();
         PermanentFlags {
-            flags: Flags::of_names(words.iter().map(|word| &**word)),
+            flags: Flags::of_names(words.iter().take(scan::FLAGS_MAX).map(|word| &**word)),
             any_keyword: words.iter().any(|word| word == "\\*"),
             unstated: false,
         }

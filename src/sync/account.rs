@@ -2,124 +2,34 @@
 //!
 //! Here errors end: they are understood ([`super::trouble`]), waited out or held, and told.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{Notify, Semaphore, SemaphorePermit, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::backoff;
 use super::board::Board;
 use super::book::{Book, Learned};
-use super::clock::Clock;
+use super::connect::{
+    credentials_digest, endpoint, jitter, jittered, service_login, worked_digest,
+};
 use super::copy::{Failure, HostSays};
 use super::follow::{self, Following, Over};
-use super::gone;
-use super::hosts::{Hosts, Place, Verdict};
+use super::hosts::Verdict;
 use super::trouble::{self, Blame, Remedy, Trouble};
 use crate::checkpoint::{
-    self, AccountRecord, Completed, CompletedAccount, Edit, Phase, Refused, Store, StoreError,
-    Writer,
+    self, AccountRecord, CompletedAccount, Edit, Phase, Refused, StoreError, Writer,
 };
-use crate::config::{self, Enrollment, Limits, ServiceStyle};
-use crate::imap::{Dialler, Endpoint, Error, Login, Session, Tls};
-use crate::journal::{Entry, Event, Journal};
+use crate::config::{self, Enrollment};
+use crate::imap::Error;
+use crate::journal::{Entry, Event};
 use crate::words::Side;
 
 pub use super::board::StatusCell;
-
-/// What all accounts of a daemon share.
-pub struct Shared {
-    pub store: Store,
-    /// Accounts that have completed, outside the store.
-    pub completed: Completed,
-    pub journal: Journal,
-    pub hosts: Hosts,
-    pub dialler: Dialler,
-    pub clock: Clock,
-    /// First copies that may run at once.
-    pub copying: Semaphore,
-    /// What listings may take in memory at once.
-    pub memory: Memory,
-    /// Connections that stand, by side.
-    pub connections: Arc<OpenConnections>,
-    /// Service logins that were refused, by migration and side: not tried again until reloaded.
-    pub refused_services: Mutex<HashSet<(String, Side)>>,
-    /// How far apart two listings must be for what both lack to be gone.
-    pub apart: Duration,
-}
-
-impl Shared {
-    pub fn new(store: Store, completed: Completed, journal: Journal, limits: &Limits) -> Shared {
-        Shared {
-            store,
-            completed,
-            hosts: Hosts::new(limits, journal.clone()),
-            journal,
-            dialler: Dialler::new(),
-            clock: Clock::default(),
-            copying: Semaphore::new(limits.accounts_copying),
-            memory: Memory::new(limits.memory_bytes),
-            connections: Arc::default(),
-            refused_services: Mutex::default(),
-            apart: gone::APART,
-        }
-    }
-}
-
-/// How many connections stand on each side.
-#[derive(Default)]
-pub struct OpenConnections {
-    source: AtomicU32,
-    target: AtomicU32,
-}
-
-impl OpenConnections {
-    pub fn of(&self, side: Side) -> &AtomicU32 {
-        match side {
-            Side::Source => &self.source,
-            Side::Target => &self.target,
-        }
-    }
-}
-
-/// A place at a host with a connection in it; both end when it is dropped.
-pub struct Berth {
-    side: Side,
-    open: Arc<OpenConnections>,
-    _place: Place,
-}
-
-impl Drop for Berth {
-    fn drop(&mut self) {
-        self.open.of(self.side).fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// A budget of memory for listings, over all accounts.
-pub struct Memory {
-    permits: Semaphore,
-    kib: u32,
-}
-
-/// What a listed message takes in memory, about: itself, its place in maps, its link.
-const KIB_PER_MESSAGES: u64 = 3;
-
-impl Memory {
-    pub fn new(bytes: u64) -> Memory {
-        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).clamp(1024, u32::MAX >> 4);
-        Memory { permits: Semaphore::new(kib as usize), kib }
-    }
-
-    /// Waits until the listings of so many messages fit. One that fits never gets it all.
-    pub async fn of_messages(&self, messages: u64) -> Option<SemaphorePermit<'_>> {
-        let wanted = u32::try_from(messages.div_ceil(KIB_PER_MESSAGES)).unwrap_or(u32::MAX);
-        self.permits.acquire_many(wanted.clamp(1, self.kib)).await.ok()
-    }
-}
+pub use super::shared::Shared;
 
 /// What the supervisor may tell a running account.
 #[derive(Clone, Debug)]
@@ -670,7 +580,7 @@ impl Life {
 
     /// Tells these credentials from others without keeping them.
     fn credentials_digest(&self, side: Side) -> [u8; 16] {
-        digest_of(&login(&self.enrollment, side))
+        credentials_digest(&self.enrollment, side)
     }
 
     fn worked_digest(&self) -> [u8; 16] {
@@ -747,129 +657,6 @@ fn at_side(at_target: bool) -> Side {
     if at_target { Side::Target } else { Side::Source }
 }
 
-/// Opens a session on one side, within the host's budget.
-pub async fn connect(
-    shared: &Shared,
-    enrollment: &Enrollment,
-    side: Side,
-) -> Result<(Session, Berth), Failure> {
-    let endpoint = endpoint(enrollment, side);
-    let service = (enrollment.migration.name.clone(), side);
-    let refused = |shared: &Shared| {
-        shared.refused_services.lock().expect("no panic while held").contains(&service)
-    };
-    let host = shared.hosts.host(&endpoint.host);
-    let urgent = enrollment
-        .cutover
-        .is_some_and(|cutover| (cutover.as_second() - shared.clock.now()).abs() < 600);
-    let place = host.login(urgent).await;
-    if service_login(enrollment, side).is_some() && refused(shared) {
-        let text = "the migration's service login was refused before".to_owned();
-        let error = Error::No { command: "LOGIN", code: None, text };
-        return Err(Failure::Connect(side, error, HostSays::Nothing));
-    }
-    match shared.dialler.connect(&endpoint, &login(enrollment, side)).await {
-        Ok(session) => {
-            host.worked();
-            let open = shared.connections.clone();
-            open.of(side).fetch_add(1, Ordering::Relaxed);
-            Ok((session, Berth { side, open, _place: place }))
-        }
-        Err(error) => {
-            // Told while the place is held: during an outage it is the probe others wait for.
-            let trouble = trouble::connecting(side, &error);
-            let says = match trouble.remedy {
-                Remedy::Host => HostSays::Wait(host.failed(&trouble.message)),
-                Remedy::Throttle(hint) => HostSays::Wait(host.throttled(hint)),
-                Remedy::Credentials if service_login(enrollment, side).is_none() => {
-                    HostSays::Refused(host.refused(&enrollment.address))
-                }
-                _ => HostSays::Nothing,
-            };
-            drop(place);
-            Err(Failure::Connect(side, error, says))
-        }
-    }
-}
-
-fn endpoint(enrollment: &Enrollment, side: Side) -> Endpoint {
-    let endpoint = match side {
-        Side::Source => &enrollment.migration.source,
-        Side::Target => &enrollment.migration.target,
-    };
-    Endpoint {
-        host: endpoint.host.clone(),
-        port: endpoint.port,
-        tls: match endpoint.tls {
-            config::Tls::Implicit => Tls::Implicit,
-            config::Tls::StartTls => Tls::StartTls,
-            config::Tls::None => Tls::None,
-        },
-        ca_file: endpoint.ca_file.clone(),
-    }
-}
-
-/// The service login that stands in for the account's own on that side.
-fn service_login(enrollment: &Enrollment, side: Side) -> Option<&config::ServiceLogin> {
-    match side {
-        Side::Source if enrollment.source_password.is_none() => {
-            enrollment.migration.source.service_login.as_ref()
-        }
-        Side::Target if enrollment.target_password.is_none() => {
-            enrollment.migration.target.service_login.as_ref()
-        }
-        _ => None,
-    }
-}
-
-fn login(enrollment: &Enrollment, side: Side) -> Login {
-    let (user, password) = match side {
-        Side::Source => (&enrollment.source_user, &enrollment.source_password),
-        Side::Target => (&enrollment.target_user, &enrollment.target_password),
-    };
-    match (service_login(enrollment, side), password) {
-        (Some(service), _) => match &service.style {
-            ServiceStyle::Authzid => Login {
-                user: service.user.clone(),
-                password: service.password.clone(),
-                authzid: Some(user.clone()),
-            },
-            ServiceStyle::Master { separator } => Login {
-                user: format!("{user}{separator}{}", service.user),
-                password: service.password.clone(),
-                authzid: None,
-            },
-        },
-        (None, password) => Login {
-            user: user.clone(),
-            // Configuration has seen to it that there is one.
-            password: password.clone().unwrap_or_else(|| String::new().into()),
-            authzid: None,
-        },
-    }
-}
-
-fn digest_of(login: &Login) -> [u8; 16] {
-    use secrecy::ExposeSecret;
-    use sha2::Digest;
-    let mut hasher = sha2::Sha256::new();
-    hasher.update(b"pecsync credentials\0");
-    for part in [&login.user, login.authzid.as_deref().unwrap_or("")] {
-        hasher.update(part.as_bytes());
-        hasher.update([0]);
-    }
-    hasher.update(login.password.expose_secret().as_bytes());
-    let whole: [u8; 32] = hasher.finalize().into();
-    whole[..16].try_into().expect("16 of 32 octets")
-}
-
-/// Both sides' credentials, as they were when a session stood.
-pub fn worked_digest(enrollment: &Enrollment) -> [u8; 16] {
-    let source = digest_of(&login(enrollment, Side::Source));
-    let target = digest_of(&login(enrollment, Side::Target));
-    std::array::from_fn(|at| source[at] ^ target[at].rotate_left(1))
-}
-
 /// The record of a completed or closed account.
 pub fn completed_account(record: &AccountRecord) -> CompletedAccount {
     CompletedAccount {
@@ -880,15 +667,4 @@ pub fn completed_account(record: &AccountRecord) -> CompletedAccount {
         sealed_at: record.sealed_at,
         completed_at: record.completed_at,
     }
-}
-
-/// The wait after so many failures in a row, spread.
-pub fn jittered(attempts: u32) -> Duration {
-    backoff::delay(attempts, None, false, jitter())
-}
-
-/// Something between 0 and 1.
-fn jitter() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0) as f64 / u64::MAX as f64
 }

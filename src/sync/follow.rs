@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
 
-use super::account::{Control, Shared, completed_account, connect, worked_digest};
+use super::account::{Control, completed_account};
 use super::board::{Board, rfc3339};
 use super::book::{Book, Counts, Pair};
+use super::connect::{connect, worked_digest};
 use super::copy::Failure;
 use super::cutover::{self, Facts};
 use super::pass::{Pass, Scope, Verdict, at_source};
+use super::shared::Shared;
 use super::target::Target;
 use super::watch;
 use crate::checkpoint::{Edit, Phase, StoreError, Writer};
@@ -213,7 +215,7 @@ impl Following<'_> {
             let swept = Instant::now();
             let verdict = self.one_pass(book, source, target, &mut course).await?;
             if verdict.copied_all {
-                slot = None;
+                drop(slot.take());
             }
             if self.first_copy(book).await? {
                 watchers.abort_all();
@@ -498,7 +500,8 @@ impl Following<'_> {
                 self.board.proved_alive(mode(source));
             }
             let said = source.take_news();
-            if said.expunged > 0 || !said.vanished.is_empty() || said.flags_changed {
+            let left = said.expunged > 0 || !said.vanished.is_empty();
+            if left || said.flags_changed || said.elsewhere {
                 // What left here may have turned up elsewhere: all folders are looked at.
                 return Ok(Woken::Pass(Scope::Changed, Some((inbox, said))));
             }
@@ -574,6 +577,8 @@ impl Following<'_> {
         {
             return Ok(None);
         }
+        // All folders on one connection, where that is offered; costs nothing once it is on.
+        source.notify().await.map_err(at_source)?;
         source.idle_start().await.map_err(at_source)?;
         self.board.proved_alive("idle");
         Ok(Some(name))

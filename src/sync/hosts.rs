@@ -1,7 +1,7 @@
 //! Being a good guest: what all accounts of one host share – logins a second, connections,
 //! sweeps, a common back-off, and the verdict whether a refusal is the user's or the host's.
 //!
-//! What is decided, [`gate`] and [`health`] decide; here it is waited for and told.
+//! What is decided, `gate` and `health` decide; here it is waited for and told.
 
 mod gate;
 mod health;

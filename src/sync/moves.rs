@@ -24,19 +24,16 @@ impl Pass<'_> {
         if asked.wants.is_empty() || !self.target.can_remove().await? {
             return Ok(());
         }
-        for at in 0..looks.len() {
+        for (at, look) in looks.iter_mut().enumerate() {
             let uids = asked.wants.iter().filter(|(of, _)| *of == at);
             let uids: Vec<Uid> = uids.map(|(_, uid)| *uid).collect();
-            let digests = self.source_digests(looks[at].pair, &uids).await;
-            let digests = match digests {
-                Ok(digests) => digests,
-                Err(failure) => {
-                    self.tolerate(&mut looks[at], Err(failure))?;
-                    continue;
+            match self.source_digests(look.pair, &uids).await {
+                Ok(digests) => {
+                    for want in wants.iter_mut().filter(|want| want.key.0 == at) {
+                        want.digests = digests.get(&want.key.1).copied().map(adopt::Known::All);
+                    }
                 }
-            };
-            for want in wants.iter_mut().filter(|want| want.key.0 == at) {
-                want.digests = digests.get(&want.key.1).copied().map(adopt::Known::All);
+                Err(failure) => self.tolerate(look, Err(failure))?,
             }
         }
         let mut groups: BTreeMap<(usize, usize), Vec<(Uid, Uid)>> = BTreeMap::new();

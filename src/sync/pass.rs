@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::SemaphorePermit;
 
-use super::account::Shared;
 use super::board::Board;
 use super::book::{Book, Pair};
 use super::copy::Failure;
 use super::plan::{self, SourceDiff, SourceLook};
+use super::shared::Shared;
 use super::target::Target;
 use super::trouble;
 use crate::checkpoint::{Edit, FolderId, Intent, Known, Link, Phase, Seen, Writer};

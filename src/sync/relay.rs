@@ -4,12 +4,12 @@ use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use super::account::Shared;
 use super::board::Board;
 use super::book::Pair;
 use super::copy::{self, Copying, Desk, Failure, Job, Outcome, Terms};
 use super::pass::{Look, Pass, at_source, at_target};
 use super::plan;
+use super::shared::Shared;
 use super::trouble::{self, Blame};
 use crate::checkpoint::{Edit, FolderId, Intended, Known, Phase};
 use crate::config::Enrollment;

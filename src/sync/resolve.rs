@@ -164,6 +164,11 @@ impl Pass<'_> {
         let mut haves: Vec<Candidate<Uid>> = eligible.map(of_message).collect();
         let asked = adopt::questions(wants, &haves);
         let digests = self.target_digests(look.pair, &asked.haves).await?;
+        if digests.len() < asked.haves.len() {
+            // What cannot be read may be the very copy: nothing is concluded from its absence.
+            let text = "a message that may be a copy of ours cannot be read".to_owned();
+            return Err(at_target(Error::No { command: "UID FETCH", code: None, text }));
+        }
         answer(&mut haves, &digests);
         let pairs = adopt::pairs(wants, &haves);
         let found: HashMap<Uid, Uid> =
@@ -278,8 +283,10 @@ impl Pass<'_> {
         }
     }
 
-    /// A copy that is in every respect as we would have made it is as good as ours for flags;
-    /// any other keeps its own unless the operator says that the target is ours.
+    /// A copy with the same bytes and the same instant is what an earlier life of ours leaves
+    /// behind when its checkpoint is lost: its flags follow the source, as promised across lost
+    /// state. It is not moved or removed, and any other adopted copy is not touched at all, unless
+    /// the operator says that the target is ours.
     fn adopted_link(
         &self,
         want: &Message,
@@ -287,8 +294,8 @@ impl Pass<'_> {
         digests: &Digests,
         altered: bool,
     ) -> Link {
-        let twin = !altered && copy.instant == want.instant && copy.flags == want.flags;
-        let ours = self.enrollment.migration.target_is_ours && self.may_change();
+        let twin = !altered && copy.instant == want.instant;
+        let follows = (twin || self.enrollment.migration.target_is_ours) && self.may_change();
         let text = || format!("{} octets at the source, {} at the target", digests.size, copy.size);
         Link {
             target_uid: Some(copy.uid),
@@ -297,7 +304,7 @@ impl Pass<'_> {
             instant: want.instant,
             header: digests.header,
             sha256: digests.sha256,
-            flags: if ours { copy.flags.clone() } else { want.flags.clone() },
+            flags: if follows { copy.flags.clone() } else { want.flags.clone() },
             verified: true,
             suspect: digests.suspect,
             altered: altered.then(text),

@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::account::{Berth, Shared, connect};
+use super::connect::connect;
 use super::copy::{Failure, HostSays};
 use super::hosts::Host;
 use super::resolve::is_the_links;
+use super::shared::{Berth, Shared};
 use crate::checkpoint::Link;
 use crate::config::Enrollment;
 use crate::imap::{Change, CopyUid, Error, HeaderSeen, Selected, Session, WireName};

@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::account::{Shared, connect, jittered};
+use super::connect::{connect, jittered};
 use super::copy::Failure;
 use super::pass::at_source;
+use super::shared::Shared;
 use super::trouble::{self, Remedy};
 use crate::config::Enrollment;
 use crate::imap::{IdleNews, Session, WireName};

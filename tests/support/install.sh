@@ -8,6 +8,9 @@ PATH=$PATH:/usr/sbin:/sbin
 missing=()
 command -v dovecot >/dev/null && command -v doveadm >/dev/null || missing+=(dovecot-imapd)
 command -v openssl >/dev/null || missing+=(openssl)
+# One test boots a systemd of its own and reads its journal.
+[ -x /lib/systemd/systemd ] && command -v journalctl >/dev/null || missing+=(systemd)
+command -v ip >/dev/null || missing+=(iproute2)
 [ "${#missing[@]}" -eq 0 ] && exit 0
 
 give_up() {

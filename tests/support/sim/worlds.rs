@@ -112,7 +112,7 @@ impl Dice {
         let number = 1 + self.0.below(40);
         let mut post = post(number, "");
         post.flags = (*self.0.pick(&FLAGS)).to_owned();
-        if number % 13 == 0 {
+        if number.is_multiple_of(13) {
             post.octets.extend_from_slice(&b"una riga di un allegato molto lungo\r\n".repeat(1500));
         }
         post

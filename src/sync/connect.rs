@@ -1,0 +1,147 @@
+//! From an enrollment to a session: which login on which side, within the host's budget.
+
+use std::time::Duration;
+
+use super::backoff;
+use super::copy::{Failure, HostSays};
+use super::shared::{Berth, Shared};
+use super::trouble::{self, Remedy};
+use crate::config::{self, Enrollment, ServiceStyle};
+use crate::imap::{Endpoint, Error, Login, Session, Tls};
+use crate::words::Side;
+
+/// Opens a session on one side, within the host's budget.
+pub async fn connect(
+    shared: &Shared,
+    enrollment: &Enrollment,
+    side: Side,
+) -> Result<(Session, Berth), Failure> {
+    let endpoint = endpoint(enrollment, side);
+    let service = (enrollment.migration.name.clone(), side);
+    let refused = |shared: &Shared| {
+        shared.refused_services.lock().expect("no panic while held").contains(&service)
+    };
+    let host = shared.hosts.host(&endpoint.host);
+    let urgent = enrollment
+        .cutover
+        .is_some_and(|cutover| (cutover.as_second() - shared.clock.now()).abs() < 600);
+    let place = host.login(urgent).await;
+    if service_login(enrollment, side).is_some() && refused(shared) {
+        let text = "the migration's service login was refused before".to_owned();
+        let error = Error::No { command: "LOGIN", code: None, text };
+        return Err(Failure::Connect(side, error, HostSays::Nothing));
+    }
+    match shared.dialler.connect(&endpoint, &login(enrollment, side)).await {
+        Ok(session) => {
+            host.worked();
+            Ok((session, Berth::new(shared, side, place)))
+        }
+        Err(error) => {
+            // Told while the place is held: during an outage it is the probe others wait for.
+            let trouble = trouble::connecting(side, &error);
+            let says = match trouble.remedy {
+                Remedy::Host => HostSays::Wait(host.failed(&trouble.message)),
+                Remedy::Throttle(hint) => HostSays::Wait(host.throttled(hint)),
+                Remedy::Credentials if service_login(enrollment, side).is_none() => {
+                    HostSays::Refused(host.refused(&enrollment.address))
+                }
+                _ => HostSays::Nothing,
+            };
+            drop(place);
+            Err(Failure::Connect(side, error, says))
+        }
+    }
+}
+
+pub fn endpoint(enrollment: &Enrollment, side: Side) -> Endpoint {
+    let endpoint = match side {
+        Side::Source => &enrollment.migration.source,
+        Side::Target => &enrollment.migration.target,
+    };
+    Endpoint {
+        host: endpoint.host.clone(),
+        port: endpoint.port,
+        tls: match endpoint.tls {
+            config::Tls::Implicit => Tls::Implicit,
+            config::Tls::StartTls => Tls::StartTls,
+            config::Tls::None => Tls::None,
+        },
+        ca_file: endpoint.ca_file.clone(),
+    }
+}
+
+/// The service login that stands in for the account's own on that side.
+pub fn service_login(enrollment: &Enrollment, side: Side) -> Option<&config::ServiceLogin> {
+    match side {
+        Side::Source if enrollment.source_password.is_none() => {
+            enrollment.migration.source.service_login.as_ref()
+        }
+        Side::Target if enrollment.target_password.is_none() => {
+            enrollment.migration.target.service_login.as_ref()
+        }
+        _ => None,
+    }
+}
+
+fn login(enrollment: &Enrollment, side: Side) -> Login {
+    let (user, password) = match side {
+        Side::Source => (&enrollment.source_user, &enrollment.source_password),
+        Side::Target => (&enrollment.target_user, &enrollment.target_password),
+    };
+    match (service_login(enrollment, side), password) {
+        (Some(service), _) => match &service.style {
+            ServiceStyle::Authzid => Login {
+                user: service.user.clone(),
+                password: service.password.clone(),
+                authzid: Some(user.clone()),
+            },
+            ServiceStyle::Master { separator } => Login {
+                user: format!("{user}{separator}{}", service.user),
+                password: service.password.clone(),
+                authzid: None,
+            },
+        },
+        (None, password) => Login {
+            user: user.clone(),
+            // Configuration has seen to it that there is one.
+            password: password.clone().unwrap_or_else(|| String::new().into()),
+            authzid: None,
+        },
+    }
+}
+
+fn digest_of(login: &Login) -> [u8; 16] {
+    use secrecy::ExposeSecret;
+    use sha2::Digest;
+    let mut hasher = sha2::Sha256::new();
+    hasher.update(b"pecsync credentials\0");
+    for part in [&login.user, login.authzid.as_deref().unwrap_or("")] {
+        hasher.update(part.as_bytes());
+        hasher.update([0]);
+    }
+    hasher.update(login.password.expose_secret().as_bytes());
+    let whole: [u8; 32] = hasher.finalize().into();
+    whole[..16].try_into().expect("16 of 32 octets")
+}
+
+/// Both sides' credentials, as they were when a session stood.
+pub fn worked_digest(enrollment: &Enrollment) -> [u8; 16] {
+    let source = digest_of(&login(enrollment, Side::Source));
+    let target = digest_of(&login(enrollment, Side::Target));
+    std::array::from_fn(|at| source[at] ^ target[at].rotate_left(1))
+}
+
+/// Tells one side's credentials from others without keeping them.
+pub fn credentials_digest(enrollment: &Enrollment, side: Side) -> [u8; 16] {
+    digest_of(&login(enrollment, side))
+}
+/// The wait after so many failures in a row, spread.
+pub fn jittered(attempts: u32) -> Duration {
+    backoff::delay(attempts, None, false, jitter())
+}
+
+/// Something between 0 and 1.
+pub fn jitter() -> f64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(0) as f64 / u64::MAX as f64
+}

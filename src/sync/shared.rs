@@ -1,0 +1,115 @@
+//! What all accounts of a daemon share: the store, the journal, and budgets.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::clock::Clock;
+use super::gone;
+use super::hosts::{Hosts, Place};
+use crate::checkpoint::{Completed, Store};
+use crate::config::Limits;
+use crate::imap::Dialler;
+use crate::journal::Journal;
+use crate::words::Side;
+
+/// What all accounts of a daemon share.
+pub struct Shared {
+    pub store: Store,
+    /// Accounts that have completed, outside the store.
+    pub completed: Completed,
+    pub journal: Journal,
+    pub hosts: Hosts,
+    pub dialler: Dialler,
+    pub clock: Clock,
+    /// First copies that may run at once.
+    pub copying: Semaphore,
+    /// What listings may take in memory at once.
+    pub memory: Memory,
+    /// Connections that stand, by side.
+    pub connections: Arc<OpenConnections>,
+    /// Service logins that were refused, by migration and side: not tried again until reloaded.
+    pub refused_services: Mutex<HashSet<(String, Side)>>,
+    /// How far apart two listings must be for what both lack to be gone.
+    pub apart: Duration,
+}
+
+impl Shared {
+    pub fn new(store: Store, completed: Completed, journal: Journal, limits: &Limits) -> Shared {
+        Shared {
+            store,
+            completed,
+            hosts: Hosts::new(limits, journal.clone()),
+            journal,
+            dialler: Dialler::new(),
+            clock: Clock::default(),
+            copying: Semaphore::new(limits.accounts_copying),
+            memory: Memory::new(limits.memory_bytes),
+            connections: Arc::default(),
+            refused_services: Mutex::default(),
+            apart: gone::APART,
+        }
+    }
+}
+
+/// How many connections stand on each side.
+#[derive(Default)]
+pub struct OpenConnections {
+    source: AtomicU32,
+    target: AtomicU32,
+}
+
+impl OpenConnections {
+    pub fn of(&self, side: Side) -> &AtomicU32 {
+        match side {
+            Side::Source => &self.source,
+            Side::Target => &self.target,
+        }
+    }
+}
+
+/// A place at a host with a connection in it; both end when it is dropped.
+pub struct Berth {
+    side: Side,
+    open: Arc<OpenConnections>,
+    _place: Place,
+}
+
+impl Berth {
+    pub fn new(shared: &Shared, side: Side, place: Place) -> Berth {
+        let open = shared.connections.clone();
+        open.of(side).fetch_add(1, Ordering::Relaxed);
+        Berth { side, open, _place: place }
+    }
+}
+
+impl Drop for Berth {
+    fn drop(&mut self) {
+        self.open.of(self.side).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A budget of memory for listings, over all accounts.
+pub struct Memory {
+    permits: Semaphore,
+    kib: u32,
+}
+
+/// What a listed message takes in memory, about: itself, its place in maps, its link.
+const KIB_PER_MESSAGES: u64 = 3;
+
+impl Memory {
+    pub fn new(bytes: u64) -> Memory {
+        let kib = u32::try_from(bytes / 1024).unwrap_or(u32::MAX).clamp(1024, u32::MAX >> 4);
+        Memory { permits: Semaphore::new(kib as usize), kib }
+    }
+
+    /// Waits until the listings of so many messages fit. One that fits never gets it all.
+    pub async fn of_messages(&self, messages: u64) -> Option<SemaphorePermit<'_>> {
+        let wanted = u32::try_from(messages.div_ceil(KIB_PER_MESSAGES)).unwrap_or(u32::MAX);
+        self.permits.acquire_many(wanted.clamp(1, self.kib)).await.ok()
+    }
+}
