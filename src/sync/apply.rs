@@ -41,7 +41,11 @@ impl Pass<'_> {
                 _ => continue,
             };
             let Some(Known::Linked(link)) = look.known.get_mut(&uid) else { continue };
-            if absent.contains(&uid) {
+            if link.target_uid.is_none() {
+                // The target did not tell where the copy is: it is found first.
+                self.book.pairs[look.pair].look_at_target = true;
+            }
+            if absent.contains(&uid) || link.target_uid.is_none() {
                 look.unfinished = true;
                 continue;
             }
