@@ -41,7 +41,11 @@ impl Pass<'_> {
                 _ => continue,
             };
             let Some(Known::Linked(link)) = look.known.get_mut(&uid) else { continue };
-            if absent.contains(&uid) {
+            if link.target_uid.is_none() {
+                // The target did not tell where the copy is: it is found first.
+                self.book.pairs[look.pair].look_at_target = true;
+            }
+            if absent.contains(&uid) || link.target_uid.is_none() {
                 look.unfinished = true;
                 continue;
             }
@@ -106,6 +110,13 @@ impl Pass<'_> {
         let permanent = self.book.pairs[pair].permanent.as_ref();
         let kept = link.flags.retain(|name| permanent.is_none_or(|it| it.admits(name)));
         kept == *flags
+    }
+
+    /// May it be removed? A removal of ours that was cut short has left it marked as deleted.
+    fn may_remove(&self, verified: &Verified, pair: usize, uid: Uid, link: &Link) -> bool {
+        let mut marked = link.clone();
+        marked.flags.insert("\\Deleted");
+        self.may_touch(verified, pair, uid, link) || self.may_touch(verified, pair, uid, &marked)
     }
 
     /// Links whose UID belongs to another message find their copy again by content.
@@ -262,10 +273,9 @@ impl Pass<'_> {
         let ours: Vec<(Uid, Link)> =
             links.into_iter().filter(|(_, link)| removable && self.is_ours(link)).collect();
         let verified = self.target.verify(&name, &ours).await?;
-        let touched = |(uid, link): &&(Uid, Link)| self.may_touch(&verified, look.pair, *uid, link);
         let removed: BTreeMap<Uid, Uid> = ours
             .iter()
-            .filter(touched)
+            .filter(|(uid, link)| self.may_remove(&verified, look.pair, *uid, link))
             .filter_map(|(uid, link)| Some((*uid, link.target_uid?)))
             .collect();
         if !removed.is_empty() {

@@ -52,7 +52,7 @@ impl Pass<'_> {
         let mut wants = Vec::new();
         let mut haves = Vec::new();
         for (at, look) in looks.iter().enumerate().filter(|(_, look)| !look.troubled) {
-            wants.extend(look.wants.values().map(|want| Candidate {
+            wants.extend(look.not_in_doubt().map(|want| Candidate {
                 key: (at, want.uid),
                 size: want.size,
                 instant: want.instant,

@@ -108,6 +108,14 @@ pub struct Look {
     pub absence: Absence,
 }
 
+impl Look {
+    /// Messages without a copy, but for those whose APPEND may still be stored: were they given
+    /// another copy, that one would be their second, and nobody would look for it any more.
+    pub fn not_in_doubt(&self) -> impl Iterator<Item = &Message> {
+        self.wants.values().filter(|want| !self.blocked.contains(&want.uid))
+    }
+}
+
 /// Is a source folder still listed?
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Absence {

@@ -60,8 +60,7 @@ impl Pass<'_> {
         for look in looks.iter().filter(|look| !look.troubled && !look.all_blocked) {
             let pair = &self.book.pairs[look.pair];
             let Some(target) = pair.record.target_seen else { continue };
-            let may = |want: &&Message| !look.blocked.contains(&want.uid);
-            let messages: Vec<Message> = look.wants.values().filter(may).cloned().collect();
+            let messages: Vec<Message> = look.not_in_doubt().cloned().collect();
             if messages.is_empty() {
                 continue;
             }

@@ -213,7 +213,7 @@ impl Pass<'_> {
             return Ok(());
         }
         let mut haves = haves_here(look);
-        let mut wants: Vec<Candidate<Uid>> = look.wants.values().map(of_message).collect();
+        let mut wants: Vec<Candidate<Uid>> = look.not_in_doubt().map(of_message).collect();
         let asked = adopt::questions(&wants, &haves);
         if asked.wants.is_empty() {
             return Ok(());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::model::{Account, Message};
 use super::stage::Stage;
+use super::world::Post;
 
 /// What makes a message and its copy equal, but for the flags.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -16,6 +17,10 @@ pub struct Print {
 impl Print {
     pub fn of(message: &Message) -> Print {
         Print { octets: message.octets.clone(), instant: message.instant }
+    }
+
+    pub fn of_post(post: &Post) -> Print {
+        Print { octets: post.octets.as_slice().into(), instant: post.instant }
     }
 
     fn shown(&self) -> String {
@@ -31,6 +36,11 @@ pub struct Mercy {
     /// Copies of what was taken away at the source may have stayed: the checkpoint that knew them
     /// was lost, the target cannot remove, or a new UIDVALIDITY made them orphans.
     pub leftovers: bool,
+    /// Copies that were adopted, as all are after a loss of the checkpoint, keep the flags they
+    /// had: only what pecsync copied itself is changed.
+    pub flags: bool,
+    /// The same for these alone.
+    pub adopted: Vec<(String, Print)>,
     /// Source messages that the product lists as refused: (wire name, UID).
     pub listed: Vec<(String, u32)>,
 }
@@ -67,11 +77,12 @@ pub fn differences(stage: &Stage, mercy: &Mercy) -> Vec<String> {
         for print in prints {
             let taken_away = removed.get(&(folder.clone(), print.clone())).copied().unwrap_or(0);
             let leftovers = if mercy.leftovers { taken_away } else { 0 };
+            let any_flags = mercy.flags || mercy.adopted.contains(&(folder.clone(), print.clone()));
             let of = |contents: &BTreeMap<Print, Vec<Flags>>| {
                 contents.get(print).cloned().unwrap_or_default()
             };
             found.extend(
-                compare(&of(wanted), &of(there), leftovers)
+                compare(&of(wanted), &of(there), leftovers, any_flags)
                     .map(|what| format!("{folder}: {what}: {}", print.shown())),
             );
         }
@@ -82,12 +93,15 @@ pub fn differences(stage: &Stage, mercy: &Mercy) -> Vec<String> {
     found
 }
 
-fn compare(wanted: &[Flags], there: &[Flags], leftovers: usize) -> Option<String> {
+fn compare(wanted: &[Flags], there: &[Flags], leftovers: usize, any_flags: bool) -> Option<String> {
     if there.len() < wanted.len() || there.len() > wanted.len() + leftovers {
         let (wanted, there) = (wanted.len(), there.len());
         return Some(format!(
             "{wanted} at the source, {there} at the target ({leftovers} may stay)"
         ));
+    }
+    if any_flags {
+        return None;
     }
     let mut left = there.to_vec();
     for flags in wanted {
