@@ -24,8 +24,19 @@ enum Have {
 }
 
 impl Pass<'_> {
-    /// Looks at the target's folder where that is needed and pairs what it holds.
+    /// Looks at the target's folder where that is needed and pairs what it holds. If that fails
+    /// midway, it is done anew before anything is appended: what was listed is not paired yet.
     pub async fn resolve_folder(&mut self, look: &mut Look) -> Result<(), Failure> {
+        let before = self.book.pairs[look.pair].record.target_seen;
+        let resolved = self.resolve(look).await;
+        if resolved.is_err() {
+            let pair = &mut self.book.pairs[look.pair];
+            (pair.look_at_target, pair.record.target_seen) = (true, before);
+        }
+        resolved
+    }
+
+    async fn resolve(&mut self, look: &mut Look) -> Result<(), Failure> {
         self.mark_fresh(look).await?;
         let pair = &self.book.pairs[look.pair];
         let needed = pair.look_at_target
