@@ -36,8 +36,8 @@ pub struct Mercy {
     /// Copies of what was taken away at the source may have stayed: the checkpoint that knew them
     /// was lost, the target cannot remove, or a new UIDVALIDITY made them orphans.
     pub leftovers: bool,
-    /// Copies that were adopted, as all are after a loss of the checkpoint, keep the flags they
-    /// had: only what pecsync copied itself is changed.
+    /// Copies that were adopted after the cutover, when the checkpoint was lost, keep the flags
+    /// they had: the target is its owner's by then.
     pub flags: bool,
     /// The same for these alone.
     pub adopted: Vec<(String, Print)>,

@@ -326,7 +326,7 @@ impl<'w> Life<'w> {
         let adopted = copies.map(|(folder, post)| (folder.clone(), Print::of_post(post)));
         Mercy {
             leftovers,
-            flags: self.lost && (not_ours || self.cut_over),
+            flags: self.lost && self.cut_over,
             adopted: adopted.collect(),
             listed: Vec::new(),
         }
