@@ -61,7 +61,7 @@ fn adapters_do_not_import_each_other() {
 #[test]
 fn each_dependency_lives_in_one_place() {
     forbid("src", &["sled::"], &["src/checkpoint/"]);
-    forbid("src", &["notify::"], &["src/config/watcher", "src/daemon/"]);
+    forbid("src", &["use notify::"], &["src/config/watcher"]);
     forbid("src", &["rustls", "imap_codec", "imap_types", "imap_proto"], &["src/imap/"]);
     forbid("src", &["clap::"], &["src/cli/"]);
 }
