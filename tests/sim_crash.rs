@@ -1,7 +1,7 @@
 //! The product dies before every effect, between effect and answer, and between answer and
 //! commit; its checkpoint is kept, older or gone. Every world ends with an exact copy.
 //!
-//! SEED names one death to repeat; PECSYNC_SIM_THOROUGH=1 adds rarer deaths.
+//! SEED repeats the deaths whose name holds it; PECSYNC_SIM_THOROUGH=1 adds rarer deaths.
 
 #[path = "support/sim/mod.rs"]
 mod sim;
@@ -60,7 +60,7 @@ fn die_everywhere(name: &str, last_pass: bool, world: impl Fn(String) -> World +
         }
         world
     });
-    let worlds = worlds.filter(|world| only.as_ref().is_none_or(|only| world.name == *only));
+    let worlds = worlds.filter(|world| only.as_ref().is_none_or(|only| world.name.contains(only)));
     let summary = run_all(worlds, BUDGET);
     println!("{name}: effects {first} to {effects}, {} deaths", summary.worlds);
 }

@@ -6,7 +6,7 @@ use super::adopt::{self, Candidate};
 use super::copy::Failure;
 use super::pass::{Absence, Look, Pass};
 use super::resolve::of_link;
-use crate::checkpoint::{Edit, Known, Link};
+use crate::checkpoint::{Edit, Intended, Intent, IntentId, Known, Link, Seen};
 use crate::journal::{Entry, Event};
 use crate::words::Uid;
 
@@ -92,9 +92,18 @@ impl Pass<'_> {
         }
         let verified = self.target.verify(&from_name, &links).await?;
         self.lose_strangers(&mut looks[from], &verified).await?;
-        links.retain(|(old, link)| self.may_touch(&verified, looks[from].pair, *old, link));
+        let by_copy = from_name != to_name && !self.target.can_move().await?;
+        links.retain(|(old, link)| {
+            // An altered copy could not be found again by its bytes if the answer were lost.
+            let findable = !by_copy || link.altered.is_none();
+            findable && self.may_touch(&verified, looks[from].pair, *old, link)
+        });
         let uids: Vec<Uid> = links.iter().filter_map(|(_, link)| link.target_uid).collect();
         let expected = self.book.pairs[looks[to].pair].record.target_seen.unwrap_or_default();
+        let intent = match by_copy && !links.is_empty() {
+            true => Some(self.intend_copies(&looks[to], expected, &links, &new_uids).await?),
+            false => None,
+        };
         let mut places: HashMap<Uid, Uid> = HashMap::new();
         if from_name == to_name {
             places.extend(uids.iter().map(|uid| (*uid, *uid)));
@@ -111,6 +120,7 @@ impl Pass<'_> {
             edits.push(Edit::DropKnown(looks[from].folder, old));
             edits.push(Edit::PutKnown(looks[to].folder, new, Known::Linked(link)));
         }
+        edits.extend(intent.map(Edit::DropIntent));
         self.writer.commit(edits).await?;
         if from_name != to_name && !uids.is_empty() {
             self.book.pairs[looks[from].pair].expect_fewer(uids.len());
@@ -119,6 +129,39 @@ impl Pass<'_> {
             self.book.pairs[looks[to].pair].expect_more(uids.len(), last.filter(|_| all_told));
         }
         Ok(())
+    }
+
+    /// A MOVE that is done twice is done once; a COPY is done as often as it is asked for, and may
+    /// be done although its answer is lost. So it is intended first, like an APPEND.
+    async fn intend_copies(
+        &mut self,
+        to: &Look,
+        expected: Seen,
+        links: &[(Uid, Link)],
+        new_uids: &HashMap<Uid, Uid>,
+    ) -> Result<IntentId, Failure> {
+        let intended = links.iter().map(|(old, link)| Intended {
+            source_uid: new_uids[old],
+            size: link.size,
+            instant: link.instant,
+            header: link.header,
+            sha256: link.sha256,
+            flags: link.flags.clone(),
+            suspect: link.suspect,
+        });
+        let intent = Intent {
+            id: self.shared.store.new_intent_id()?,
+            folder: to.folder,
+            source_uid_validity: to.seen.uid_validity,
+            target_uid_validity: expected.uid_validity,
+            target_uid_next: expected.uid_next,
+            written_at: self.shared.clock.now(),
+            repeated: false,
+            messages: intended.collect(),
+        };
+        let id = intent.id;
+        self.writer.commit(vec![Edit::PutIntent(intent)]).await?;
+        Ok(id)
     }
 
     fn note_move(

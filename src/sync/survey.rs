@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::book::{Counts, LeftOut, Pair};
 use super::copy::Failure;
 use super::folders::{self, Fate, Mapped, SideFolders};
-use super::pass::{Absence, Pass, at_source, at_target};
+use super::pass::{Absence, Pass, Scope, at_source, at_target};
 use super::trouble;
 use crate::checkpoint::{Edit, FolderRecord, Seen};
 use crate::config::FolderUse;
@@ -19,8 +19,10 @@ impl Pass<'_> {
     pub async fn survey(&mut self) -> Result<HashMap<WireName, FolderStatus>, Failure> {
         let listed = self.source.list().await.map_err(at_source)?;
         let known: HashSet<&WireName> = self.book.pairs.iter().map(|pair| &pair.source).collect();
-        let left_out: HashSet<&WireName> =
-            self.book.left_out.iter().map(|left_out| &left_out.source).collect();
+        // A refusal may have been for that moment: a full pass tries held folders again.
+        let retry = self.scope == Scope::Full;
+        let left_out = self.book.left_out.iter().filter(|one| !(retry && one.state == "held"));
+        let left_out: HashSet<&WireName> = left_out.map(|left_out| &left_out.source).collect();
         let is_new = |listed: &&Listed| {
             !listed.no_select && !known.contains(&listed.name) && !left_out.contains(&listed.name)
         };
@@ -144,6 +146,7 @@ impl Pass<'_> {
             compared_at: 0,
         };
         self.writer.commit(vec![Edit::PutFolder(record.clone())]).await?;
+        self.book.left_out.retain(|left_out| left_out.source != mapped.source);
         self.book.pairs.push(Pair {
             record,
             source: mapped.source,

@@ -99,6 +99,11 @@ impl Target {
         Ok(self.session().await?.capabilities().has("UIDPLUS"))
     }
 
+    /// Is there a command that moves at one stroke?
+    pub async fn can_move(&mut self) -> Result<bool, Failure> {
+        Ok(self.session().await?.capabilities().has("MOVE"))
+    }
+
     /// Selects the folder and sees which copies are there as linked.
     pub async fn verify(
         &mut self,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::model::{Account, Message};
 use super::stage::Stage;
-use super::world::Post;
 
 /// What makes a message and its copy equal, but for the flags.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -17,10 +16,6 @@ pub struct Print {
 impl Print {
     pub fn of(message: &Message) -> Print {
         Print { octets: message.octets.clone(), instant: message.instant }
-    }
-
-    pub fn of_post(post: &Post) -> Print {
-        Print { octets: post.octets.as_slice().into(), instant: post.instant }
     }
 
     fn shown(&self) -> String {
@@ -39,8 +34,6 @@ pub struct Mercy {
     /// Copies that were adopted after the cutover, when the checkpoint was lost, keep the flags
     /// they had: the target is its owner's by then.
     pub flags: bool,
-    /// The same for these alone.
-    pub adopted: Vec<(String, Print)>,
     /// Source messages that the product lists as refused: (wire name, UID).
     pub listed: Vec<(String, u32)>,
 }
@@ -77,12 +70,11 @@ pub fn differences(stage: &Stage, mercy: &Mercy) -> Vec<String> {
         for print in prints {
             let taken_away = removed.get(&(folder.clone(), print.clone())).copied().unwrap_or(0);
             let leftovers = if mercy.leftovers { taken_away } else { 0 };
-            let any_flags = mercy.flags || mercy.adopted.contains(&(folder.clone(), print.clone()));
             let of = |contents: &BTreeMap<Print, Vec<Flags>>| {
                 contents.get(print).cloned().unwrap_or_default()
             };
             found.extend(
-                compare(&of(wanted), &of(there), leftovers, any_flags)
+                compare(&of(wanted), &of(there), leftovers, mercy.flags)
                     .map(|what| format!("{folder}: {what}: {}", print.shown())),
             );
         }

@@ -253,13 +253,18 @@ impl Stage {
         };
         self.log(format!("effect {total} ({number}): {what}"));
         self.keep_snapshot();
-        // Only APPENDs: a change of flags that comes late undoes a later one, by nobody's fault.
         let late = lock(&self.plan).late.remove(&total).filter(|_| what.starts_with("APPEND"));
         if let Some(late) = late {
             self.log(format!("effect {total} comes {late} commands after its connection died"));
             return (number, Fate::Late(late));
         }
-        match self.crash_at(number, |moment| matches!(moment, Moment::Before | Moment::Late(_))) {
+        let crash =
+            self.crash_at(number, |moment| matches!(moment, Moment::Before | Moment::Late(_)));
+        match crash {
+            // A change of flags that comes late undoes a later one, by nobody's fault.
+            Some(Moment::Late(_)) if what.starts_with("UID STORE") && !what.contains("Deleted") => {
+                (number, Fate::Dropped)
+            }
             Some(Moment::Late(late)) => (number, Fate::Late(late)),
             Some(_) => (number, Fate::Dropped),
             None => (number, Fate::Happens),

@@ -11,7 +11,7 @@ use pecsync::sync::account::Order;
 use tempfile::TempDir;
 
 use super::dates;
-use super::judge::{self, Mercy, Print};
+use super::judge::{self, Mercy};
 use super::model::Letter;
 use super::plan::{Memory, Plan, Side};
 use super::product::{self, Product, Wishes};
@@ -321,15 +321,7 @@ impl<'w> Life<'w> {
             || !self.world.target.has("UIDPLUS")
             || !self.world.copies.is_empty()
             || said("removals_suspended");
-        let not_ours = !self.world.wishes.target_is_ours;
-        let copies = self.world.copies.iter().filter(|_| not_ours);
-        let adopted = copies.map(|(folder, post)| (folder.clone(), Print::of_post(post)));
-        Mercy {
-            leftovers,
-            flags: self.lost && self.cut_over,
-            adopted: adopted.collect(),
-            listed: Vec::new(),
-        }
+        Mercy { leftovers, flags: self.lost && self.cut_over, listed: Vec::new() }
     }
 
     fn keep_journal(&mut self) {
