@@ -2,12 +2,15 @@
 
 pub mod check;
 mod numbers;
+mod offline;
 mod orders;
 mod place;
+mod report;
 mod status;
 mod table;
 mod terminal;
 mod verdict;
+mod verify;
 mod watch;
 
 use std::path::PathBuf;
@@ -57,6 +60,10 @@ enum Command {
     Approve { address: String, what: What },
     /// Re-reads settings, migrations and enrollments; returns when done
     Reload,
+    /// Downloads the target and compares it with what was copied; 1 on differences
+    Verify(verify::Options),
+    /// The proof of the move: counts, every message with how it was proved, one digest
+    Report(report::Options),
 }
 
 #[derive(Clone, Copy, ValueEnum, Debug)]
@@ -108,6 +115,8 @@ pub fn main() -> ExitCode {
             orders::run(&config, &Request::Approve { address, what })
         }
         Command::Reload => orders::run(&config, &Request::Reload {}),
+        Command::Verify(options) => verify::run(&config, &options),
+        Command::Report(options) => report::run(&config, &options),
     };
     ExitCode::from(code)
 }
@@ -145,6 +154,15 @@ mod tests {
         check("pecsync retry a@b --all", false);
         check("pecsync approve a@b deletions", true);
         check("pecsync approve a@b everything", false);
+        check("pecsync verify a@b --source --repair --json", true);
+        check("pecsync verify --all", true);
+        check("pecsync verify", false);
+        check("pecsync verify a@b --all", false);
+        check("pecsync report a@b", true);
+        check("pecsync report --migration epap --format html --lang en", true);
+        check("pecsync report", false);
+        check("pecsync report a@b --migration epap", false);
+        check("pecsync report a@b --format pdf", false);
         check("pecsync plan a@b", false);
         check("pecsync", false);
     }

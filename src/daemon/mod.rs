@@ -12,6 +12,7 @@ pub mod last_state;
 mod notify;
 mod orders;
 mod process;
+pub mod proofs;
 pub mod protocol;
 mod reading;
 mod signals;
@@ -29,7 +30,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use accounts::{Accounts, Live};
 use board::Board;
-pub use board::{Counts, PHASES};
+pub use board::{Counts, PHASES, left_out};
 use protocol::{exit, status_socket};
 use signals::Signals;
 use supervisor::Supervisor;
@@ -124,7 +125,9 @@ async fn supervise(
     let sockets = Sockets::open(&settings.daemon.control_socket)?;
     let board = Arc::new(Board::new(Timestamp::now()));
     let completed = Completed::open(&settings.daemon.state_dir)?;
-    let shared = Arc::new(Shared::new(store, completed, journal.clone(), &settings.limits));
+    let reports = Some(settings.daemon.state_dir.join("reports"));
+    let shared = Shared::new(store, completed, journal.clone(), &settings.limits);
+    let shared = Arc::new(Shared { reports, ..shared });
     let state_dir = settings.daemon.state_dir.clone();
     let accounts = Accounts::new(live(shared.clone()), journal.clone());
     let (ready, is_ready) = oneshot::channel();

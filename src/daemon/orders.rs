@@ -1,17 +1,31 @@
 //! What operators order over the control socket.
 
 use super::accounts::Untaken;
-use super::control::Command;
+use super::control::{Command, Reply};
+use super::proofs::Whose;
 use super::protocol::{Answer, Consent, Request, exit};
 use super::supervisor::Supervisor;
 use crate::journal::{Entry, Event, shown};
 use crate::sync::account::Order;
+use crate::sync::verify::Options;
 
 impl Supervisor {
     pub(super) fn obey(&mut self, command: Command) {
         let Command { request, uid, answer } = command;
         let by = uid.map_or_else(String::new, |uid| format!(" (by uid {uid})"));
         let reply = match request {
+            Request::Report { address, migration } => {
+                let _ = answer.send(match Whose::of(address, migration) {
+                    Some(of) => self.report(of),
+                    None => Reply::Answer(Answer::refuse(exit::USAGE, "whose report?")),
+                });
+                return;
+            }
+            Request::Verify { address, source, repair } => {
+                let options = Options { source, repair };
+                let _ = answer.send(self.verify(address, options, &by));
+                return;
+            }
             Request::Status {} => Answer { status: Some(self.board.status()), ..Answer::default() },
             Request::Reload {} => {
                 self.emit(Entry::new(Event::OrderReceived, format!("reload{by}")));
@@ -37,7 +51,7 @@ impl Supervisor {
                 self.give(&address, order, &format!("approve {what}{by}"), "approved")
             }
         };
-        let _ = answer.send(reply);
+        let _ = answer.send(Reply::Answer(reply));
     }
 
     fn give(&mut self, address: &str, order: Order, text: &str, done: &str) -> Answer {
