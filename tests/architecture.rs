@@ -46,6 +46,8 @@ fn imports_go_one_way() {
     forbid("src/checkpoint", &above_adapters, &[]);
     forbid("src/config", &above_adapters, &[]);
     forbid("src/journal", &above_adapters, &[]);
+    forbid("src/report", &above_adapters, &[]);
+    forbid("src/report", &["crate::imap", "crate::config", "tokio"], &[]);
     forbid("src/sync", &["crate::daemon", "crate::cli"], &[]);
     forbid("src/daemon", &["crate::cli"], &[]);
 }
