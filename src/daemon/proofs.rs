@@ -24,7 +24,7 @@ const VERIFICATIONS_MAX: usize = 4;
 const LINES_MAX: usize = 256;
 
 /// What the supervisor keeps of verifications.
-pub struct Proofs {
+pub(super) struct Proofs {
     places: Arc<Semaphore>,
     tell: mpsc::Sender<Verified>,
     /// What ended verifications leave to be done.
@@ -51,7 +51,7 @@ impl Whose {
 }
 
 /// An account was verified.
-pub struct Verified {
+pub(super) struct Verified {
     address: String,
     proved: u64,
     /// To be copied again.

@@ -72,7 +72,7 @@ impl Html {
                 }
                 self.message(out, &message, true)
             }
-            Row::Folder(_) if !self.lists_all() => Ok(()),
+            Row::Folder(at) if !self.lists_all() || self.is_empty(at) => Ok(()),
             Row::Message(_) if !self.lists_all() => Ok(()),
             Row::Folder(at) => self.folder(out, at),
             Row::Message(message) => self.message(out, &message, false),
@@ -85,7 +85,12 @@ impl Html {
     }
 
     fn lists_all(&self) -> bool {
-        self.account.totals.linked() + self.account.totals.refused <= MESSAGES_MAX
+        self.account.totals.known() <= MESSAGES_MAX
+    }
+
+    fn is_empty(&self, folder: usize) -> bool {
+        let folder = self.account.folders.get(folder);
+        folder.is_none_or(|folder| folder.totals.known() == 0)
     }
 
     fn head(&self, out: &mut impl Write) -> io::Result<()> {
@@ -140,15 +145,15 @@ impl Html {
             words.folder_at_target,
             words.at_source,
             words.with_copy,
-            words.refused,
-            words.altered,
+            words.many_refused,
+            words.many_altered,
             words.bytes,
         ] {
             write!(out, "<th scope=\"col\">{title}</th>")?;
         }
         writeln!(out, "</tr>")?;
         let all = super::Folder {
-            name: words.totals.to_owned(),
+            name: words.all.to_owned(),
             target: String::new(),
             totals: self.account.totals,
         };
@@ -232,7 +237,7 @@ impl Html {
         }
         self.open = Open::Folder;
         let Some(folder) = self.account.folders.get(at) else { return Ok(()) };
-        let count = self.lang.count(folder.totals.linked() + folder.totals.refused);
+        let count = self.lang.count(folder.totals.known());
         let name = escaped(&folder.name);
         writeln!(out, "<details>\n<summary>{name} ({count})</summary>")?;
         self.table(out, false)

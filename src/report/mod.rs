@@ -115,9 +115,14 @@ impl Totals {
         self.copied + self.adopted + self.altered
     }
 
+    /// Messages that are linked or listed as refused.
+    pub fn known(&self) -> u64 {
+        self.linked() + self.refused
+    }
+
     /// Messages that the source showed and that are neither linked nor refused.
     pub fn missing(&self) -> u64 {
-        self.source.saturating_sub(self.linked() + self.refused)
+        self.source.saturating_sub(self.known())
     }
 }
 

@@ -32,6 +32,7 @@ impl Text {
                 write!(out, "  {}: ", self.name(message.folder))?;
                 self.message(out, &message)
             }
+            Row::Folder(at) if self.is_empty(at) => Ok(()),
             Row::Folder(at) => {
                 writeln!(out, "\n{} (UID → UID, {})", self.name(at), self.words.size)
             }
@@ -41,6 +42,11 @@ impl Text {
             }
             Row::End { changed } => self.end(out, changed),
         }
+    }
+
+    fn is_empty(&self, folder: usize) -> bool {
+        let folder = self.account.folders.get(folder);
+        folder.is_none_or(|folder| folder.totals.known() == 0)
     }
 
     fn name(&self, folder: usize) -> &str {
@@ -137,8 +143,8 @@ impl Text {
             (words.at_source, totals.source),
             (words.with_copy, totals.linked()),
             (words.adopted, totals.adopted),
-            (words.altered, totals.altered),
-            (words.refused, totals.refused),
+            (words.many_altered, totals.altered),
+            (words.many_refused, totals.refused),
             (words.missing, totals.missing()),
             (words.bytes, totals.bytes),
             (words.listed, totals.listed),
