@@ -222,8 +222,15 @@ async fn a_copy_is_proved_only_while_it_is_the_one_that_was_compared() {
     ];
     store.writer().commit(edits).await.unwrap();
     let proved = Known::Linked(Link { proof: Proof::Verified, ..link(1) });
-    let expected = [(uid(1), proved), (uid(2), linked(2)), (uid(3), linked(3))];
+    let expected = [(uid(1), proved.clone()), (uid(2), linked(2)), (uid(3), linked(3))];
     assert_eq!(store.known(folder).unwrap(), expected);
+
+    // Who read the link before it was proved writes it back, and then pairs it with another copy.
+    store.writer().commit(vec![Edit::PutKnown(folder, uid(1), linked(1))]).await.unwrap();
+    assert_eq!(store.known_one(folder, uid(1)).unwrap(), Some(proved));
+    let other = Known::Linked(Link { target_uid: Some(uid(9)), ..link(1) });
+    store.writer().commit(vec![Edit::PutKnown(folder, uid(1), other.clone())]).await.unwrap();
+    assert_eq!(store.known_one(folder, uid(1)).unwrap(), Some(other));
 }
 
 #[tokio::test]

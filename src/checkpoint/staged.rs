@@ -55,9 +55,7 @@ impl<'a> Staged<'a> {
             Edit::DropAccount(account) => self.drop_account(account),
             Edit::PutFolder(record) => self.put_folder(&record),
             Edit::DropFolder(folder) => self.drop_folder(folder),
-            Edit::PutKnown(folder, uid, known) => {
-                self.set(keys::known(folder, uid), keys::slot(uid), Some(encode_slot(&known)))
-            }
+            Edit::PutKnown(folder, uid, known) => self.put_known(folder, uid, known),
             Edit::DropKnown(folder, uid) => {
                 self.set(keys::known(folder, uid), keys::slot(uid), None)
             }
@@ -156,6 +154,18 @@ impl<'a> Staged<'a> {
 
     fn number_at(&mut self, key: &[u8]) -> io::Result<Option<u64>> {
         self.get(key)?.map(|value| decode(&value)).transpose()
+    }
+
+    /// What was proved of a copy stays proved: whoever changes its link may have read it before.
+    fn put_known(&mut self, folder: FolderId, uid: Uid, mut known: Known) -> io::Result<()> {
+        let (key, slot) = (keys::known(folder, uid), keys::slot(uid));
+        if let Known::Linked(link) = &mut known
+            && let Ok(Some(Known::Linked(before))) = self.slot(&key, slot)
+            && (before.target_uid, before.sha256) == (link.target_uid, link.sha256)
+        {
+            link.proof = link.proof.max(before.proof);
+        }
+        self.set(key, slot, Some(encode_slot(&known)))
     }
 
     /// Whoever proves a copy has not the account's hand on its links: only what was compared is
