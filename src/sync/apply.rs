@@ -12,7 +12,7 @@ use crate::checkpoint::{Edit, Known, Link, Origin, Orphan, Phase, Proof};
 use crate::config::{Deletions, ReadBack};
 use crate::imap::Error;
 use crate::journal::{Entry, Event};
-use crate::words::{Digests, Flags, InternalDate, SystemFlags, Uid};
+use crate::words::{Digests, Flags, InternalDate, Message, SystemFlags, Uid};
 
 impl Pass<'_> {
     /// Applies changed flags to copies, as differences from what was last written.
@@ -317,7 +317,8 @@ impl Pass<'_> {
         Ok(can)
     }
 
-    /// Downloads copies worth a doubt and compares them.
+    /// Downloads copies worth a doubt and compares them. Where nothing is to be downloaded, what
+    /// the target lists is compared all the same.
     pub async fn read_back(&mut self, look: &mut Look) -> Result<(), Failure> {
         if look.troubled {
             return Ok(());
@@ -327,7 +328,7 @@ impl Pass<'_> {
             let asked = match how {
                 ReadBack::All => true,
                 ReadBack::Suspect => link.suspect || looks_altered(look, link),
-                ReadBack::Off => false,
+                ReadBack::Off => looks_altered(look, link),
             };
             asked
                 && link.proof == Proof::Listed
@@ -341,14 +342,19 @@ impl Pass<'_> {
             return Ok(());
         }
         let uids: Vec<Uid> = links.iter().map(|(_, target_uid)| *target_uid).collect();
-        let digests = self.target_digests(look.pair, &uids).await?;
+        let digests = match how {
+            ReadBack::Off => BTreeMap::new(),
+            ReadBack::All | ReadBack::Suspect => self.target_digests(look.pair, &uids).await?,
+        };
         let mut edits = Vec::new();
         for (uid, target_uid) in links {
-            let Some(found) = digests.get(&target_uid) else { continue };
             let seen = look.listing.as_ref().and_then(|listing| listing.get(&target_uid));
-            let seen = seen.map(|message| message.instant);
             let Some(Known::Linked(link)) = look.known.get_mut(&uid) else { continue };
-            link.altered = alteration(link, found, seen);
+            link.altered = match (digests.get(&target_uid), seen) {
+                (Some(found), seen) => alteration(link, found, seen.map(|seen| seen.instant)),
+                (None, Some(seen)) if how == ReadBack::Off => Some(listed_otherwise(link, seen)),
+                (None, _) => continue,
+            };
             if link.altered.is_none() {
                 link.proof = Proof::ReadBack;
             }
@@ -369,6 +375,13 @@ fn looks_altered(look: &Look, link: &Link) -> bool {
     let listing = look.listing.as_ref();
     let seen = link.target_uid.and_then(|uid| listing?.get(&uid));
     seen.is_some_and(|seen| seen.size != link.size || seen.instant != link.instant)
+}
+
+/// What differs between a message and how the target lists its copy.
+fn listed_otherwise(link: &Link, seen: &Message) -> String {
+    let (size, date) = (seen.size, rfc3339(seen.instant.0));
+    let (before, dated) = (link.size, rfc3339(link.instant.0));
+    format!("{before} octets of {dated} are listed as {size} octets of {date}")
 }
 
 /// What differs between a message and its copy.
