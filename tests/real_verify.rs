@@ -202,7 +202,7 @@ fn reports_say_the_same_with_and_without_a_daemon() {
     stage.plant("INBOX", &mail::pec(1, 5));
     stage.plant("INBOX.<script>alert(1)<&script>", &mail::pec(2, 2));
     stage.plant("INBOX.=cmd", &[Mail::new("one", b"Subject: a\r\n\r\nb\r\n".to_vec())]);
-    let site = stage.plan().write();
+    let site = stage.plan().folders("exclude = [\"Spam\"]").write();
     let mut daemon = site.start();
     site.enroll(&stage.account);
     daemon.wait_following(stage.address());
@@ -219,6 +219,8 @@ fn reports_say_the_same_with_and_without_a_daemon() {
         (&account["totals"]["copied"], &account["totals"]["source"]),
         (&8.into(), &8.into())
     );
+    assert_eq!(account["left_out"][0]["name"], "Spam", "{account:#}");
+    assert!(without[0].contains("\"name\":\"Spam\""), "{}", without[0]);
     let digest = account["digest"]["value"].as_str().expect("a digest");
     for report in with_daemon.iter().chain(&without) {
         assert!(report.contains(digest), "{report}");
@@ -243,7 +245,7 @@ fn reports_say_the_same_with_and_without_a_daemon() {
 fn a_report_is_written_at_completion_and_its_failure_undoes_nothing() {
     let stage = Stage::new("conclusa");
     stage.plant("INBOX", &mail::pec(1, 4));
-    let plan = stage.plan().folders("exclude = [\"Spam\"]");
+    let plan = stage.plan().sync("read_back = \"all\"");
     let site = plan.cutover_in(Duration::from_secs(4)).write();
     // Something else has the directory's name.
     fs::write(site.state().join("reports"), "").expect("written");
@@ -263,6 +265,10 @@ fn a_report_is_written_at_completion_and_its_failure_undoes_nothing() {
     let json: Value = serde_json::from_str(&file("json")).expect("JSON");
     let account = &json["accounts"][0];
     assert_eq!((&account["phase"], &account["totals"]["source"]), (&"completed".into(), &4.into()));
+    assert_eq!(
+        (&account["totals"]["read_back"], &account["totals"]["listed"]),
+        (&4.into(), &0.into())
+    );
     assert!(file("html").contains(account["digest"]["value"].as_str().expect("a digest")));
     assert!(file("html").contains("class=\"good\""));
 }

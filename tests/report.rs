@@ -80,7 +80,7 @@ async fn furnished(dir: &Path) -> (Store, AccountRecord) {
             source_shown: name.into(),
             target_shown: name.into(),
             exempt: false,
-            source_seen: Some(Seen { messages: 42, ..Seen::default() }),
+            source_seen: Some(Seen { messages: 43, uid_next: 60, ..Seen::default() }),
             target_seen: None,
             first_copy_completed: true,
             compared_at: 0,
@@ -161,11 +161,12 @@ async fn counts_states_and_proofs_are_those_of_the_checkpoint() {
     assert_eq!(account["folders"].as_array().unwrap().len(), NAMES.len());
     // Of 40: 3 altered (11, 22, 33), 12 more adopted (multiples of 3 but 33).
     let expected =
-        [("altered", 3), ("adopted", 12), ("copied", 25), ("refused", 2), ("source", 42)];
+        [("altered", 3), ("adopted", 12), ("copied", 25), ("refused", 2), ("source", 43)];
     for (name, of_folder) in expected {
         assert_eq!(account["totals"][name], of_folder * NAMES.len(), "{name}");
         assert_eq!(account["folders"][0][name], of_folder, "{name}");
     }
+    assert_eq!(account["totals"]["missing"], NAMES.len());
     let messages = account["folders"][0]["messages"].as_array().unwrap();
     let of = |number: u64| messages.iter().find(|one| one["source_uid"] == number).unwrap();
     assert_eq!((&of(4)["proof"], &of(4)["state"]), (&"verified".into(), &"copied".into()));

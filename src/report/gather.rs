@@ -85,7 +85,7 @@ fn count(store: &Store, records: &[FolderRecord]) -> io::Result<(Vec<Folder>, Pr
     let mut folders = Vec::new();
     for (at, record) in records.iter().enumerate() {
         let mut totals = Totals {
-            source: record.source_seen.map_or(0, |seen| u64::from(seen.messages)),
+            source: source_count(record),
             kept: store.orphans(record.id)?.len() as u64,
             ..Totals::default()
         };
@@ -97,10 +97,17 @@ fn count(store: &Store, records: &[FolderRecord]) -> io::Result<(Vec<Folder>, Pr
             totals.take(&message);
             Ok(())
         })?;
+        totals.missing = totals.source.map(|source| source.saturating_sub(totals.known()));
         let (name, target) = (shown(&record.source_shown), shown(&record.target_shown));
         folders.push(Folder { name, target, totals });
     }
     Ok((folders, print))
+}
+
+/// What was seen of a folder before everything in it was known once is not all of it.
+fn source_count(record: &FolderRecord) -> Option<u64> {
+    let seen = record.source_seen.filter(|seen| record.first_copy_completed && seen.uid_next > 0);
+    seen.map(|seen| u64::from(seen.messages))
 }
 
 impl Totals {
@@ -122,7 +129,8 @@ impl Totals {
 }
 
 fn sum(folders: &[Folder]) -> Totals {
-    folders.iter().fold(Totals::default(), |sum, folder| {
+    let nothing = Totals { source: Some(0), missing: Some(0), ..Totals::default() };
+    folders.iter().fold(nothing, |sum, folder| {
         let more = folder.totals;
         Totals {
             copied: sum.copied + more.copied,
@@ -131,7 +139,8 @@ fn sum(folders: &[Folder]) -> Totals {
             refused: sum.refused + more.refused,
             in_doubt: sum.in_doubt + more.in_doubt,
             kept: sum.kept + more.kept,
-            source: sum.source + more.source,
+            source: sum.source.zip(more.source).map(|(sum, more)| sum + more),
+            missing: sum.missing.zip(more.missing).map(|(sum, more)| sum + more),
             bytes: sum.bytes + more.bytes,
             listed: sum.listed + more.listed,
             read_back: sum.read_back + more.read_back,

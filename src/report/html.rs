@@ -145,6 +145,7 @@ impl Html {
             words.folder_at_target,
             words.at_source,
             words.with_copy,
+            words.missing,
             words.many_refused,
             words.many_altered,
             words.bytes,
@@ -165,10 +166,15 @@ impl Html {
                 escaped(&folder.name),
                 escaped(&folder.target)
             )?;
-            for number in
-                [totals.source, totals.linked(), totals.refused, totals.altered, totals.bytes]
-            {
-                write!(out, "<td class=\"n\">{}</td>", self.lang.count(number))?;
+            for number in [
+                totals.source,
+                Some(totals.linked()),
+                totals.missing,
+                Some(totals.refused),
+                Some(totals.altered),
+                Some(totals.bytes),
+            ] {
+                write!(out, "<td class=\"n\">{}</td>", self.lang.known(number))?;
             }
             writeln!(out, "</tr>")?;
         }

@@ -100,8 +100,10 @@ pub struct Totals {
     pub in_doubt: u64,
     /// Copies that stay at the target although their message is gone from the source.
     pub kept: u64,
-    /// What the source showed when it was last looked at.
-    pub source: u64,
+    /// What the source showed when it was last looked at to the end; `None` before the first time.
+    pub source: Option<u64>,
+    /// Of these, those that are neither linked nor refused.
+    pub missing: Option<u64>,
     /// Octets of all messages that have a copy.
     pub bytes: u64,
     pub listed: u64,
@@ -118,11 +120,6 @@ impl Totals {
     /// Messages that are linked or listed as refused.
     pub fn known(&self) -> u64 {
         self.linked() + self.refused
-    }
-
-    /// Messages that the source showed and that are neither linked nor refused.
-    pub fn missing(&self) -> u64 {
-        self.source.saturating_sub(self.known())
     }
 }
 

@@ -92,7 +92,8 @@ impl Text {
                 true => folder.name.clone(),
                 false => format!("{} → {}", folder.name, folder.target),
             };
-            write!(out, "  {name}: {} / {}", count(totals.linked()), count(totals.source))?;
+            let source = self.lang.known(totals.source);
+            write!(out, "  {name}: {} / {source}", count(totals.linked()))?;
             write!(out, ", {} {}", count(totals.bytes), words.bytes.to_lowercase())?;
             for (number, what) in [
                 (totals.adopted, words.adopted),
@@ -139,13 +140,13 @@ impl Text {
         let totals = account.totals;
         writeln!(out, "\n{}", words.totals)?;
         writeln!(out, "  {}", verdict(account, words))?;
+        writeln!(out, "  {:24} {}", words.at_source, self.lang.known(totals.source))?;
+        writeln!(out, "  {:24} {}", words.missing, self.lang.known(totals.missing))?;
         for (name, number) in [
-            (words.at_source, totals.source),
             (words.with_copy, totals.linked()),
             (words.adopted, totals.adopted),
             (words.many_altered, totals.altered),
             (words.many_refused, totals.refused),
-            (words.missing, totals.missing()),
             (words.bytes, totals.bytes),
             (words.listed, totals.listed),
             (words.read_back, totals.read_back),

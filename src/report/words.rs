@@ -91,6 +91,11 @@ impl Lang {
         grouped
     }
 
+    /// A number, or that nobody knows it.
+    pub(super) fn known(self, number: Option<u64>) -> String {
+        number.map_or_else(|| "?".to_owned(), |number| self.count(number))
+    }
+
     /// An RFC 3339 time as the reader's clocks show it: those of Italy, or UTC.
     pub(super) fn time(self, rfc3339: &str) -> String {
         let zone = TimeZone::get("Europe/Rome").ok().filter(|_| self == Lang::It);
@@ -105,10 +110,10 @@ impl Lang {
 
     pub(super) fn phase(self, phase: &str) -> &str {
         match (self, phase) {
-            (Lang::It, "enrolled") => "iscritta",
+            (Lang::It, "enrolled") => "adesione ricevuta",
             (Lang::It, "copying") => "prima copia in corso",
             (Lang::It, "following") => "copiata e seguita",
-            (Lang::It, "draining") => "ultimo passaggio in corso",
+            (Lang::It, "draining") => "ultima lettura dell'origine in corso",
             (Lang::It, "archiving") => "sigillata, si attendono i ritardatari",
             (Lang::It, "completed") => "completata",
             (Lang::It, "closed") => "chiusa senza essere completata",
@@ -162,12 +167,12 @@ static IT: Words = Words {
     source_seen_until: "Origine letta fino al",
     written: "Rapporto scritto",
     user: "utente",
-    all_well: "Tutti i messaggi che la casella mostrava presso il gestore di origine si trovano presso il \
-               nuovo gestore, una volta sola e identici byte per byte.",
-    with_exceptions: "Tutti i messaggi che la casella mostrava presso il gestore di origine si trovano \
-                      presso il nuovo gestore, tranne quelli elencati qui sotto come eccezioni.",
+    all_well: "Tutti i messaggi che la casella mostrava presso il gestore di origine sono stati trasferiti al \
+               nuovo gestore, ciascuno una volta sola e identico byte per byte.",
+    with_exceptions: "Tutti i messaggi che la casella mostrava presso il gestore di origine sono stati \
+                      trasferiti al nuovo gestore, tranne quelli elencati qui sotto come eccezioni.",
     closed: "Il termine per leggere dal gestore di origine è scaduto prima che il trasferimento fosse \
-             completo: mancano i messaggi indicati.",
+             completo: possono mancare messaggi, nel numero indicato sotto dove è noto.",
     under_way: "Il trasferimento non è ancora terminato: questo rapporto descrive ciò che è già stato fatto.",
     changed: "La casella è cambiata mentre il rapporto veniva scritto: i totali e l'impronta possono non \
               corrispondere. Scrivere di nuovo il rapporto.",
@@ -182,7 +187,7 @@ static IT: Words = Words {
     adopted: "già presente",
     altered: "alterato",
     refused: "rifiutato",
-    missing: "mancanti",
+    missing: "Mancanti",
     many_altered: "Alterati",
     many_refused: "Rifiutati",
     all: "Totale",
@@ -229,12 +234,12 @@ static EN: Words = Words {
     source_seen_until: "Source read until",
     written: "Report written",
     user: "user",
-    all_well: "Every message that the account showed at the old provider is at the new one, exactly once \
-               and byte for byte.",
-    with_exceptions: "Every message that the account showed at the old provider is at the new one, except \
-                      for those listed below as exceptions.",
-    closed: "The time for reading from the old provider was over before the move was complete: the \
-             messages shown are missing.",
+    all_well: "Every message that the account showed at the old provider was moved to the new one, exactly \
+               once and byte for byte.",
+    with_exceptions: "Every message that the account showed at the old provider was moved to the new one, \
+                      except for those listed below as exceptions.",
+    closed: "The time for reading from the old provider was over before the move was complete: messages \
+             may be missing, as many as shown below where that is known.",
     under_way: "The move has not ended yet: this report describes what has been done so far.",
     changed: "The account changed while the report was written: totals and digest may not fit its rows. \
               Write the report again.",
@@ -249,7 +254,7 @@ static EN: Words = Words {
     adopted: "was there",
     altered: "altered",
     refused: "refused",
-    missing: "missing",
+    missing: "Missing",
     many_altered: "Altered",
     many_refused: "Refused",
     all: "All",

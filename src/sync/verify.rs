@@ -182,7 +182,9 @@ async fn work(
     tell: &mpsc::Sender<Told>,
     progress: &Mutex<Progress>,
 ) -> Result<Outcome, Stop> {
-    let record = known_account(shared, enrollment)?;
+    let Some(record) = known_account(shared, enrollment)? else {
+        return Ok(nothing_yet(&enrollment.address));
+    };
     may_log_in(enrollment, &record, Side::Target)?;
     if options.source {
         may_read_source(shared, enrollment)?;
@@ -210,10 +212,14 @@ async fn work(
     Ok(Outcome { summary: look.summary, missing, proved, may_repair })
 }
 
-fn known_account(shared: &Shared, enrollment: &Enrollment) -> Result<AccountRecord, Stop> {
-    let record = shared.store.account(&enrollment.address)?;
-    let Some(record) = record else {
-        let text = "nothing is remembered of it: there is nothing to compare with".to_owned();
+/// `None` if it has not begun.
+fn known_account(shared: &Shared, enrollment: &Enrollment) -> Result<Option<AccountRecord>, Stop> {
+    let address = &enrollment.address;
+    let Some(record) = shared.store.account(address)? else {
+        if shared.completed.get(address).is_none() {
+            return Ok(None);
+        }
+        let text = "it has completed, but nothing is remembered of what was copied".to_owned();
         return Err(Stop::Refused("state_lost", text));
     };
     let same = record.source == place(enrollment, Side::Source)
@@ -222,7 +228,14 @@ fn known_account(shared: &Shared, enrollment: &Enrollment) -> Result<AccountReco
         let text = "its enrollment names another server or login than what is remembered of it";
         return Err(Stop::Refused("endpoint_changed", text.to_owned()));
     }
-    Ok(record)
+    Ok(Some(record))
+}
+
+/// Nothing was copied: nothing differs.
+fn nothing_yet(address: &str) -> Outcome {
+    let (address, phase) = (address.to_owned(), Phase::Enrolled.as_str().to_owned());
+    let summary = Summary { address, phase, ..Summary::default() };
+    Outcome { summary, missing: Vec::new(), proved: 0, may_repair: true }
 }
 
 /// Credentials that were refused are not tried again: mailboxes are locked that way.
@@ -234,7 +247,8 @@ fn may_log_in(enrollment: &Enrollment, record: &AccountRecord, side: Side) -> Re
     match refused {
         None => Ok(()),
         Some(refused) => {
-            Err(Stop::Refused("credentials_rejected", format!("{side}: {}", refused.text)))
+            let text = format!("{side}: refused before, so not tried again: {}", refused.text);
+            Err(Stop::Refused("credentials_rejected", text))
         }
     }
 }

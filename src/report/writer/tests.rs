@@ -9,7 +9,7 @@ fn rows() -> Vec<Row> {
         totals: Totals {
             copied,
             refused,
-            source: copied + refused,
+            source: Some(copied + refused),
             bytes: 10,
             ..Totals::default()
         },
@@ -21,7 +21,7 @@ fn rows() -> Vec<Row> {
         source: Place { host: "old.example".to_owned(), user: "mario@pec.it".to_owned() },
         target: Place { host: "new.example".to_owned(), user: "M\"1".to_owned() },
         completed_at: Some("2026-02-04T07:00:00Z".to_owned()),
-        totals: Totals { copied: 1, refused: 1, source: 2, bytes: 10, ..Totals::default() },
+        totals: Totals { copied: 1, refused: 1, source: Some(2), bytes: 10, ..Totals::default() },
         folders: vec![folder("<script>alert(1)</script>", 1, 0), folder("=cmd,\"x\"", 0, 1)],
         digest: "d1".repeat(32),
         ..Account::default()
@@ -133,4 +133,16 @@ fn the_reader_is_spoken_to_in_italian_or_in_english() {
             assert!(report.contains(&"d1".repeat(32)) && report.contains(&"ab".repeat(32)));
         }
     }
+}
+
+#[test]
+fn a_page_of_too_many_messages_lists_the_exceptions() {
+    let mut rows = rows();
+    let Row::Account(account) = &mut rows[0] else { panic!("an account comes first") };
+    account.totals.copied = 10_000;
+    let mut writer = Writer::begin(Vec::new(), Format::Html, Lang::En).unwrap();
+    rows.into_iter().for_each(|row| writer.take(row).unwrap());
+    let page = String::from_utf8(writer.end().unwrap()).unwrap();
+    assert!(page.contains("too big") && page.contains("too many messages"), "{page}");
+    assert!(!page.contains(&"ab".repeat(32)) && !page.contains("<details>"), "{page}");
 }
