@@ -6,7 +6,7 @@ use std::io;
 use jiff::Timestamp;
 
 use super::digest::{Line, Parts};
-use super::{Account, Folder, LeftOut, Message, Place, Row, State, Totals};
+use super::{Account, Depth, Folder, LeftOut, Message, Place, Row, State, Totals};
 use crate::checkpoint::{AccountRecord, FolderRecord, Known, Link, Origin, Proof, Store};
 use crate::journal::shown;
 use crate::words::{Side, Uid};
@@ -42,17 +42,19 @@ pub fn gather(
     };
     each(Row::Account(Box::new(account)))?;
     if totals.refused + totals.altered > 0 {
-        visit(store, &records, |message| match message.state {
-            State::Refused | State::Altered => each(Row::Exception(message)),
-            State::Copied | State::Adopted => Ok(()),
-        })?;
+        for at in 0..records.len() {
+            visit(store, &records, at, |uid, known| match state(&known) {
+                State::Refused | State::Altered => each(Row::Exception(message(at, uid, known))),
+                State::Copied | State::Adopted => Ok(()),
+            })?;
+        }
     }
     let mut listed = Print::default();
     for at in 0..records.len() {
         each(Row::Folder(at))?;
-        visit_folder(store, &records, at, &mut |message| {
-            listed.take(&message);
-            each(Row::Message(message))
+        visit(store, &records, at, |uid, known| {
+            listed.take(at, uid, &known);
+            each(Row::Message(message(at, uid, known)))
         })?;
     }
     each(Row::End { changed: listed != print })
@@ -72,10 +74,12 @@ fn place(place: &crate::checkpoint::Place) -> Place {
 struct Print(u64);
 
 impl Print {
-    fn take(&mut self, message: &Message) {
+    fn take(&mut self, folder: usize, uid: Uid, known: &Known) {
         let mut hasher = DefaultHasher::new();
-        (message.folder, message.source_uid, &message.sha256).hash(&mut hasher);
-        (message.size, &message.instant, message.state.as_str()).hash(&mut hasher);
+        (folder, uid, state(known).as_str()).hash(&mut hasher);
+        if let Known::Linked(link) = known {
+            (link.sha256, link.size, link.instant).hash(&mut hasher);
+        }
         self.0 = self.0.wrapping_add(hasher.finish());
     }
 }
@@ -92,9 +96,9 @@ fn count(store: &Store, records: &[FolderRecord]) -> io::Result<(Vec<Folder>, Pr
         for intent in store.intents(record.id)?.iter().filter(|intent| !intent.repeated) {
             totals.in_doubt += intent.messages.len() as u64;
         }
-        visit_folder(store, records, at, &mut |message| {
-            print.take(&message);
-            totals.take(&message);
+        visit(store, records, at, |uid, known| {
+            print.take(at, uid, &known);
+            totals.take(&known);
             Ok(())
         })?;
         totals.missing = totals.source.map(|source| source.saturating_sub(totals.known()));
@@ -111,19 +115,20 @@ fn source_count(record: &FolderRecord) -> Option<u64> {
 }
 
 impl Totals {
-    fn take(&mut self, message: &Message) {
-        match message.state {
+    fn take(&mut self, known: &Known) {
+        match state(known) {
             State::Copied => self.copied += 1,
             State::Adopted => self.adopted += 1,
             State::Altered => self.altered += 1,
             State::Refused => self.refused += 1,
         }
-        self.bytes += message.size.unwrap_or_default();
-        match message.proof {
+        let Known::Linked(link) = known else { return };
+        self.bytes += link.size;
+        match proof(link) {
             None => {}
-            Some(super::Depth::Listed) => self.listed += 1,
-            Some(super::Depth::ReadBack) => self.read_back += 1,
-            Some(super::Depth::Verified) => self.verified += 1,
+            Some(Proof::Listed) => self.listed += 1,
+            Some(Proof::ReadBack) => self.read_back += 1,
+            Some(Proof::Verified) => self.verified += 1,
         }
     }
 }
@@ -175,65 +180,66 @@ fn digest(
     Ok(parts.finish())
 }
 
+/// Gives what is known of a folder's messages until `each` fails.
 fn visit(
     store: &Store,
     records: &[FolderRecord],
-    mut each: impl FnMut(Message) -> io::Result<()>,
-) -> io::Result<()> {
-    (0..records.len()).try_for_each(|at| visit_folder(store, records, at, &mut each))
-}
-
-fn visit_folder(
-    store: &Store,
-    records: &[FolderRecord],
     at: usize,
-    each: &mut dyn FnMut(Message) -> io::Result<()>,
+    mut each: impl FnMut(Uid, Known) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut outcome = Ok(());
     store.visit_known(records[at].id, |uid, known| {
         if outcome.is_ok() {
-            outcome = each(message(at, uid, known));
+            outcome = each(uid, known);
         }
     })?;
     outcome
 }
 
-fn message(folder: usize, uid: Uid, known: Known) -> Message {
+fn state(known: &Known) -> State {
     match known {
-        Known::Linked(link) => linked(folder, uid, &link),
-        Known::Refused { by_target, text, .. } => Message {
-            folder,
-            source_uid: uid.get(),
-            target_uid: None,
-            size: None,
-            sha256: None,
-            instant: None,
-            state: State::Refused,
-            proof: None,
-            refused_by: Some(if by_target { Side::Target } else { Side::Source }.to_string()),
-            reason: Some(shown(&text)),
+        Known::Refused { .. } => State::Refused,
+        Known::Linked(link) => match (&link.altered, link.origin) {
+            (Some(_), _) => State::Altered,
+            (None, Origin::Copied) => State::Copied,
+            (None, Origin::Adopted | Origin::Twin) => State::Adopted,
         },
     }
 }
 
-fn linked(folder: usize, uid: Uid, link: &Link) -> Message {
-    let state = match (&link.altered, link.origin) {
-        (Some(_), _) => State::Altered,
-        (None, Origin::Copied) => State::Copied,
-        (None, Origin::Adopted | Origin::Twin) => State::Adopted,
-    };
+fn proof(link: &Link) -> Option<Proof> {
     // A copy whose UID nobody has told yet was not listed either.
     let is_seen = link.target_uid.is_some() || link.proof > Proof::Listed;
-    Message {
+    (link.altered.is_none() && is_seen).then_some(link.proof)
+}
+
+fn message(folder: usize, uid: Uid, known: Known) -> Message {
+    let blank = Message {
         folder,
         source_uid: uid.get(),
-        target_uid: link.target_uid.map(Uid::get),
-        size: Some(link.size),
-        sha256: Some(link.sha256.to_string()),
-        instant: Some(rfc3339(link.instant.0)),
-        state,
-        proof: (link.altered.is_none() && is_seen).then(|| link.proof.into()),
+        target_uid: None,
+        size: None,
+        sha256: None,
+        instant: None,
+        state: state(&known),
+        proof: None,
         refused_by: None,
-        reason: link.altered.as_deref().map(shown),
+        reason: None,
+    };
+    match known {
+        Known::Refused { by_target, text, .. } => Message {
+            refused_by: Some(if by_target { Side::Target } else { Side::Source }.to_string()),
+            reason: Some(shown(&text)),
+            ..blank
+        },
+        Known::Linked(link) => Message {
+            target_uid: link.target_uid.map(Uid::get),
+            size: Some(link.size),
+            sha256: Some(link.sha256.to_string()),
+            instant: Some(rfc3339(link.instant.0)),
+            proof: proof(&link).map(Depth::from),
+            reason: link.altered.as_deref().map(shown),
+            ..blank
+        },
     }
 }
