@@ -114,6 +114,13 @@ fn tampering_before_the_cutover_is_seen_and_what_is_missing_is_copied_again() {
     );
     assert_eq!(owner.count("INBOX"), 12, "a verification changes nothing");
 
+    let all = site.command(&["verify", "--all"]);
+    let said = String::from_utf8_lossy(&all.stdout);
+    assert_eq!(all.status.code(), Some(1), "{said}");
+    let address = stage.address();
+    assert!(said.contains(&format!("{address}: missing at the target: INBOX, UID 1")), "{said}");
+    assert!(said.contains(&format!("{address}: 5 differences; ")), "{said}");
+
     let (code, account) = verify(&site, &stage, &["--repair"]);
     assert_eq!((code, &account["to_be_copied"]), (Some(1), &1.into()), "{account:#}");
     let copied = poll(Duration::from_secs(20), || (owner.count("INBOX") == 13).then_some(()));
@@ -139,6 +146,26 @@ fn tampering_before_the_cutover_is_seen_and_what_is_missing_is_copied_again() {
     let _daemon = site.start();
     let copied = poll(Duration::from_secs(30), || (owner.count("INBOX") == 13).then_some(()));
     assert!(copied.is_some(), "{}", site.log());
+}
+
+#[test]
+fn bodies_are_streamed_through_a_verification() {
+    let stage = Stage::new("voluminosa");
+    stage.plant("INBOX", &[mail::big(1, 12_000_000), mail::big(2, 1_000)]);
+    let site = stage.plan().write();
+    let mut daemon = site.start();
+    site.enroll(&stage.account);
+    daemon.wait_following(stage.address());
+    let most_kb = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let before = most_kb();
+    let (code, account) = verify(&site, &stage, &["--source"]);
+    assert_eq!((code, &account["messages"]), (Some(0), &2.into()), "{account:#}");
+    let grown = most_kb() - before;
+    assert!(grown < 6 * 1024, "{grown} KiB more");
 }
 
 #[test]
@@ -239,6 +266,36 @@ fn reports_say_the_same_with_and_without_a_daemon() {
     );
     let unknown = site.command(&["report", "nessuno@pec.prova.example", "--format", "html"]);
     assert_eq!((unknown.status.code(), unknown.stdout.len()), (Some(1), 0), "{unknown:?}");
+}
+
+#[test]
+fn root_leaves_nothing_behind_that_the_daemon_cannot_open() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+    const DAEMON: u32 = 65534;
+    // SAFETY: geteuid takes nothing and always succeeds.
+    if unsafe { libc::geteuid() } != 0 {
+        return eprintln!("not root; not tested");
+    }
+    let stage = Stage::new("proprietaria");
+    stage.plant("INBOX", &mail::pec(1, 3));
+    let site = stage.complete(stage.plan());
+    fs::set_permissions(site.path(""), fs::Permissions::from_mode(0o755)).expect("chmod");
+    let files = || {
+        let dirs =
+            ["state", "state/checkpoint", "state/checkpoint/blobs"].map(|dir| site.path(dir));
+        let inside = dirs.clone().into_iter().flat_map(|dir| fs::read_dir(dir).unwrap());
+        let inside = inside.map(|entry| entry.unwrap().path());
+        dirs.into_iter().chain(inside).collect::<BTreeSet<_>>()
+    };
+    for file in files() {
+        chown(file, Some(DAEMON), Some(DAEMON)).expect("chown");
+    }
+    text(&site.command(&["report", stage.address()]));
+    let (code, account) = verify(&site, &stage, &[]);
+    assert_eq!((code, findings(&account)), (Some(0), vec![]), "{account:#}");
+    for file in files() {
+        assert_eq!(fs::metadata(&file).unwrap().uid(), DAEMON, "{}", file.display());
+    }
 }
 
 #[test]

@@ -41,6 +41,14 @@ fn modes_and_what_each_socket_does() {
     assert_eq!(ask(&site, "control.sock", r#"{"do":"retry"}"#)["exit"], 0);
     let refused = ask(&site, "status.sock", r#"{"do":"retry"}"#);
     assert_eq!(refused, json!({"exit": 1, "message": "this socket only tells status"}));
+    for order in ["report", "verify"] {
+        let order = json!({ "do": order, "address": "nobody@pec.epap.it" }).to_string();
+        let refused = ask(&site, "status.sock", &order);
+        assert_eq!(refused["message"], "this socket only tells status");
+        let unknown = ask(&site, "control.sock", &order);
+        assert_eq!(unknown["exit"], 1, "{unknown}");
+        assert!(unknown["message"].as_str().unwrap().contains("nobody@pec.epap.it"), "{unknown}");
+    }
 }
 
 #[test]
