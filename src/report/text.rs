@@ -96,14 +96,14 @@ impl Text {
             write!(out, "  {name}: {} / {source}", count(totals.linked()))?;
             write!(out, ", {} {}", count(totals.bytes), words.bytes.to_lowercase())?;
             for (number, what) in [
-                (totals.adopted, words.adopted),
-                (totals.altered, words.altered),
-                (totals.refused, words.refused),
+                (totals.adopted, words.many_adopted),
+                (totals.altered, words.many_altered),
+                (totals.refused, words.many_refused),
                 (totals.in_doubt, words.in_doubt),
                 (totals.kept, words.kept),
             ] {
                 if number > 0 {
-                    write!(out, ", {} {what}", count(number))?;
+                    write!(out, ", {} {}", count(number), what.to_lowercase())?;
                 }
             }
             writeln!(out)?;
@@ -144,7 +144,7 @@ impl Text {
         writeln!(out, "  {:24} {}", words.missing, self.lang.known(totals.missing))?;
         for (name, number) in [
             (words.with_copy, totals.linked()),
-            (words.adopted, totals.adopted),
+            (words.many_adopted, totals.adopted),
             (words.many_altered, totals.altered),
             (words.many_refused, totals.refused),
             (words.bytes, totals.bytes),

@@ -44,6 +44,7 @@ pub(super) struct Words {
     pub altered: &'static str,
     pub refused: &'static str,
     pub missing: &'static str,
+    pub many_adopted: &'static str,
     pub many_altered: &'static str,
     pub many_refused: &'static str,
     pub all: &'static str,
@@ -170,9 +171,9 @@ static IT: Words = Words {
     all_well: "Tutti i messaggi che la casella mostrava presso il gestore di origine sono stati trasferiti al \
                nuovo gestore, ciascuno una volta sola e identico byte per byte.",
     with_exceptions: "Tutti i messaggi che la casella mostrava presso il gestore di origine sono stati \
-                      trasferiti al nuovo gestore, tranne quelli elencati qui sotto come eccezioni.",
+                      trasferiti al nuovo gestore, tranne quelli elencati come eccezioni.",
     closed: "Il termine per leggere dal gestore di origine è scaduto prima che il trasferimento fosse \
-             completo: possono mancare messaggi, nel numero indicato sotto dove è noto.",
+             completo: possono mancare messaggi, nel numero indicato dove è noto.",
     under_way: "Il trasferimento non è ancora terminato: questo rapporto descrive ciò che è già stato fatto.",
     changed: "La casella è cambiata mentre il rapporto veniva scritto: i totali e l'impronta possono non \
               corrispondere. Scrivere di nuovo il rapporto.",
@@ -188,6 +189,7 @@ static IT: Words = Words {
     altered: "alterato",
     refused: "rifiutato",
     missing: "Mancanti",
+    many_adopted: "Già presenti",
     many_altered: "Alterati",
     many_refused: "Rifiutati",
     all: "Totale",
@@ -237,9 +239,9 @@ static EN: Words = Words {
     all_well: "Every message that the account showed at the old provider was moved to the new one, exactly \
                once and byte for byte.",
     with_exceptions: "Every message that the account showed at the old provider was moved to the new one, \
-                      except for those listed below as exceptions.",
+                      except for those listed as exceptions.",
     closed: "The time for reading from the old provider was over before the move was complete: messages \
-             may be missing, as many as shown below where that is known.",
+             may be missing, as many as shown where that is known.",
     under_way: "The move has not ended yet: this report describes what has been done so far.",
     changed: "The account changed while the report was written: totals and digest may not fit its rows. \
               Write the report again.",
@@ -255,6 +257,7 @@ static EN: Words = Words {
     altered: "altered",
     refused: "refused",
     missing: "Missing",
+    many_adopted: "Were there",
     many_altered: "Altered",
     many_refused: "Refused",
     all: "All",
