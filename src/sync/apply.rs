@@ -232,10 +232,10 @@ impl Pass<'_> {
         evidence.retain(|(of, uid)| *of != folder || missing.contains(uid));
         let told = look.absence == Absence::Certain
             || self.told.as_ref().is_some_and(|(name, news)| {
-                *name == self.book.pairs[look.pair].source
-                    && (news.expunged as usize + news.vanished.len()) >= missing.len()
+                *name == self.book.pairs[look.pair].source && news.explains(&missing)
             });
         for uid in missing {
+            let told = told || look.told.contains(&uid);
             let gone = evidence.missing((folder, uid), told, now);
             if gone && look.absence != Absence::Suspected {
                 look.gone.push(uid);

@@ -19,7 +19,7 @@ use super::target::Target;
 use super::trouble;
 use crate::checkpoint::{Edit, FolderId, Intent, Known, Link, Phase, Seen, Writer};
 use crate::config::Enrollment;
-use crate::imap::{Code, Error, FolderStatus, News, Selected, Session, WireName};
+use crate::imap::{Changes, Code, Error, FolderStatus, News, Selected, Session, WireName};
 use crate::journal::{Entry, Event, shown};
 use crate::words::{Flags, Message, ModSeq, Side, Uid};
 
@@ -86,6 +86,8 @@ pub struct Look {
     pub flags: Vec<(Uid, Flags)>,
     /// Known messages that the source no longer shows.
     pub missing: BTreeSet<Uid>,
+    /// Those that the server itself says vanished while nobody looked (QRESYNC).
+    pub told: BTreeSet<Uid>,
     /// Missing for certain.
     pub gone: Vec<Uid>,
     /// The target's listing, where it was taken in this pass.
@@ -273,6 +275,7 @@ impl<'a> Pass<'a> {
             wants: diff.new.into_iter().map(|message| (message.uid, message)).collect(),
             flags: diff.flags,
             missing: diff.missing.into_iter().collect(),
+            told: diff.told,
             gone: Vec::new(),
             listing: None,
             unexplained: BTreeMap::new(),
@@ -340,7 +343,8 @@ impl<'a> Pass<'a> {
     ) -> Result<(SourceLook, bool), Failure> {
         if let Some(from) = self.fresh_from {
             let messages = self.source.list_messages(from).await.map_err(at_source)?;
-            return Ok((SourceLook { messages, flags: Vec::new(), present: None }, false));
+            let changes = Changes::default();
+            return Ok((SourceLook { messages, changes, present: None }, false));
         }
         let pair = &self.book.pairs[at];
         let partly = self.scope != Scope::Full && !pair.unfinished;
@@ -360,13 +364,13 @@ impl<'a> Pass<'a> {
             Some(now) if now == uid_next => Vec::new(),
             _ => self.source.list_messages(from).await.map_err(at_source)?,
         };
-        let mut flags = Vec::new();
+        let mut changes = Changes::default();
         if selected.highest_modseq != Some(modseq) {
-            flags = self.source.list_flags(Some(modseq)).await.map_err(at_source)?;
-            flags.retain(|(uid, _)| *uid < from);
+            changes = self.source.list_changes(modseq).await.map_err(at_source)?;
+            changes.flags.retain(|(uid, _)| *uid < from);
         }
         if before as usize + messages.len() == self.source.exists() as usize {
-            return Ok((SourceLook { messages, flags, present: None }, true));
+            return Ok((SourceLook { messages, changes, present: None }, true));
         }
         let uids = self.source.list_uids().await.map_err(at_source)?;
         let new: BTreeSet<Uid> = messages.iter().map(|message| message.uid).collect();
@@ -375,7 +379,7 @@ impl<'a> Pass<'a> {
             return self.list_all().await;
         }
         let present = complete.then(|| uids.into_iter().collect());
-        Ok((SourceLook { messages, flags, present }, complete))
+        Ok((SourceLook { messages, changes, present }, complete))
     }
 
     async fn list_all(&mut self) -> Result<(SourceLook, bool), Failure> {
@@ -385,7 +389,7 @@ impl<'a> Pass<'a> {
         // Fewer than EXISTS is no complete listing: nothing is missing on its word.
         let complete = uids.len() == self.source.exists() as usize;
         let present = complete.then_some(uids);
-        Ok((SourceLook { messages, flags: Vec::new(), present }, complete))
+        Ok((SourceLook { messages, changes: Changes::default(), present }, complete))
     }
 
     /// A new UIDVALIDITY turns the folder's links into copies whose messages must be found anew.

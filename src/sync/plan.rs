@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkpoint::{Known, Link};
+use crate::imap::Changes;
 use crate::words::{Flags, Message, Uid};
 
 /// What a look at the source's folder brought.
@@ -12,8 +13,8 @@ use crate::words::{Flags, Message, Uid};
 pub struct SourceLook {
     /// All messages, or only those from some UID on.
     pub messages: Vec<Message>,
-    /// Flags of other messages, where they may have changed.
-    pub flags: Vec<(Uid, Flags)>,
+    /// Of other messages, where they may have changed.
+    pub changes: Changes,
     /// All UIDs there are, where that was asked.
     pub present: Option<BTreeSet<Uid>>,
 }
@@ -27,6 +28,8 @@ pub struct SourceDiff {
     pub flags: Vec<(Uid, Flags)>,
     /// Known and no longer there.
     pub missing: Vec<Uid>,
+    /// Those among them that the server says vanished (QRESYNC).
+    pub told: BTreeSet<Uid>,
 }
 
 /// How often a refused message is tried.
@@ -52,7 +55,7 @@ pub fn source_diff(known: &BTreeMap<Uid, Known>, look: &SourceLook, now: i64) ->
             }
         }
     }
-    for (uid, flags) in &look.flags {
+    for (uid, flags) in &look.changes.flags {
         if let Some(Known::Linked(link)) = known.get(uid)
             && link.flags != *flags
         {
@@ -61,6 +64,8 @@ pub fn source_diff(known: &BTreeMap<Uid, Known>, look: &SourceLook, now: i64) ->
     }
     if let Some(present) = &look.present {
         diff.missing.extend(known.keys().filter(|uid| !present.contains(uid)));
+        let told = diff.missing.iter().filter(|uid| look.changes.has_vanished(**uid));
+        diff.told = told.copied().collect();
     }
     diff
 }
@@ -182,13 +187,17 @@ pub mod tests {
     fn source_side() {
         let look = SourceLook {
             messages: vec![message(1, "\\Seen"), message(3, ""), message(4, "")],
-            flags: vec![(uid(5), Flags::of_names(["x"]))],
+            changes: Changes {
+                flags: vec![(uid(5), Flags::of_names(["x"]))],
+                vanished: vec![(2, 3), (7, 4_000_000_000)],
+            },
             present: Some([1, 3, 4, 5].map(uid).into()),
         };
         let diff = source_diff(&known("1=11 2=12 4=refused 5=15"), &look, 59);
         assert_eq!(uids(&diff.new), [3]);
         assert_eq!(diff.flags.iter().map(|(uid, _)| uid.get()).collect::<Vec<_>>(), [1, 5]);
         assert_eq!(diff.missing, [uid(2)]);
+        assert_eq!(diff.told, [uid(2)].into(), "3 vanished, they say, and is there");
         let diff = source_diff(&known("4=refused"), &look, 60);
         assert_eq!(uids(&diff.new), [1, 3, 4], "a refused one is tried again, later");
         let look = SourceLook { present: None, ..look };
