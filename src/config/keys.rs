@@ -49,17 +49,20 @@ pub const MIGRATION: Keys = settings(
     &[
         "domains",
         "timezone",
+        "enroll_from",
+        "enroll_until",
         "cutover",
         "cutover_window",
         "settle",
         "source_until",
+        "accounts",
         "target_is_ours",
         "source",
         "target",
         "folders",
         "sync",
     ],
-    &["enroll_from", "enroll_until", "accounts"],
+    &[],
 );
 pub const SOURCE: Keys = settings("[migration.NAME.source]", ENDPOINT, &["archive"]);
 pub const TARGET: Keys = settings("[migration.NAME.target]", ENDPOINT, &[]);

@@ -73,7 +73,7 @@ impl Loading {
     fn main_file(&mut self, path: &Path, dir: &Path, context: &Context) -> (Daemon, Limits) {
         self.file(path, dir, |loading, root| {
             root.allow(&keys::TOP);
-            loading.migrations_in(&root, dir, context);
+            loading.migrations_in(&root, dir, dir, context);
             let daemon = limits::daemon(root.table("daemon").as_ref(), dir);
             (daemon, limits::limits(root.table("limits").as_ref()))
         })
@@ -89,7 +89,7 @@ impl Loading {
                 root.wrong(&root.at_key(key), wrong);
             }
             root.allow(&keys::TOP);
-            loading.migrations_in(&root, own_dir, context);
+            loading.migrations_in(&root, dir, own_dir, context);
         });
     }
 
@@ -143,10 +143,19 @@ impl Loading {
         Some(value)
     }
 
-    fn migrations_in(&mut self, root: &Table<'_>, dir: &Path, context: &Context) {
+    fn migrations_in(
+        &mut self,
+        root: &Table<'_>,
+        config_dir: &Path,
+        dir: &Path,
+        context: &Context,
+    ) {
         let Some(migrations) = root.table("migration") else { return };
         for (name, table) in migrations.tables() {
-            let Read { name, domains, migration } = migration::read(name, &table, dir, context);
+            let read = migration::read(name, &table, config_dir, dir, context);
+            let Read { name, domains, migration, problems, warnings } = read;
+            self.problems.extend(problems);
+            self.warnings.extend(warnings);
             if let Some(first) = self.names.get(name.value) {
                 let message = format!("migration {} is already in {first}", quoted(name.value));
                 let wrong = Wrong::new(message, "give one of them another name, or remove it");

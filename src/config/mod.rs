@@ -12,6 +12,7 @@ pub mod enrollment;
 pub mod keys;
 pub mod presets;
 pub mod reconcile;
+pub mod roster;
 pub mod watcher;
 
 mod conflicts;
@@ -30,4 +31,5 @@ pub use conf_dir::{FileRead, read_dir_files};
 pub use load::{Context, load, load_in};
 pub use problem::{Problem, Wrong};
 pub use reconcile::{Difference, RejectedFile, Snapshot, reconcile};
+pub use roster::{Roster, RosterRow};
 pub use settings::*;

@@ -9,6 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
+use super::roster::Roster;
+
 /// What `pecsync.toml` and `migrations.d` say, checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -49,10 +51,16 @@ pub struct Migration {
     pub name: String,
     pub domains: Vec<String>,
     pub timezone: String,
+    /// An enrollment that comes before waits for it.
+    pub enroll_from: Option<Timestamp>,
+    /// An enrollment that is written after is rejected, unless the account is known.
+    pub enroll_until: Option<Timestamp>,
     pub cutover: Option<Timestamp>,
     pub cutover_window: Duration,
     pub settle: Duration,
     pub source_until: Option<Timestamp>,
+    /// Who is to be moved, where a file says so.
+    pub accounts: Option<Arc<Roster>>,
     pub target_is_ours: bool,
     pub source: Endpoint,
     pub target: Endpoint,

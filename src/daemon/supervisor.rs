@@ -42,6 +42,8 @@ pub struct Supervisor {
     pub(super) accounts: Accounts,
     pub(super) snapshot: Snapshot,
     pub(super) rejected: Vec<RejectedFile>,
+    /// Who should enroll and has not.
+    pub(super) missing: Vec<String>,
     /// What the checkpoint knew at the last reading.
     pub(super) records: Vec<AccountRecord>,
     pub(super) notifier: Notifier,
@@ -86,6 +88,7 @@ impl Supervisor {
             accounts,
             snapshot: Snapshot::default(),
             rejected: Vec::new(),
+            missing: Vec::new(),
             records: Vec::new(),
             notifier: Notifier::new(),
             ready: Some(ready),

@@ -53,6 +53,8 @@ events! {
         "Something in the configuration that stops nothing but should be known.";
     EnrollmentAccepted, "enrollment_accepted", "4c9cc4d9ad9d4c868233b26440cf084b", 5,
         "A file of conf.d asks for an account to be moved, and it begins.";
+    EnrollmentWaits, "enrollment_waits", "411302b51b654a31a7a0a5c84b08c85f", 5,
+        "The enrolling window of the migration is not open yet: the account begins when it opens.";
     EnrollmentReplaced, "enrollment_replaced", "d92d8230ee434fbe8708192505554a63", 5,
         "A new version of an enrollment takes effect.";
     EnrollmentRejected, "enrollment_rejected", "10a678c3bd734d5a8b9b02dc53d51584", 4,

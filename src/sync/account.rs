@@ -300,6 +300,17 @@ impl Life {
     /// is its owner's, so what was enrolled before it is not guessed.
     async fn new_account(&mut self) -> Result<AccountRecord, Gate> {
         let now = self.shared.clock.now();
+        let opens = self.enrollment.migration.enroll_from.map(|from| from.as_second());
+        if let Some(wait) = opens.and_then(|opens| u64::try_from(opens - now).ok())
+            && wait > 0
+        {
+            let trouble = held(
+                "window_not_open",
+                "the migration takes enrollments only from enroll_from on",
+                "Nothing: it begins by itself.",
+            );
+            return Err(Gate::Held(trouble, Some(Duration::from_secs(wait))));
+        }
         let past = self.enrollment.cutover.filter(|cutover| now >= cutover.as_second());
         let late = past.is_some_and(|cutover| self.enrolled_after(cutover));
         if past.is_some() && !late && !self.approved.late {
@@ -473,7 +484,12 @@ impl Life {
         if self.told != Some(trouble.code) {
             self.told = Some(trouble.code);
             let text = format!("{}{} – {}", told_side(&trouble), trouble.message, trouble.hint);
-            self.emit(Entry::new(Event::AccountHeld, text).reason(trouble.code));
+            // Who is early needs nobody's help.
+            let event = match trouble.code {
+                "window_not_open" => Event::EnrollmentWaits,
+                _ => Event::AccountHeld,
+            };
+            self.emit(Entry::new(event, text).reason(trouble.code));
         }
     }
 
