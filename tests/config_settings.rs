@@ -267,13 +267,32 @@ fn keys_without_behaviour_are_refused() {
     refused("[daemon]\nmetrics_listen = \"127.0.0.1:9464\"", "6:1", "metrics_listen");
     refused("[daemon]\nmetrics_public = true", "6:1", "metrics_public");
     refused("[limits]\nsource_addresses = []", "6:1", "source_addresses");
-    refused("[migration.epap.folders]\nafter_cutover = [\"Archivio\"]", "6:1", "after_cutover");
-    refused(
-        "[migration.epap.folders]\nafter_cutover_from = 2026-02-05",
-        "6:1",
-        "after_cutover_from",
-    );
     refused("[migration.epap.source.archive]\nx = 1", "5:24", "archive");
+}
+
+#[test]
+fn folders_may_wait_for_the_cutover() {
+    let folders = "[migration.epap.folders]\nafter_cutover = [\"Archivio\", \"Archivio/**\"]\n";
+    let etc = Etc::new(&format!(
+        "{}{folders}after_cutover_from = \"2026-02-05\"\n",
+        epap_with("cutover = \"2026-02-04T08:00\"")
+    ));
+    let rules = &etc.settings().migrations["epap"].folders;
+    assert_eq!(rules.after_cutover, ["Archivio", "Archivio/**"]);
+    assert_eq!(rules.after_cutover_from.unwrap().to_string(), "2026-02-04T23:00:00Z");
+    assert_eq!(
+        Etc::new(&format!("{EPAP}{folders}")).warnings(),
+        "pecsync.toml:6:1: the migration has no cutover after which these folders could be copied; \
+         only accounts with a cutover of their own will have them copied"
+    );
+    check_whole(
+        &format!(
+            "{}{folders}after_cutover_from = 2026-05-01\n",
+            epap_with("cutover = 2026-02-04\nsource_until = 2026-03-31")
+        ),
+        "pecsync.toml:9:22: after_cutover_from is after source_until, \
+         2026-03-31T23:59:59+02:00; nothing is read from the source after that: write an earlier day",
+    );
 }
 
 fn epap_with(line: &str) -> String {
@@ -317,7 +336,7 @@ fn accounts_as_offices_export_them() {
     assert_eq!(roster(format!("\u{feff}{plain}").as_bytes()), expected);
     let windows = b"Cognome;Address;Target_User;email;phone\nNicol\xf2; a@pec.epap.it ;M1;a@x.it;\"+39 333 1234567\"\n";
     assert_eq!(roster(windows), expected);
-    let sparse = "address\nb@pec.epap.it\n\nc@other.it\n;\n";
+    let sparse = "address\nb@pec.epap.it\n\nc@other.it\n,\n";
     assert_eq!(roster(sparse.as_bytes()), Ok(vec!["b@pec.epap.it - - -".to_owned()]));
     let contact = "address,email,phone\na@pec.epap.it,not one,0733\n";
     assert_eq!(roster(contact.as_bytes()), Ok(vec!["a@pec.epap.it - - -".to_owned()]));
@@ -330,7 +349,7 @@ fn mistakes_in_accounts_are_named_by_line() {
         assert_eq!(roster(text.as_bytes()), Err(expected.to_owned()), "{text}");
     }
     check(
-        "mail,user\n",
+        "name,user\n",
         "accounts.csv:1:1: no column \"address\"; begin the file with a line that names its \
          columns: address,target_user,email,phone",
     );

@@ -75,3 +75,38 @@ fn an_enrollment_after_the_cutover_only_adds() {
     );
     assert!(site.events("message_removed").is_empty());
 }
+
+#[test]
+fn an_archive_waits_and_what_is_moved_there_keeps_its_copy() {
+    let stage = Stage::new("archivista");
+    stage.plant("INBOX", &mail::pec(1, 6));
+    stage.plant("INBOX.Archivio", &mail::pec(2, 2));
+    stage.plant("INBOX.Archivio.2024", &mail::pec(3, 5));
+    let plan = stage.plan().migration("cutover_window = \"25s\"").sweep_every("2s");
+    let plan = plan.folders("after_cutover = [\"Archivio\", \"Archivio/**\"]");
+    let site = plan.cutover_in(Duration::from_secs(20)).write();
+    let mut daemon = site.start();
+    site.enroll(&stage.account);
+    let following = daemon.wait_following(stage.address());
+    let folders = following["folders"].as_array().unwrap();
+    let deferred: Vec<&str> = folders
+        .iter()
+        .filter(|folder| folder["state"] == "deferred")
+        .map(|folder| folder["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(deferred, ["Archivio", "Archivio/2024"]);
+    stage.at_source().move_messages("INBOX", "2", "INBOX.Archivio.2024");
+    site.wait_event("account_sealed", 60);
+    let in_archive = |stage: &Stage| {
+        let folders = stage.target_snapshot().folders;
+        let archive = folders.iter().filter(|(name, _)| name.contains("Archivio"));
+        archive.map(|(_, folder)| folder.messages.len()).sum::<usize>()
+    };
+    assert_eq!(in_archive(&stage), 1, "only what was moved there: {}", site.log());
+    assert_eq!(stage.at_target().count("INBOX"), 5);
+    daemon.wait_completed(120);
+    stage.assert_exact();
+    assert_eq!(in_archive(&stage), 2 + 5 + 1);
+    assert_eq!(site.events("message_moved").len(), 1);
+    assert!(site.events("message_removed").is_empty());
+}

@@ -73,8 +73,8 @@ pub const SERVICE_LOGIN: Keys = settings(
 );
 pub const FOLDERS: Keys = settings(
     "[migration.NAME.folders]",
-    &["exclude", "rename"],
-    &["after_cutover", "after_cutover_from"],
+    &["exclude", "after_cutover", "after_cutover_from", "rename"],
+    &[],
 );
 pub const SYNC: Keys = settings(
     "[migration.NAME.sync]",

@@ -62,7 +62,9 @@ pub(super) fn read<'t>(
         Some(target) => endpoint::read(&target, &keys::TARGET, dir, context),
         None => Some(endpoint::legalmail()),
     };
-    let folders = table.table("folders").map(|table| folders(&table)).unwrap_or_default();
+    let folders = table.table("folders");
+    let folders = folders.map(|table| folder_rules(&table, &zone, cutover.is_some(), source_until));
+    let folders = folders.unwrap_or_default();
     let sync = sync(table.table("sync").as_ref());
     let span = |key, most| duration(table, key, Duration::ZERO, most);
     let cutover_window = span("cutover_window", 30 * DAY).unwrap_or(CUTOVER_WINDOW);
@@ -172,11 +174,39 @@ fn source_until(
     Some(until.value)
 }
 
-fn folders(table: &Table<'_>) -> FolderRules {
+fn folder_rules(
+    table: &Table<'_>,
+    zone: &TimeZone,
+    has_cutover: bool,
+    source_until: Option<Timestamp>,
+) -> FolderRules {
     table.allow(&keys::FOLDERS);
-    let exclude = table.list("exclude", values::folder).unwrap_or_default();
-    let rename = table.table("rename").map(|table| rename(&table)).unwrap_or_default();
-    FolderRules { exclude: exclude.into_iter().map(|found| found.value).collect(), rename }
+    let patterns = |key| {
+        let found = table.list(key, values::folder).unwrap_or_default();
+        found.into_iter().map(|found| found.value).collect::<Vec<String>>()
+    };
+    let after_cutover = patterns("after_cutover");
+    if !after_cutover.is_empty() && !has_cutover {
+        let message = "the migration has no cutover after which these folders could be copied";
+        let hint = "only accounts with a cutover of their own will have them copied";
+        table.sink().warn(&table.at_key("after_cutover"), Wrong::new(message, hint));
+    }
+    let from = table.instant("after_cutover_from", zone, BareDay::FirstInstant);
+    if let (Some(from), Some(until)) = (&from, source_until)
+        && from.value > until
+    {
+        let message = format!("after_cutover_from is after source_until, {}", {
+            dates::in_zone(until, zone)
+        });
+        let hint = "nothing is read from the source after that: write an earlier day";
+        table.wrong(&from.at, Wrong::new(message, hint));
+    }
+    FolderRules {
+        exclude: patterns("exclude"),
+        after_cutover,
+        after_cutover_from: from.map(|from| from.value),
+        rename: table.table("rename").map(|table| rename(&table)).unwrap_or_default(),
+    }
 }
 
 fn rename(table: &Table<'_>) -> BTreeMap<String, String> {

@@ -118,6 +118,10 @@ pub enum ServiceStyle {
 pub struct FolderRules {
     /// Patterns with `*` (within a level) and `**`.
     pub exclude: Vec<String>,
+    /// Patterns of folders that are copied only after the cutover.
+    pub after_cutover: Vec<String>,
+    /// Not before this; by default not before the end of `cutover_window`.
+    pub after_cutover_from: Option<Timestamp>,
     pub rename: BTreeMap<String, String>,
 }
 

@@ -214,7 +214,8 @@ impl Life {
         };
         let mut learned = self.learned.take().unwrap_or_else(|| Learned::new(self.shared.apart));
         learned.removals_approved |= std::mem::take(&mut self.approved.removals);
-        let mut book = Book { record, pairs: Vec::new(), left_out: Vec::new(), learned };
+        let mut book =
+            Book { record, pairs: Vec::new(), left_out: Vec::new(), surveyed: false, learned };
         if book.learned.removals_approved && book.record.removals_suspended {
             book.record.removals_suspended = false;
             self.writer.commit(vec![Edit::PutAccount(book.record.clone())]).await?;

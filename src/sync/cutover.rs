@@ -16,6 +16,8 @@ pub struct Facts {
     /// When the last pass began that found everything linked, refused or listed, looking at every
     /// folder in full, in this phase and by a clock that was not suspect.
     pub clean_since: Option<i64>,
+    /// When folders are copied that wait for the cutover, if the account has any.
+    pub archive_from: Option<i64>,
 }
 
 /// The phase that follows from the facts, one step at a time: never an earlier one.
@@ -35,6 +37,9 @@ pub fn next_phase(phase: Phase, facts: &Facts) -> Phase {
         Phase::Enrolled => Phase::Copying,
         Phase::Copying if facts.first_copy_completed => Phase::Following,
         Phase::Draining if clean_after(facts.cutover) => Phase::Archiving,
+        Phase::Archiving if facts.archive_from.is_some() && !clean_after(facts.archive_from) => {
+            phase
+        }
         // Without `settle` the pass that sealed it was the last one.
         Phase::Archiving if facts.settle_secs == 0 && clean_after(facts.cutover) => {
             Phase::Completed
@@ -46,14 +51,19 @@ pub fn next_phase(phase: Phase, facts: &Facts) -> Phase {
     }
 }
 
+/// Are the folders copied now that waited for the cutover? `from` is when that begins.
+pub fn copies_archive(phase: Phase, facts: &Facts, from: Option<i64>) -> bool {
+    phase == Phase::Archiving && !facts.clock_suspect && from.is_some_and(|from| facts.now >= from)
+}
+
 /// The next instant at which the clock alone may change the phase or is worth a full look.
 pub fn next_instant(phase: Phase, facts: &Facts) -> Option<i64> {
     let settled = facts.sealed_at.map(|at| at + facts.settle_secs);
     let candidates = match phase {
-        Phase::Completed | Phase::Closed => [None, None],
-        Phase::Archiving => [settled, facts.source_until],
-        Phase::Draining => [None, facts.source_until],
-        _ => [facts.cutover, facts.source_until],
+        Phase::Completed | Phase::Closed => [None; 3],
+        Phase::Archiving => [settled, facts.archive_from, facts.source_until],
+        Phase::Draining => [None, None, facts.source_until],
+        _ => [facts.cutover, None, facts.source_until],
     };
     candidates.into_iter().flatten().filter(|instant| *instant > facts.now).min()
 }
@@ -71,6 +81,7 @@ mod tests {
         sealed_at: None,
         first_copy_completed: true,
         clean_since: Some(40),
+        archive_from: None,
     };
 
     fn check(phase: Phase, facts: Facts, expected: Phase) {
@@ -107,6 +118,27 @@ mod tests {
         check(Phase::Archiving, Facts { clean_since: Some(180), ..settling }, Phase::Completed);
         assert_eq!(next_instant(Phase::Archiving, &settling), Some(180));
         check(Phase::Completed, Facts { now: 10, ..sealed }, Phase::Completed);
+    }
+
+    #[test]
+    fn the_archive_comes_after_the_seal() {
+        let sealed = Facts { now: 150, sealed_at: Some(120), clean_since: Some(110), ..QUIET };
+        let waiting = Facts { archive_from: Some(200), ..sealed };
+        check(Phase::Archiving, waiting, Phase::Archiving);
+        assert_eq!(next_instant(Phase::Archiving, &waiting), Some(200));
+        assert!(!copies_archive(Phase::Archiving, &waiting, Some(200)));
+        let come = Facts { now: 200, ..waiting };
+        assert!(copies_archive(Phase::Archiving, &come, Some(200)));
+        assert!(!copies_archive(Phase::Draining, &come, Some(200)), "the last pass goes first");
+        assert!(!copies_archive(
+            Phase::Archiving,
+            &Facts { clock_suspect: true, ..come },
+            Some(200)
+        ));
+        assert!(!copies_archive(Phase::Archiving, &come, None));
+        check(Phase::Archiving, come, Phase::Archiving);
+        check(Phase::Archiving, Facts { clean_since: Some(201), ..come }, Phase::Completed);
+        check(Phase::Archiving, Facts { now: 1000, ..waiting }, Phase::Closed);
     }
 
     #[test]

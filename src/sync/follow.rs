@@ -103,6 +103,7 @@ pub fn open_pairs(shared: &Shared, book: &mut Book) -> Result<(), StoreError> {
             counts,
             look_at_target: false,
             unfinished: !intents.is_empty(),
+            deferred: false,
             in_doubt: in_doubt.map(|intent| intent.messages.len() as u64).sum(),
             listed_to: None,
             trouble: None,
@@ -293,6 +294,7 @@ impl Following<'_> {
         target: &'p mut Target,
         course: &mut Course,
     ) -> Pass<'p> {
+        let deferring = self.is_deferring(book);
         Pass {
             shared: self.shared,
             enrollment: self.enrollment,
@@ -305,6 +307,7 @@ impl Following<'_> {
             scope: course.scope.unwrap_or(Scope::Changed),
             told: course.told.take(),
             fresh_from: course.fresh_from.take(),
+            deferring,
             again: false,
             due: None,
         }
@@ -327,7 +330,7 @@ impl Following<'_> {
         let facts = self.facts(book, None);
         match book.record.phase {
             Phase::Draining => true,
-            Phase::Archiving => settled_at(&facts).is_some_and(|settled| facts.now >= settled),
+            Phase::Archiving => full_looks_of_archiving(&facts).any(|instant| facts.now >= instant),
             Phase::Following => {
                 let compared = book.pairs.iter().map(|pair| pair.record.compared_at).max();
                 let compared = compared.max(course.full_since);
@@ -365,7 +368,9 @@ impl Following<'_> {
     /// Everything was looked at and copied once. True at the moment this becomes so.
     async fn first_copy(&self, book: &mut Book) -> Result<bool, Failure> {
         // A folder that a server refuses is its own trouble: the account is followed without it.
-        let is_copied = |pair: &Pair| pair.record.first_copy_completed || pair.trouble.is_some();
+        let is_copied = |pair: &Pair| {
+            pair.record.first_copy_completed || pair.trouble.is_some() || pair.deferred
+        };
         let copied = book.pairs.iter().all(is_copied);
         if book.record.first_copy_completed || !copied || book.pairs.is_empty() {
             return Ok(false);
@@ -388,6 +393,8 @@ impl Following<'_> {
             self.emit(Entry::new(Event::ClockSuspect, text).reason("clock_suspect"));
         }
         let migration = &self.enrollment.migration;
+        // Before LIST was asked nobody knows whether the account has any.
+        let may_defer = book.has_deferred() || !book.surveyed;
         Facts {
             now: reading.now,
             clock_suspect: reading.suspect,
@@ -397,7 +404,27 @@ impl Following<'_> {
             sealed_at: book.record.sealed_at,
             first_copy_completed: book.record.first_copy_completed,
             clean_since,
+            archive_from: self.archive_from().filter(|_| may_defer),
         }
+    }
+
+    /// When the folders are copied that wait for the cutover: never before every account of the
+    /// migration had its window.
+    fn archive_from(&self) -> Option<i64> {
+        let migration = &self.enrollment.migration;
+        let rules = &migration.folders;
+        let cutover = self.enrollment.cutover.max(migration.cutover)?.as_second();
+        let window_ends = cutover + migration.cutover_window.as_secs() as i64;
+        let from = rules.after_cutover_from.map_or(window_ends, |from| from.as_second());
+        (!rules.after_cutover.is_empty()).then_some(from.max(window_ends))
+    }
+
+    /// Are folders still left alone that wait for the cutover?
+    fn is_deferring(&self, book: &Book) -> bool {
+        let facts = self.facts(book, None);
+        let rules = &self.enrollment.migration.folders;
+        !rules.after_cutover.is_empty()
+            && !cutover::copies_archive(book.record.phase, &facts, self.archive_from())
     }
 
     /// Takes every phase change that is due. True once the life is over.
@@ -627,10 +654,11 @@ impl Following<'_> {
     /// Does the clock ask for another phase, or for the full pass after `settle`?
     fn is_phase_due(&self, book: &Book, course: &Course) -> bool {
         let facts = self.facts(book, course.clean_since);
-        let settled = settled_at(&facts).filter(|_| book.record.phase == Phase::Archiving);
-        let looked = |settled: i64| course.full_since.is_some_and(|full| full >= settled);
+        let looked = |instant: i64| course.full_since.is_some_and(|full| full >= instant);
+        let is_due = |instant: i64| facts.now >= instant && !looked(instant);
+        let archiving = book.record.phase == Phase::Archiving;
         cutover::next_phase(book.record.phase, &facts) != book.record.phase
-            || settled.is_some_and(|settled| facts.now >= settled && !looked(settled))
+            || (archiving && full_looks_of_archiving(&facts).any(is_due))
     }
 
     async fn rest_target(&self, target: &mut Target, now: Instant) {
@@ -660,9 +688,11 @@ fn fresh_inbox(book: &Book, course: &mut Course) {
     }
 }
 
-/// When the source has been looked at for stragglers long enough.
-fn settled_at(facts: &Facts) -> Option<i64> {
-    facts.sealed_at.map(|sealed| sealed + facts.settle_secs)
+/// The instants after the seal at which everything is looked at: when there was time enough for
+/// stragglers, and when the folders that waited for the cutover may be copied.
+fn full_looks_of_archiving(facts: &Facts) -> impl Iterator<Item = i64> {
+    let settled = facts.sealed_at.map(|sealed| sealed + facts.settle_secs);
+    [settled, facts.archive_from].into_iter().flatten()
 }
 
 fn mode(source: &Session) -> &'static str {

@@ -1,8 +1,8 @@
 //! What must happen for the target to equal the source, decided purely; and one account's life.
 //!
 //! Pure: [`plan`], [`adopt`], [`folders`], [`gone`], [`cutover`], [`trouble`], [`backoff`]. Doing:
-//! [`copy`] (the pipeline), [`pass`] with `survey`, `resolve`, `doubt`, `moves`, `relay` and
-//! `apply` (one look at an account), `follow` (one session), [`account`] (one life), [`hosts`]
+//! [`copy`] (the pipeline), [`pass`] with `survey`, `resolve`, `doubt`, `moves`, `deferred`, `relay`
+//! and `apply` (one look at an account), `follow` (one session), [`account`] (one life), [`hosts`]
 //! (what accounts of a host share).
 
 pub mod account;
@@ -15,6 +15,7 @@ pub mod clock;
 mod connect;
 pub mod copy;
 pub mod cutover;
+mod deferred;
 mod doubt;
 pub mod folders;
 mod follow;
