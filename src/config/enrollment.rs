@@ -11,7 +11,7 @@ use super::dates::{self, BareDay};
 use super::endpoint::one_at_most;
 use super::load::shown;
 use super::problem::{Problem, Sink, Wrong, nearest, quoted};
-use super::settings::{Contact, Endpoint, Enrollment, Migration, ServiceStyle, Settings};
+use super::settings::{Contact, Decree, Endpoint, Enrollment, Migration, ServiceStyle, Settings};
 use super::table::{self, Table};
 use super::{files, keys, presets, secrets, values};
 
@@ -118,6 +118,7 @@ impl Reading<'_> {
             target_password,
             contact,
             file: self.file.to_owned(),
+            decree: Decree::default(),
             migration,
         };
         keep_sides_apart(root, &enrollment);

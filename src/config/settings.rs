@@ -163,6 +163,19 @@ pub struct Enrollment {
     pub target_password: Option<SecretString>,
     pub contact: Contact,
     pub file: PathBuf,
+    /// What operators decided since; no file says so.
+    pub decree: Decree,
+}
+
+/// What an operator decided about an account over the control socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decree {
+    /// Nothing is done for it.
+    pub paused: bool,
+    /// From a seal before this it returns to append-only following.
+    pub reopened_at: Option<Timestamp>,
+    /// Its migration's cutover, where that was moved.
+    pub migration_cutover: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

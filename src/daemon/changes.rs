@@ -98,7 +98,8 @@ impl Supervisor {
         for difference in differences {
             match difference {
                 Difference::Accepted(enrollment) => accepted.push(enrollment),
-                Difference::Replaced(enrollment) => {
+                Difference::Replaced(configured) => {
+                    let enrollment = self.decrees.applied(&configured);
                     let text = "a new version of the enrollment takes effect";
                     self.emit(of(Event::EnrollmentReplaced, text, &enrollment));
                     let before = self.accounts.enrollment(&enrollment.address);
@@ -124,6 +125,9 @@ impl Supervisor {
     /// The freshest cutover first, whether it is to come or just gone; without one, last.
     fn accept(&mut self, mut accepted: Vec<Arc<Enrollment>>) {
         let now = Timestamp::now().as_second();
+        for enrollment in &mut accepted {
+            *enrollment = self.decrees.applied(enrollment);
+        }
         accepted.sort_by_cached_key(|enrollment| match enrollment.cutover {
             Some(cutover) => (false, (cutover.as_second() - now).abs()),
             None => (true, 0),
@@ -206,7 +210,7 @@ fn of(event: Event, text: &str, enrollment: &Enrollment) -> Entry {
     entry.migration(&enrollment.migration.name).file(&enrollment.file, 0)
 }
 
-fn cutover_of(enrollment: &Enrollment) -> Entry {
+pub(super) fn cutover_of(enrollment: &Enrollment) -> Entry {
     let text = match enrollment.cutover {
         Some(cutover) => format!("cutover at {cutover}"),
         None => "no cutover any more: followed for ever".to_owned(),

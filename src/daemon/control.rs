@@ -165,8 +165,7 @@ async fn write_line(writer: &mut OwnedWriteHalf, mut line: Vec<u8>) -> io::Resul
 
 /// Or why not.
 fn understand(line: &[u8]) -> Result<Request, String> {
-    const LATER: [&str; 9] =
-        ["enroll", "plan", "pause", "resume", "cutover", "reopen", "verify", "report", "forget"];
+    const LATER: [&str; 5] = ["enroll", "plan", "verify", "report", "forget"];
     serde_json::from_slice(line).map_err(|error| {
         let named = serde_json::from_slice::<serde_json::Value>(line).ok();
         let named = named.as_ref().and_then(|value| value.get("do")).and_then(|name| name.as_str());

@@ -1,5 +1,6 @@
 //! What goes over the sockets: one JSON object a line, a request and its answer.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,41 @@ pub enum Request {
         what: Consent,
     },
     Reload {},
+    Pause {
+        of: Scope,
+    },
+    Resume {
+        of: Scope,
+    },
+    /// Moves a cutover: to a time as the configuration would write it, or to this instant.
+    Cutover {
+        of: Scope,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<String>,
+    },
+    Reopen {
+        of: Scope,
+    },
+}
+
+/// Whom an order concerns.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    Account(String),
+    Migration(String),
+    /// All accounts with that host on either side.
+    Host(String),
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scope::Account(address) => write!(f, "{address}"),
+            Scope::Migration(name) => write!(f, "migration {name}"),
+            Scope::Host(host) => write!(f, "host {host}"),
+        }
+    }
 }
 
 /// What an operator may consent to.
@@ -108,6 +144,14 @@ mod tests {
                 r#"{"do":"approve","address":"a@b","what":"deletions"}"#,
             ),
             (Request::Reload {}, r#"{"do":"reload"}"#),
+            (
+                Request::Pause { of: Scope::Host("imap.it".into()) },
+                r#"{"do":"pause","of":{"host":"imap.it"}}"#,
+            ),
+            (
+                Request::Cutover { of: Scope::Migration("epap".into()), at: None },
+                r#"{"do":"cutover","of":{"migration":"epap"}}"#,
+            ),
         ];
         for (request, line) in cases {
             assert_eq!(serde_json::to_string(&request).unwrap(), line);

@@ -123,6 +123,8 @@ events! {
         "The cutover window is over and the account's last pass is not.";
     AccountSealed, "account_sealed", "3318fc8b94c549229424d196f549c164", 5,
         "The last reconciling pass ended: from now on only missing messages are added.";
+    AccountReopened, "account_reopened", "9b1f7f4d0a6c4a55a6f1f6d1b7a1d3c2", 5,
+        "An operator returned a sealed account to following: what is missing is added, nothing else.";
     AccountCompleted, "account_completed", "b355e8981761487490841ed8023ef7eb", 5,
         "Everything is at the target or listed; nothing connects to the source any more.";
     AccountClosed, "account_closed", "abde1b05b0a04efab3013aa1ca0bc6c1", 4,

@@ -18,6 +18,37 @@ pub struct Facts {
     pub clean_since: Option<i64>,
     /// When folders are copied that wait for the cutover, if the account has any.
     pub archive_from: Option<i64>,
+    /// Whether an operator returned the sealed account to append-only following.
+    pub reopened: Reopened,
+}
+
+/// An account that was sealed, and then?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reopened {
+    No,
+    /// It is followed until another cutover is given.
+    Open,
+    /// Another cutover was given since.
+    CutAgain,
+}
+
+impl Facts {
+    /// From when on a clean pass completes a sealed account: after `settle`, counted from the
+    /// seal, or from the cutover that was given after it was reopened.
+    fn settled(&self) -> Option<i64> {
+        let from = match self.reopened {
+            Reopened::No => self.sealed_at,
+            Reopened::Open => None,
+            Reopened::CutAgain => self.cutover,
+        };
+        from.map(|from| from + self.settle_secs)
+    }
+
+    /// The instants after the seal at which everything is looked at: when there was time enough
+    /// for stragglers, and when the folders that waited for the cutover may be copied.
+    pub fn full_looks(&self) -> impl Iterator<Item = i64> {
+        [self.settled(), self.archive_from].into_iter().flatten()
+    }
 }
 
 /// The phase that follows from the facts, one step at a time: never an earlier one.
@@ -41,12 +72,14 @@ pub fn next_phase(phase: Phase, facts: &Facts) -> Phase {
             phase
         }
         // Without `settle` the pass that sealed it was the last one.
-        Phase::Archiving if facts.settle_secs == 0 && clean_after(facts.cutover) => {
+        Phase::Archiving
+            if facts.settle_secs == 0
+                && facts.reopened == Reopened::No
+                && clean_after(facts.cutover) =>
+        {
             Phase::Completed
         }
-        Phase::Archiving if clean_after(facts.sealed_at.map(|at| at + facts.settle_secs)) => {
-            Phase::Completed
-        }
+        Phase::Archiving if clean_after(facts.settled()) => Phase::Completed,
         _ => phase,
     }
 }
@@ -58,10 +91,9 @@ pub fn copies_archive(phase: Phase, facts: &Facts, from: Option<i64>) -> bool {
 
 /// The next instant at which the clock alone may change the phase or is worth a full look.
 pub fn next_instant(phase: Phase, facts: &Facts) -> Option<i64> {
-    let settled = facts.sealed_at.map(|at| at + facts.settle_secs);
     let candidates = match phase {
         Phase::Completed | Phase::Closed => [None; 3],
-        Phase::Archiving => [settled, facts.archive_from, facts.source_until],
+        Phase::Archiving => [facts.settled(), facts.archive_from, facts.source_until],
         Phase::Draining => [None, None, facts.source_until],
         _ => [facts.cutover, None, facts.source_until],
     };
@@ -82,6 +114,7 @@ mod tests {
         first_copy_completed: true,
         clean_since: Some(40),
         archive_from: None,
+        reopened: Reopened::No,
     };
 
     fn check(phase: Phase, facts: Facts, expected: Phase) {
@@ -139,6 +172,26 @@ mod tests {
         check(Phase::Archiving, come, Phase::Archiving);
         check(Phase::Archiving, Facts { clean_since: Some(201), ..come }, Phase::Completed);
         check(Phase::Archiving, Facts { now: 1000, ..waiting }, Phase::Closed);
+    }
+
+    #[test]
+    fn a_reopened_account_completes_after_a_new_cutover_only() {
+        let open = Facts {
+            now: 300,
+            sealed_at: Some(120),
+            reopened: Reopened::Open,
+            clean_since: Some(290),
+            ..QUIET
+        };
+        check(Phase::Archiving, open, Phase::Archiving);
+        assert_eq!(next_instant(Phase::Archiving, &open), Some(1000));
+        let reopened = Reopened::CutAgain;
+        let given = Facts { cutover: Some(400), settle_secs: 10, reopened, ..open };
+        check(Phase::Archiving, given, Phase::Archiving);
+        assert_eq!(next_instant(Phase::Archiving, &given), Some(410));
+        check(Phase::Archiving, Facts { clean_since: Some(405), ..given }, Phase::Archiving);
+        check(Phase::Archiving, Facts { clean_since: Some(410), ..given }, Phase::Completed);
+        check(Phase::Archiving, Facts { now: 1000, ..open }, Phase::Closed);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::board::{Board, rfc3339};
 use super::book::{Book, Counts, Pair};
 use super::connect::{connect, worked_digest};
 use super::copy::Failure;
-use super::cutover::{self, Facts};
+use super::cutover::{self, Facts, Reopened};
 use super::pass::{Pass, Scope, Verdict, at_source};
 use super::shared::Shared;
 use super::target::Target;
@@ -330,7 +330,7 @@ impl Following<'_> {
         let facts = self.facts(book, None);
         match book.record.phase {
             Phase::Draining => true,
-            Phase::Archiving => full_looks_of_archiving(&facts).any(|instant| facts.now >= instant),
+            Phase::Archiving => facts.full_looks().any(|instant| facts.now >= instant),
             Phase::Following => {
                 let compared = book.pairs.iter().map(|pair| pair.record.compared_at).max();
                 let compared = compared.max(course.full_since);
@@ -405,6 +405,11 @@ impl Following<'_> {
             first_copy_completed: book.record.first_copy_completed,
             clean_since,
             archive_from: self.archive_from().filter(|_| may_defer),
+            reopened: match (self.enrollment.decree.reopened_at, self.enrollment.cutover) {
+                (None, _) => Reopened::No,
+                (Some(at), Some(cutover)) if cutover > at => Reopened::CutAgain,
+                (Some(_), _) => Reopened::Open,
+            },
         }
     }
 
@@ -413,7 +418,8 @@ impl Following<'_> {
     fn archive_from(&self) -> Option<i64> {
         let migration = &self.enrollment.migration;
         let rules = &migration.folders;
-        let cutover = self.enrollment.cutover.max(migration.cutover)?.as_second();
+        let migrations = self.enrollment.decree.migration_cutover.or(migration.cutover);
+        let cutover = self.enrollment.cutover.max(migrations)?.as_second();
         let window_ends = cutover + migration.cutover_window.as_secs() as i64;
         let from = rules.after_cutover_from.map_or(window_ends, |from| from.as_second());
         (!rules.after_cutover.is_empty()).then_some(from.max(window_ends))
@@ -658,7 +664,7 @@ impl Following<'_> {
         let is_due = |instant: i64| facts.now >= instant && !looked(instant);
         let archiving = book.record.phase == Phase::Archiving;
         cutover::next_phase(book.record.phase, &facts) != book.record.phase
-            || (archiving && full_looks_of_archiving(&facts).any(is_due))
+            || (archiving && facts.full_looks().any(is_due))
     }
 
     async fn rest_target(&self, target: &mut Target, now: Instant) {
@@ -686,13 +692,6 @@ fn fresh_inbox(book: &Book, course: &mut Course) {
         course.told = Some((pair.source.clone(), News::default()));
         (course.scope, course.fresh_from) = (Some(Scope::Told), Some(from));
     }
-}
-
-/// The instants after the seal at which everything is looked at: when there was time enough for
-/// stragglers, and when the folders that waited for the cutover may be copied.
-fn full_looks_of_archiving(facts: &Facts) -> impl Iterator<Item = i64> {
-    let settled = facts.sealed_at.map(|sealed| sealed + facts.settle_secs);
-    [settled, facts.archive_from].into_iter().flatten()
 }
 
 fn mode(source: &Session) -> &'static str {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::config::*;
 
-fn enrollment(address: &str) -> Arc<Enrollment> {
+pub fn enrollment(address: &str) -> Arc<Enrollment> {
     let endpoint = || Endpoint {
         provider: None,
         host: "imap.example".into(),
@@ -49,6 +49,7 @@ fn enrollment(address: &str) -> Arc<Enrollment> {
         target_user: address.into(),
         target_password: None,
         contact: Contact::default(),
+        decree: Decree::default(),
         file: "conf.d/x.toml".into(),
     })
 }

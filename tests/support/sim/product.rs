@@ -175,6 +175,7 @@ pub fn enrollment(
         target_user: "M1".to_owned(),
         target_password: Some("target".to_owned().into()),
         contact: Default::default(),
+        decree: Default::default(),
         file: PathBuf::from("conf.d/mario.toml"),
     }
 }
