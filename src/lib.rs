@@ -14,6 +14,7 @@ pub mod checkpoint;
 pub mod sync;
 
 pub mod journal;
+pub mod report;
 pub mod status;
 
 pub mod daemon;

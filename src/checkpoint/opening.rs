@@ -26,7 +26,16 @@ pub(super) struct Opened {
     pub(super) moved_aside: Option<PathBuf>,
 }
 
-pub(super) fn open(state_dir: &Path) -> Result<Opened, OpenError> {
+/// What becomes of a store that cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Damage {
+    /// It is moved aside and a new one begun.
+    Replace,
+    /// It stays as it is.
+    Refuse,
+}
+
+pub(super) fn open(state_dir: &Path, damage: Damage) -> Result<Opened, OpenError> {
     make_private_dir(state_dir).map_err(|error| failed(state_dir, &error))?;
     let lock = StateLock::take(state_dir).map_err(|error| failed(state_dir, &error))?;
     let Some(lock) = lock else {
@@ -34,7 +43,9 @@ pub(super) fn open(state_dir: &Path) -> Result<Opened, OpenError> {
     };
     let dir = state_dir.join("checkpoint");
     let opened = match open_or_mend(&dir) {
-        Err(Refusal::Damaged(_)) => replace(state_dir, &dir).map(|(whole, to)| (whole, Some(to))),
+        Err(Refusal::Damaged(_)) if damage == Damage::Replace => {
+            replace(state_dir, &dir).map(|(whole, to)| (whole, Some(to)))
+        }
         opened => opened.map(|whole| (whole, None)),
     };
     let ((disk, witness), moved_aside) = opened.map_err(|refusal| open_error(&dir, refusal))?;

@@ -2,12 +2,15 @@
 
 pub mod check;
 mod numbers;
+mod offline;
 mod orders;
 mod place;
+mod report;
 mod status;
 mod table;
 mod terminal;
 mod verdict;
+mod verify;
 mod watch;
 
 use std::path::PathBuf;
@@ -74,6 +77,10 @@ enum Command {
     },
     /// Returns sealed accounts to following: what is missing is added, nothing else
     Reopen(Which),
+    /// Downloads the target and compares it with what was copied; 1 on differences
+    Verify(verify::Options),
+    /// The proof of the move: counts, every message with how it was proved, one digest
+    Report(report::Options),
 }
 
 /// An account, or all of a migration or host.
@@ -172,6 +179,8 @@ pub fn main() -> ExitCode {
             orders::run(&config, &Request::Cutover { of: of.scope(), at })
         }
         Command::Reopen(which) => orders::run(&config, &Request::Reopen { of: which.scope() }),
+        Command::Verify(options) => verify::run(&config, &options),
+        Command::Report(options) => report::run(&config, &options),
     };
     ExitCode::from(code)
 }
@@ -209,6 +218,15 @@ mod tests {
         check("pecsync retry a@b --all", false);
         check("pecsync approve a@b deletions", true);
         check("pecsync approve a@b everything", false);
+        check("pecsync verify a@b --source --repair --json", true);
+        check("pecsync verify --all", true);
+        check("pecsync verify", false);
+        check("pecsync verify a@b --all", false);
+        check("pecsync report a@b", true);
+        check("pecsync report --migration epap --format html --lang en", true);
+        check("pecsync report", false);
+        check("pecsync report a@b --migration epap", false);
+        check("pecsync report a@b --format pdf", false);
         check("pecsync plan a@b", false);
         check("pecsync pause a@b", true);
         check("pecsync pause --migration epap", true);

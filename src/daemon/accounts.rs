@@ -266,6 +266,19 @@ impl Accounts {
         self.accounts.get(address).map(|account| &account.enrollment)
     }
 
+    /// Enrollments of all accounts, by address.
+    pub fn enrollments(&self) -> impl Iterator<Item = &Arc<Enrollment>> {
+        self.accounts.values().map(|account| &account.enrollment)
+    }
+
+    /// So many copies of the account were proved by now.
+    pub fn show_verified(&mut self, address: &str, proved: u64) {
+        if let Some(account) = self.accounts.get(address) {
+            let mut status = account.status.lock().unwrap_or_else(PoisonError::into_inner);
+            status.messages.verified = Some(proved);
+        }
+    }
+
     /// Warns of passwords that expire soon. Call it now and then.
     pub fn warn_of_expiry(&mut self, now: Timestamp) {
         let moving = |account: &&mut Account| !matches!(account.life, Life::Over);

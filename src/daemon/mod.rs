@@ -13,6 +13,7 @@ pub mod last_state;
 mod notify;
 mod orders;
 mod process;
+pub mod proofs;
 pub mod protocol;
 mod reading;
 mod signals;
@@ -31,7 +32,7 @@ use tokio::sync::{mpsc, oneshot};
 use accounts::{Accounts, Live};
 use anyhow::Context as _;
 use board::Board;
-pub use board::{Counts, PHASES};
+pub use board::{Counts, PHASES, left_out};
 use decrees::Decrees;
 use protocol::{exit, status_socket};
 use signals::Signals;
@@ -131,7 +132,9 @@ async fn supervise(
         // Without it paused accounts would be copied: somebody has to look.
         format!("{} cannot be read", Decrees::file(&settings.daemon.state_dir).display())
     })?;
-    let shared = Arc::new(Shared::new(store, completed, journal.clone(), &settings.limits));
+    let reports = Some(settings.daemon.state_dir.join("reports"));
+    let shared = Shared::new(store, completed, journal.clone(), &settings.limits);
+    let shared = Arc::new(Shared { reports, ..shared });
     let state_dir = settings.daemon.state_dir.clone();
     let accounts = Accounts::new(live(shared.clone()), journal.clone());
     let (ready, is_ready) = oneshot::channel();

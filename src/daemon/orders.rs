@@ -6,14 +6,16 @@ use jiff::Timestamp;
 
 use super::accounts::Untaken;
 use super::changes::cutover_of;
-use super::control::Command;
+use super::control::{Command, Reply};
 use super::decrees::Decrees;
+use super::proofs::Whose;
 use super::protocol::{Answer, Consent, Request, Scope, exit};
 use super::supervisor::Supervisor;
 use crate::config::dates::{self, BareDay};
 use crate::config::{Enrollment, Wrong};
 use crate::journal::{Entry, Event, shown};
 use crate::sync::account::Order;
+use crate::sync::verify::Options;
 
 impl Supervisor {
     pub(super) fn obey(&mut self, command: Command) {
@@ -24,6 +26,18 @@ impl Supervisor {
             Request::Resume { of } => self.resume(folded(of), &by),
             Request::Cutover { of, at } => self.move_cutover(folded(of), at.as_deref(), &by),
             Request::Reopen { of } => self.reopen(folded(of), &by),
+            Request::Report { address, migration } => {
+                let _ = answer.send(match Whose::of(address, migration) {
+                    Some(of) => self.report(of),
+                    None => Reply::Answer(Answer::refuse(exit::USAGE, "whose report?")),
+                });
+                return;
+            }
+            Request::Verify { address, source, repair } => {
+                let options = Options { source, repair };
+                let _ = answer.send(self.verify(address, options, &by));
+                return;
+            }
             Request::Status {} => Answer { status: Some(self.board.status()), ..Answer::default() },
             Request::Reload {} => {
                 self.emit(Entry::new(Event::OrderReceived, format!("reload{by}")));
@@ -49,7 +63,7 @@ impl Supervisor {
                 self.give(&address, order, &format!("approve {what}{by}"), "approved")
             }
         };
-        let _ = answer.send(reply);
+        let _ = answer.send(Reply::Answer(reply));
     }
 
     fn pause(&mut self, of: Scope, by: &str) -> Answer {

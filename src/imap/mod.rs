@@ -39,7 +39,7 @@ mod wire;
 pub use append::{AppendAnswer, AppendAnswers, AppendWriter};
 pub use dial::{Dialler, Endpoint, Login, Tls};
 pub use error::{Code, Error};
-pub use fetch::{Changes, HeaderSeen};
+pub use fetch::{Changes, HeaderSeen, WholeSeen};
 pub use fetching::{Fetched, Fetching};
 pub use idle::IdleNews;
 pub use list::{Listed, Namespace, SpecialUse};

@@ -129,6 +129,12 @@ events! {
         "Everything is at the target or listed; nothing connects to the source any more.";
     AccountClosed, "account_closed", "abde1b05b0a04efab3013aa1ca0bc6c1", 4,
         "The source may no longer be read and the account has not completed.";
+    ReportWritten, "report_written", "bbf962dc22be4f18ad1eba9ec5a0bf64", 5,
+        "The proof of an account's move was written into the state directory.";
+    ReportFailed, "report_failed", "e61202b557c442e09a528d339d7ace95", 4,
+        "The proof of an account's move could not be written; its completion stands.";
+    AccountVerified, "account_verified", "1a3876bec28e4597849ae1b949a5df74", 5,
+        "An operator had an account verified, and what was found.";
     MigrationCompleted, "migration_completed", "9f6f4e8bcf4f435ea9ff46b0ce576ac5", 5,
         "Every account of a migration has completed.";
     OrderReceived, "order_received", "6f9d6038021b4b2ca60efb4cf3e90361", 5,

@@ -2,8 +2,8 @@
 //!
 //! Here errors end: they are understood ([`super::trouble`]), waited out or held, and told.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,19 +14,21 @@ use super::backoff;
 use super::board::Board;
 use super::book::{Book, Learned};
 use super::connect::{
-    credentials_digest, endpoint, jitter, jittered, service_login, worked_digest,
+    credentials_digest, endpoint, jitter, jittered, place, service_login, worked_digest,
 };
 use super::copy::{Failure, HostSays};
 use super::follow::{self, Following, Over};
 use super::hosts::Verdict;
+use super::proof;
 use super::trouble::{self, Blame, Remedy, Trouble};
+use super::verify;
 use crate::checkpoint::{
-    self, AccountRecord, CompletedAccount, Edit, Phase, Refused, StoreError, Writer,
+    self, AccountRecord, CompletedAccount, Edit, FolderId, Phase, Refused, StoreError, Writer,
 };
 use crate::config::{self, Enrollment};
 use crate::imap::Error;
 use crate::journal::{Entry, Event};
-use crate::words::Side;
+use crate::words::{Side, Uid};
 
 pub use super::board::StatusCell;
 pub use super::shared::Shared;
@@ -40,6 +42,9 @@ pub enum Order {
     ApproveEndpoint,
     ApproveLate,
     ApproveCompleted,
+    /// The account was verified beside its session: what was proved counts, and these messages,
+    /// whose copies are missing, are copied again by the next pass (before the cutover).
+    Verified(Vec<(FolderId, Uid)>),
     /// A new version of the enrollment (or of its migration): takes effect at once.
     Replace(Arc<Enrollment>),
 }
@@ -59,6 +64,8 @@ pub struct Control {
     pub asked: AtomicBool,
     /// The operator consented to the removals that wait.
     pub removals_approved: AtomicBool,
+    /// What a verification found missing; `None`: there was none.
+    pub verified: Mutex<Option<Vec<(FolderId, Uid)>>>,
     /// A pass ended well: what was wrong before is over.
     pub well: AtomicBool,
 }
@@ -216,6 +223,7 @@ impl Life {
         if let Some(done) = done.filter(|_| !self.approved.completed && !reopened) {
             self.board.show_phase(done.phase, done.sealed_at, done.completed_at);
             self.board.well();
+            self.prove().await;
             return Ok(None);
         }
         let record = match self.shared.store.account(&self.enrollment.address)? {
@@ -304,6 +312,15 @@ impl Life {
         flow
     }
 
+    /// Writes the report that a completion cut short has left unwritten.
+    async fn prove(&self) {
+        if let Ok(Some(record)) = self.shared.store.account(&self.enrollment.address)
+            && proof::is_wanted(&self.shared, &record)
+        {
+            proof::write(&self.shared, &record, []).await;
+        }
+    }
+
     /// The clock goes on for accounts that are held, too: their cutover comes, and their end. True
     /// once the life is over.
     async fn pass_phases(&self, book: &mut Book) -> Result<bool, Gate> {
@@ -324,11 +341,7 @@ impl Life {
     }
 
     fn place(&self, side: Side) -> checkpoint::Place {
-        let (endpoint, user) = match side {
-            Side::Source => (&self.enrollment.migration.source, &self.enrollment.source_user),
-            Side::Target => (&self.enrollment.migration.target, &self.enrollment.target_user),
-        };
-        checkpoint::Place { host: endpoint.host.clone(), user: user.clone() }
+        place(&self.enrollment, side)
     }
 
     fn is_same_place(&self, source: &checkpoint::Place, target: &checkpoint::Place) -> bool {
@@ -457,6 +470,11 @@ impl Life {
                     }
                     Some(Order::ApproveDeletions) => {
                         control.removals_approved.store(true, Ordering::Relaxed);
+                        control.wake.notify_one();
+                    }
+                    Some(Order::Verified(missing)) => {
+                        let mut verified = control.verified.lock().expect("no panic while held");
+                        verified.get_or_insert_default().extend(missing);
                         control.wake.notify_one();
                     }
                     Some(_) => control.wake.notify_one(),
@@ -599,8 +617,21 @@ impl Life {
             Some(Order::ApproveEndpoint) => self.approved.endpoint = true,
             Some(Order::ApproveLate) => self.approved.late = true,
             Some(Order::ApproveCompleted) => self.approved.completed = true,
+            Some(Order::Verified(missing)) => self.copy_again(missing).await,
         }
         Flow::Go
+    }
+
+    /// Marks what a verification found missing, while no session runs.
+    async fn copy_again(&mut self, missing: Vec<(FolderId, Uid)>) {
+        let Ok(Some(record)) = self.shared.store.account(&self.enrollment.address) else { return };
+        if !verify::may_repair(record.phase) {
+            return;
+        }
+        // If it cannot be written, the next verification finds it missing again.
+        if let Ok(edits) = verify::repair(&self.shared.store, record.id, &missing) {
+            let _ = self.writer.commit(edits).await;
+        }
     }
 
     /// An operator asked: refused credentials may be tried once more.

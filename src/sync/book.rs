@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use super::gone::Evidence;
-use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, IntentId, Known, Origin};
+use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, IntentId, Known, Origin, Proof};
 use crate::imap::{PermanentFlags, WireName};
 use crate::status::{FolderCounts, Reason};
 use crate::words::Uid;
@@ -120,6 +120,7 @@ pub struct Counts {
     pub adopted: u64,
     pub refused: u64,
     pub altered: u64,
+    /// Proved by bytes that were read back.
     pub verified: u64,
     pub source_bytes: u64,
     pub linked_bytes: u64,
@@ -138,7 +139,7 @@ impl Counts {
                     self.linked_bytes += link.size;
                     self.adopted += u64::from(link.origin != Origin::Copied);
                     self.altered += u64::from(link.altered.is_some());
-                    self.verified += u64::from(link.verified);
+                    self.verified += u64::from(link.proof >= Proof::ReadBack);
                 }
             }
         }

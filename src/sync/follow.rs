@@ -17,8 +17,10 @@ use super::connect::{connect, worked_digest};
 use super::copy::Failure;
 use super::cutover::{self, Facts, Reopened};
 use super::pass::{Pass, Scope, Verdict, at_source};
+use super::proof;
 use super::shared::Shared;
 use super::target::Target;
+use super::verify;
 use super::watch;
 use crate::checkpoint::{Edit, Phase, StoreError, Writer};
 use crate::config::Enrollment;
@@ -213,6 +215,7 @@ impl Following<'_> {
                 return Ok(Over::Stopped);
             }
             self.take_approval(book, &mut course).await?;
+            self.take_verification(book).await?;
             let swept = Instant::now();
             let verdict = self.one_pass(book, source, target, &mut course).await?;
             if verdict.copied_all {
@@ -249,6 +252,28 @@ impl Following<'_> {
         if book.learned.removals_approved {
             course.scope = Some(Scope::Full);
         }
+        Ok(())
+    }
+
+    /// What was proved beside the session counts, and what is missing is copied again.
+    async fn take_verification(&self, book: &mut Book) -> Result<(), Failure> {
+        let verified = self.control.verified.lock().expect("no panic while held").take();
+        let Some(missing) = verified else { return Ok(()) };
+        let may_repair = verify::may_repair(book.record.phase);
+        for pair in &mut book.pairs {
+            let uids = verify::of_folder(&missing, pair.record.id);
+            if may_repair && !uids.is_empty() {
+                self.writer.commit(verify::recopy(&mut pair.record, &uids)).await?;
+                (pair.look_at_target, pair.unfinished) = (true, true);
+                for uid in uids {
+                    let text = "missing when it was verified; copied again";
+                    let entry = Entry::new(Event::CopyVanished, text).folder(pair.shown());
+                    self.emit(entry.source_uid(uid));
+                }
+            }
+            pair.counts.recount(&self.shared.store.known(pair.record.id)?.into_iter().collect());
+        }
+        self.board.show_book(book);
         Ok(())
     }
 
@@ -490,6 +515,8 @@ impl Following<'_> {
             self.board.well();
             let done = completed_account(&book.record);
             self.shared.completed.record(done).map_err(Failure::Store)?;
+            let left_out = book.left_out.iter().map(|one| (&*one.shown, one.state, &*one.why));
+            proof::write(self.shared, &book.record, left_out).await;
         }
         Ok(())
     }
