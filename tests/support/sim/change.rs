@@ -75,8 +75,8 @@ impl Session {
         if let Some(marked) = marked.filter(|_| self.does(Habit::ExecutesRefused)) {
             return self.carry_out(tag, &letters[marked..]).await;
         }
-        if self.does(Habit::AltersNul) {
-            letters.iter_mut().for_each(|letter| letter.octets = without_nul(&letter.octets));
+        for letter in &mut letters {
+            letter.octets = self.traits().stored(&letter.octets);
         }
         let what = format!("APPEND {folder} of {}", letters.len());
         let offset = self.told_validity(0);
@@ -183,10 +183,6 @@ impl Session {
             }
         }
     }
-}
-
-fn without_nul(octets: &[u8]) -> std::sync::Arc<[u8]> {
-    octets.iter().map(|octet| if *octet == 0 { 0x80 } else { *octet }).collect()
 }
 
 fn ok(tagged: &str) -> Answer {

@@ -156,6 +156,14 @@ impl Folder {
         uid
     }
 
+    /// Makes somebody else's messages of all that are there.
+    pub fn estrange(&mut self) {
+        for message in &mut self.messages {
+            let octets = format!("Subject: altrui {}\r\n\r\n", message.uid);
+            (message.octets, message.foreign) = (octets.into_bytes().into(), true);
+        }
+    }
+
     /// UIDs that vanished since a modification sequence; who forgot names all that are not there.
     pub fn vanished_since(&self, modseq: u64) -> Vec<u32> {
         if self.forgetful {

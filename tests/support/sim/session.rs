@@ -427,6 +427,8 @@ impl Session {
         }
         if self.does(Habit::ShowsOthers) && pattern == "*" {
             untagged += &format!("* LIST () \"{delimiter}\" Altri{delimiter}anna\r\n");
+            untagged +=
+                &format!("* LIST (\\All) \"{delimiter}\" \"{}Tutti\"\r\n", self.traits().prefix);
         }
         self.finish(tag, &untagged, "OK done").await
     }

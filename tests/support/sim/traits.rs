@@ -1,5 +1,7 @@
 //! What a simulated server is like: its capabilities, its namespace, its habits.
 
+use std::sync::Arc;
+
 use super::habits::Habit;
 
 /// Everything a server may offer that the product has a use for.
@@ -89,6 +91,22 @@ impl Traits {
         let told =
             self.capabilities.iter().filter(|one| **one != "LITERAL-" || !self.has("LITERAL+"));
         told.copied().collect::<Vec<_>>().join(" ")
+    }
+
+    /// The other side's folder of the same use.
+    pub fn twin(&self, shown: &str, other: &Traits) -> Option<String> {
+        let (_, used) = self.uses.iter().find(|(name, _)| *name == shown)?;
+        let (twin, _) = other.uses.iter().find(|(_, attribute)| attribute == used)?;
+        let told = self.has("SPECIAL-USE") && other.has("SPECIAL-USE");
+        told.then(|| (*twin).to_owned())
+    }
+
+    /// What is stored of a message.
+    pub fn stored(&self, octets: &Arc<[u8]>) -> Arc<[u8]> {
+        match self.does(Habit::AltersNul) {
+            true => octets.iter().map(|octet| if *octet == 0 { 0x80 } else { *octet }).collect(),
+            false => octets.clone(),
+        }
     }
 
     /// What APPEND takes, where that is limited.

@@ -66,6 +66,8 @@ pub struct World {
     pub wishes: Wishes,
     /// What has not happened before the cutover happens all at once when it comes.
     pub rush: bool,
+    /// So many messages are refused by nature, and must be listed.
+    pub refused: Option<usize>,
 }
 
 /// What a world that went well can tell.
@@ -94,6 +96,7 @@ impl World {
             plan: Plan::default(),
             wishes: Wishes::default(),
             rush: false,
+            refused: None,
         }
     }
 
@@ -159,7 +162,7 @@ impl<'w> Life<'w> {
         let parent = if memory.is_dir() { memory } else { std::env::temp_dir() };
         let states = tempfile::tempdir_in(parent).expect("a directory for checkpoints");
         let state = states.path().join("0");
-        let product = start(&stage, &state, &enrollment);
+        let product = start(&stage, &state, &enrollment, &world.wishes);
         Life {
             world,
             stage,
@@ -276,7 +279,8 @@ impl<'w> Life<'w> {
         }
         // Let go of first: both lives may use one directory.
         self.product = None;
-        self.product = Some(start(&self.stage, &self.state, &self.enrollment));
+        let wishes = &self.world.wishes;
+        self.product = Some(start(&self.stage, &self.state, &self.enrollment, wishes));
     }
 
     /// The product has returned: it must have completed, and the copy must be exact.
@@ -290,7 +294,11 @@ impl<'w> Life<'w> {
         }
         let mut mercy = self.mercy();
         mercy.listed = self.product().listed().map_err(|error| error.to_string())?;
-        if !mercy.listed.is_empty() && self.world.plan.replies.is_empty() {
+        if let Some(refused) = self.world.refused {
+            if mercy.listed.len() != refused {
+                return Err(format!("{refused} must be refused, not {:?}", mercy.listed));
+            }
+        } else if !mercy.listed.is_empty() && self.world.plan.replies.is_empty() {
             return Err(format!("refused although nobody refused anything: {:?}", mercy.listed));
         }
         self.stage.log("judged");
@@ -321,7 +329,9 @@ impl<'w> Life<'w> {
             || !self.world.target.has("UIDPLUS")
             || !self.world.copies.is_empty()
             || said("removals_suspended");
-        Mercy { leftovers, flags: self.lost && self.cut_over, listed: Vec::new() }
+        let refused = self.world.refused.and_then(|_| self.product().listed().ok());
+        let listed = refused.unwrap_or_default();
+        Mercy { leftovers, flags: self.lost && self.cut_over, listed }
     }
 
     fn keep_journal(&mut self) {
@@ -363,9 +373,14 @@ impl<'w> Life<'w> {
     }
 }
 
-fn start(stage: &Arc<Stage>, state: &std::path::Path, enrollment: &Enrollment) -> Product {
+fn start(
+    stage: &Arc<Stage>,
+    state: &std::path::Path,
+    enrollment: &Enrollment,
+    wishes: &Wishes,
+) -> Product {
     stage.log(format!("the product starts on {}", state.display()));
-    let product = Product::start(state, enrollment.clone());
+    let product = Product::start(state, enrollment.clone(), wishes);
     stage.born(product.task.abort_handle(), state.to_owned());
     product
 }
