@@ -340,11 +340,18 @@ impl Pass<'_> {
         let uids: Vec<Uid> = links.iter().map(|(_, target_uid)| *target_uid).collect();
         let digests = self.target_digests(look.pair, &uids).await?;
         let mut edits = Vec::new();
+        let mut verified = Verified::default();
         for (uid, target_uid) in links {
             let Some(found) = digests.get(&target_uid) else { continue };
             let seen = look.listing.as_ref().and_then(|listing| listing.get(&target_uid));
             let seen = seen.map(|message| message.instant);
             let Some(Known::Linked(link)) = look.known.get_mut(&uid) else { continue };
+            // Servers alter bytes or a date. Where nothing is left it is another message, of a
+            // folder that happens to have this UIDVALIDITY.
+            if found.header != link.header && seen.is_some_and(|seen| seen != link.instant) {
+                verified.strange.push(uid);
+                continue;
+            }
             link.altered = alteration(link, found, seen);
             link.verified = link.altered.is_none();
             edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link.clone())));
@@ -355,7 +362,7 @@ impl Pass<'_> {
             }
         }
         self.writer.commit(edits).await?;
-        Ok(())
+        self.lose_strangers(look, &verified).await
     }
 }
 
