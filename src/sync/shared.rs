@@ -33,7 +33,8 @@ pub struct Shared {
     pub connections: Arc<OpenConnections>,
     /// Service logins that were refused, by migration and side: not tried again until reloaded.
     pub refused_services: Mutex<HashSet<(String, Side)>>,
-    /// How far apart two listings must be for what both lack to be gone.
+    /// How far apart two listings must be for what both lack to be gone, and two tries of a
+    /// message that was refused.
     pub apart: Duration,
 }
 
