@@ -161,6 +161,7 @@ impl Folder {
         for message in &mut self.messages {
             let octets = format!("Subject: altrui {}\r\n\r\n", message.uid);
             (message.octets, message.foreign) = (octets.into_bytes().into(), true);
+            message.instant += 86_400;
         }
     }
 

