@@ -2,7 +2,7 @@
 
 use crate::sim::worlds::{post, small};
 use crate::sim::{Habit, Traits, World};
-use crate::{live, odd_source, told};
+use crate::{live, live_lagging, odd_source, told};
 
 #[test]
 fn list_extended_hides_inbox_or_is_bad() {
@@ -37,6 +37,20 @@ fn names_folders_in_all_kinds_of_ways() {
         world.mail.push((name.to_owned(), post(50, "\\Seen")));
     }
     live(&world);
+}
+
+/// Where the target makes one folder of two names, nothing of one flows into the other: the second
+/// waits for a name of its own.
+#[test]
+fn names_folders_that_differ_by_case_only() {
+    let mut world = small("two folders are one at the target");
+    for (number, folder) in ["Fatture", "FATTURE"].into_iter().enumerate() {
+        world.mail.push((folder.to_owned(), post(70 + number as u64, "\\Seen")));
+    }
+    live(&world);
+    world.target = world.target.with(Habit::FoldsCase);
+    let ended = live_lagging(&World { until_reason: Some("folder_conflict"), ..world.clone() });
+    assert_eq!((told(&ended, "folder_conflict"), ended.violations.len()), (1, 0));
 }
 
 #[test]

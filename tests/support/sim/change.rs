@@ -30,7 +30,9 @@ impl Session {
 
     async fn create(&mut self, tag: &str, arguments: &[Token]) -> io::Result<()> {
         let folder = text(arguments, 0);
-        if self.half().look(|account| account.folders.contains_key(&folder)) {
+        let folds = self.does(Habit::FoldsCase);
+        let is_it = |name: &String| *name == folder || folds && name.eq_ignore_ascii_case(&folder);
+        if self.half().look(|account| account.folders.keys().any(is_it)) {
             return self.finish(tag, "", "NO [ALREADYEXISTS] it is there").await;
         }
         let what = format!("CREATE {folder}");

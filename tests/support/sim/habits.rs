@@ -59,6 +59,8 @@ pub enum Habit {
     /// A marked message is refused with BAD, and where it was not waited for its lines are
     /// carried out.
     ExecutesRefused,
+    /// Names of folders that differ by case only are one folder.
+    FoldsCase,
     /// Folders of other users, and folders that are views of others, are listed too.
     ShowsOthers,
 }

@@ -68,6 +68,8 @@ pub struct World {
     pub rush: bool,
     /// So many messages are refused by nature, and must be listed.
     pub refused: Option<usize>,
+    /// It is over once the account gives this reason, or a folder of it does.
+    pub until_reason: Option<&'static str>,
 }
 
 /// What a world that went well can tell.
@@ -88,6 +90,8 @@ pub struct Ended {
     pub crashes_left: usize,
     pub lasted: Duration,
     pub events: Vec<&'static str>,
+    /// What was done that must never happen; a world that lived to its end has none.
+    pub violations: Vec<String>,
 }
 
 impl World {
@@ -103,6 +107,7 @@ impl World {
             wishes: Wishes::default(),
             rush: false,
             refused: None,
+            until_reason: None,
         }
     }
 
@@ -204,6 +209,10 @@ impl<'w> Life<'w> {
             }
             self.attend()?;
             let status = self.product().status();
+            if status.reasons.iter().any(|reason| Some(&*reason.code) == self.world.until_reason) {
+                self.keep_journal();
+                return Ok(self.ended());
+            }
             if self.cut_over || status.phase != "following" || status.condition != "ok" {
                 continue;
             }
@@ -313,7 +322,11 @@ impl<'w> Life<'w> {
             return Err(found.join("\n"));
         }
         self.keep_journal();
-        Ok(Ended {
+        Ok(self.ended())
+    }
+
+    fn ended(&mut self) -> Ended {
+        Ended {
             effects: self.stage.effects(),
             effects_before: self.effects_before,
             commands: [self.stage.commands(Side::Source), self.stage.commands(Side::Target)],
@@ -324,7 +337,8 @@ impl<'w> Life<'w> {
             crashes_left: self.stage.crashes_left(),
             lasted: self.begun.elapsed(),
             events: std::mem::take(&mut self.events),
-        })
+            violations: self.stage.violations(),
+        }
     }
 
     /// Lines of the log that begin and go on so, behind their time.
