@@ -235,8 +235,11 @@ impl Pass<'_> {
                 *name == self.book.pairs[look.pair].source && news.explains(&missing)
             });
         for uid in missing {
-            let told = told || look.told.contains(&uid);
             let gone = evidence.missing((folder, uid), told, now);
+            if !gone && look.told.contains(&uid) {
+                evidence.told((folder, uid));
+                self.again = true;
+            }
             if gone && look.absence != Absence::Suspected {
                 look.gone.push(uid);
             } else {
