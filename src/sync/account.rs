@@ -768,7 +768,9 @@ fn is_refused_append(failure: &Failure) -> bool {
         Failure::Imap(Side::Target, Error::No { command: "APPEND", code, text }) => {
             trouble::blame(code.as_ref(), text) != Blame::Elsewhere
         }
-        Failure::Imap(Side::Target, Error::Bad { command: "APPEND", .. }) => true,
+        Failure::Imap(Side::Target, Error::Bad { command: "APPEND", text }) => {
+            !trouble::is_throttled(text)
+        }
         _ => false,
     }
 }

@@ -235,8 +235,11 @@ impl Pass<'_> {
                 *name == self.book.pairs[look.pair].source && news.explains(&missing)
             });
         for uid in missing {
-            let told = told || look.told.contains(&uid);
             let gone = evidence.missing((folder, uid), told, now);
+            if !gone && look.told.contains(&uid) {
+                evidence.told((folder, uid));
+                self.again = true;
+            }
             if gone && look.absence != Absence::Suspected {
                 look.gone.push(uid);
             } else {
@@ -343,11 +346,18 @@ impl Pass<'_> {
         let uids: Vec<Uid> = links.iter().map(|(_, target_uid)| *target_uid).collect();
         let digests = self.target_digests(look.pair, &uids).await?;
         let mut edits = Vec::new();
+        let mut verified = Verified::default();
         for (uid, target_uid) in links {
             let Some(found) = digests.get(&target_uid) else { continue };
             let seen = look.listing.as_ref().and_then(|listing| listing.get(&target_uid));
             let seen = seen.map(|message| message.instant);
             let Some(Known::Linked(link)) = look.known.get_mut(&uid) else { continue };
+            // Servers alter bytes or a date. Where nothing is left it is another message, of a
+            // folder that happens to have this UIDVALIDITY.
+            if found.header != link.header && seen.is_some_and(|seen| seen != link.instant) {
+                verified.strange.push(uid);
+                continue;
+            }
             link.altered = alteration(link, found, seen);
             if link.altered.is_none() {
                 link.proof = Proof::ReadBack;
@@ -360,7 +370,7 @@ impl Pass<'_> {
             }
         }
         self.writer.commit(edits).await?;
-        Ok(())
+        self.lose_strangers(look, &verified).await
     }
 }
 

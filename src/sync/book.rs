@@ -1,7 +1,7 @@
 //! What an account's task keeps in memory: its record, its folder pairs, and what is suspected.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::gone::Evidence;
 use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, IntentId, Known, Origin, Proof};
@@ -37,8 +37,12 @@ pub struct Learned {
     pub removals_approved: bool,
     /// The source sends BODY before UID: one body at a time.
     pub bodies_singly: bool,
-    /// Messages refused one after the other, with none stored between.
-    pub refused_in_a_row: u32,
+    /// Different messages refused one after the other, with none stored between.
+    pub refused_in_a_row: HashSet<(FolderId, Uid)>,
+    /// Connections that the source ended in IDLE before it was renewed, in a row.
+    pub cut_in_idle: u32,
+    /// IDLE is not tried again before.
+    pub polls_until: Option<Instant>,
     /// What the servers offer, as it was told last.
     pub said_offers: String,
     /// The server has no UIDPLUS, and that was said.
@@ -65,6 +69,7 @@ impl Learned {
         self.missing.retain(|(of, _)| *of != folder);
         self.vanished.retain(|(of, _)| *of != folder);
         self.recopied.retain(|(of, _)| *of != folder);
+        self.refused_in_a_row.retain(|(of, _)| *of != folder);
     }
 }
 

@@ -308,7 +308,8 @@ impl<'a> Pass<'a> {
         let known = self.known(at)?;
         let (look, complete) = self.list_source(at, &selected, &known).await?;
         let exists = self.source.exists();
-        let diff = plan::source_diff(&known, &look, self.shared.clock.now());
+        let apart_secs = self.shared.apart.as_secs() as i64;
+        let diff = plan::source_diff(&known, &look, self.shared.clock.now(), apart_secs);
         let pair = &mut self.book.pairs[at];
         pair.listed_to = pair.listed_to.or(look.messages.last().map(|message| message.uid));
         pair.counts.recount(&known);
@@ -494,10 +495,10 @@ impl<'a> Pass<'a> {
 
     /// Refused messages that are not believed yet are due for another try.
     fn await_refused(&mut self, look: &Look) {
-        let now = self.shared.clock.now();
-        for known in look.known.values().filter(|known| is_to_be_tried(known)) {
+        let (now, apart_secs) = (self.shared.clock.now(), self.shared.apart.as_secs() as i64);
+        for known in look.known.values().filter(|known| plan::is_to_be_tried(known)) {
             if let Known::Refused { last_try, .. } = known {
-                let left = (plan::REFUSED_RETRY_SECS - (now - last_try).abs()).max(1);
+                let left = (apart_secs - (now - last_try).abs()).max(1);
                 self.due_at(Instant::now() + Duration::from_secs(left.unsigned_abs()));
             }
         }
@@ -537,6 +538,8 @@ impl<'a> Pass<'a> {
                 pair.record.compared_at = began_at;
             }
         }
+        // All is listed, but the seal waits for the last try of what was refused.
+        pair.unfinished |= look.known.values().any(plan::is_to_be_tried);
         let edit = Edit::PutFolder(pair.record.clone());
         if let Some(entry) = copied {
             self.emit(entry);
@@ -587,11 +590,6 @@ impl<'a> Pass<'a> {
 
 /// So many messages are listed without asking for memory: it is not worth a place in a queue.
 const LISTED_FREELY: u64 = 1000;
-
-/// Was it refused, and not often enough to be believed?
-fn is_to_be_tried(known: &Known) -> bool {
-    matches!(known, Known::Refused { tries, .. } if *tries < plan::REFUSED_TRIES_MAX)
-}
 
 fn folder_copied(pair: &Pair) -> Entry {
     let (to, linked) = (&pair.record.target_shown, pair.counts.linked);
