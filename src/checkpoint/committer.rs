@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::runtime::{self, Runtime};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Edit;
 use super::disk::{Disk, Refusal};
@@ -23,7 +23,7 @@ const GROUP_REQUESTS_MAX: usize = 128;
 const GROUP_EDITS_MAX: usize = 8_192;
 /// Requests that may wait; who has one more waits with it.
 const QUEUE_REQUESTS_MAX: usize = 128;
-/// A full disk is tried again this often, if anybody has something to write.
+/// A full disk is tried again this often.
 const MEND_EVERY: Duration = Duration::from_secs(2);
 /// How long edits for which nobody waits are gathered.
 const LAZY_WAIT: Duration = Duration::from_millis(200);
@@ -88,7 +88,7 @@ impl Committer {
     /// Whatever waits, up to the bounds. Where nobody waits for it to be durable, a little more
     /// is waited for: neighbouring links share a chunk.
     fn next_group(&mut self) -> Option<Vec<Request>> {
-        let mut group = vec![self.requests.blocking_recv()?];
+        let mut group = vec![self.first_request()?];
         let deadline = Instant::now() + LAZY_WAIT;
         while !is_full(&group) {
             let next = match self.requests.try_recv() {
@@ -102,6 +102,19 @@ impl Committer {
             }
         }
         Some(group)
+    }
+
+    /// Waits for it, and for room while there is none: a store that is closed cannot even be read.
+    fn first_request(&mut self) -> Option<Request> {
+        while self.broken.as_ref().is_some_and(Broken::is_full) {
+            let requests = &mut self.requests;
+            let wait = async { timeout(MEND_EVERY, requests.recv()).await };
+            match self.clock.block_on(wait) {
+                Ok(request) => return request,
+                Err(_) => self.mend(),
+            }
+        }
+        self.requests.blocking_recv()
     }
 
     fn next_until(&mut self, deadline: Instant) -> Option<Request> {
@@ -122,7 +135,7 @@ impl Committer {
         entered.into_iter().for_each(|request| request.answer(outcome.clone()));
     }
 
-    /// There may be room again. Whether there is shows when the group is written.
+    /// There may be room again. Whether there is shows when the next group is written.
     fn mend(&mut self) {
         let due = |broken: &&mut Broken| {
             broken.failure.kind == ErrorKind::StorageFull && broken.tried_at.elapsed() >= MEND_EVERY
@@ -159,6 +172,12 @@ impl Committer {
             }
         }
         (entered, staged.into_changes())
+    }
+}
+
+impl Broken {
+    fn is_full(&self) -> bool {
+        self.failure.kind == ErrorKind::StorageFull
     }
 }
 

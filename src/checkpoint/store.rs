@@ -37,9 +37,8 @@ pub enum OpenError {
 ///
 /// After a failed write all further writes fail, and reads may, until the store is opened again:
 /// nobody knows what is on the disk. Where it was full (`StorageFull`) the store does so itself
-/// every few seconds, as long as somebody writes: what was acknowledged is there again, and what
-/// was not may be. Dropping the last clone and the last writer waits for the committer and lets go
-/// of the directory.
+/// every few seconds: what was acknowledged is there again, and what was not may be. Dropping the
+/// last clone and the last writer waits for the committer and lets go of the directory.
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
