@@ -164,7 +164,7 @@ async fn write_line(writer: &mut OwnedWriteHalf, mut line: Vec<u8>) -> io::Resul
 }
 
 /// Or why not.
-fn understand(line: &[u8]) -> Result<Request, String> {
+pub(super) fn understand(line: &[u8]) -> Result<Request, String> {
     const LATER: [&str; 9] =
         ["enroll", "plan", "pause", "resume", "cutover", "reopen", "verify", "report", "forget"];
     serde_json::from_slice(line).map_err(|error| {

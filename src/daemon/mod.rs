@@ -8,6 +8,7 @@ mod board;
 mod changes;
 mod control;
 mod expiry;
+pub(crate) mod fuzzing;
 pub mod last_state;
 mod notify;
 mod orders;
