@@ -290,8 +290,10 @@ mod tests {
 
     #[test]
     fn of_two_uids_neither_is_believed() {
-        let broken = "* 2 FETCH (UID 8 INTERNALDATE \"17-Nov-2023 22:13: 3 FETCH (BODY[]<0> {5}\r\na\r\n)\nFLAGS () UID 9)\r\n";
-        assert_eq!(attributes(broken).uid, None);
+        let broken =
+            b"* 2 FETCH (FLAGS ( \\Seen) RFC822.SIZE 5000000000 UID 8 INTERNALDATE \"17-Nov-2023 \
+            22:13: 3 FETCH (BODY[]<0> {0}\r\n\xfcFLAGS () UID 9)\r\n";
+        assert_eq!(fetch(broken).uid, None);
     }
 
     #[test]
