@@ -1,6 +1,7 @@
 //! A disk without room, and one that cannot be written. Both are file systems of their own, in a
 //! process of its own.
 
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -90,6 +91,39 @@ fn child_on_a_full_disk() {
 #[test]
 fn a_full_disk_is_written_again_as_soon_as_there_is_room() {
     in_a_box("full::child_on_a_full_disk");
+}
+
+/// Runs only as the child.
+#[test]
+fn child_started_on_a_full_disk() {
+    let Some(dir) = std::env::var_os(CHILD) else { return };
+    let dir = Path::new(&dir);
+    mount("size=6m", dir);
+    let (store, _) = Store::open(dir).expect("a store");
+    let number = fill(&store, 0);
+    drop(store);
+    let ballast = std::fs::File::create(dir.join("ballast")).expect("a file");
+    while (&ballast).write(&[0; 512]).is_ok_and(|written| written > 0) {}
+    for _ in 0..5 {
+        match Store::open(dir) {
+            Err(OpenError::Failed(text)) => println!("{text}"),
+            Err(error) => panic!("{error}"),
+            Ok((store, moved_aside)) => {
+                assert_eq!(moved_aside, None);
+                assert!(state(&store).expect("it can be read") >= number);
+                println!("it opens, and commits {:?}", commit(&store, edits(number + 2)));
+            }
+        }
+    }
+    mount("remount,size=20m", dir);
+    let found = look(dir);
+    assert!((number..=number + 1).any(|number| found == Found::State(number)), "{found:?}");
+    println!("done in a box");
+}
+
+#[test]
+fn a_store_that_meets_a_full_disk_at_its_start_is_left_alone() {
+    in_a_box("full::child_started_on_a_full_disk");
 }
 
 /// Runs only as the child.
