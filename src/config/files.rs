@@ -16,6 +16,13 @@ pub(super) struct Text {
     pub others_read: bool,
 }
 
+impl Text {
+    /// As if read from a file that nobody else can read.
+    pub fn private(text: &str) -> Text {
+        Text { text: Zeroizing::new(text.to_owned()), others_read: false }
+    }
+}
+
 /// Why a file could not be read, with its place where there is one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Unreadable {

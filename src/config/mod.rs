@@ -18,6 +18,7 @@ pub mod watcher;
 mod conflicts;
 mod endpoint;
 mod files;
+pub(crate) mod fuzzing;
 mod limits;
 mod load;
 mod migration;

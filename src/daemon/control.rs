@@ -196,7 +196,7 @@ async fn write_lines(
 }
 
 /// Or why not.
-fn understand(line: &[u8]) -> Result<Request, String> {
+pub(super) fn understand(line: &[u8]) -> Result<Request, String> {
     const LATER: [&str; 3] = ["enroll", "plan", "forget"];
     serde_json::from_slice(line).map_err(|error| {
         let named = serde_json::from_slice::<serde_json::Value>(line).ok();

@@ -9,6 +9,7 @@ mod changes;
 mod control;
 mod decrees;
 mod expiry;
+pub(crate) mod fuzzing;
 pub mod last_state;
 mod notify;
 mod orders;

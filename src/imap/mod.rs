@@ -19,6 +19,7 @@ mod encode;
 mod error;
 mod fetch;
 mod fetching;
+pub(crate) mod fuzzing;
 mod idle;
 mod link;
 mod list;
