@@ -47,7 +47,7 @@ fn known(folder: FolderId, uid: Uid) -> Known {
         header: HeaderDigest(std::array::from_fn(|_| dice.octet())),
         sha256: Sha256(std::array::from_fn(|_| dice.octet())),
         flags: Flags::of_names(["\\Seen", "$Forwarded"]),
-        verified: false,
+        proof: Proof::Listed,
         suspect: false,
         altered: None,
     })
