@@ -20,3 +20,6 @@ pub mod status;
 pub mod daemon;
 
 pub mod cli;
+
+#[doc(hidden)]
+pub mod fuzzing;

@@ -408,10 +408,10 @@ async fn flags_moves_and_expunges() {
     let flags = Flags::of_names(["\\Flagged", "$New", "bad flag"]);
     session.store(&[uid(1), uid(3)], Change::Add, &flags).await.unwrap();
     session.store(&[uid(3)], Change::Remove, &Flags::of_names(["\\Seen"])).await.unwrap();
-    let changed = session.list_flags(selected.highest_modseq).await.unwrap();
-    assert_eq!(changed.len(), 2);
-    assert_eq!(changed[1], (uid(3), Flags::of_names(["\\Flagged", "$New", "$Forwarded"])));
-    assert_eq!(session.list_flags(None).await.unwrap().len(), 6);
+    let before = selected.highest_modseq.unwrap();
+    let changed = session.list_changes(before).await.unwrap();
+    assert_eq!((changed.flags.len(), changed.vanished.len()), (2, 0));
+    assert_eq!(changed.flags[1], (uid(3), Flags::of_names(["\\Flagged", "$New", "$Forwarded"])));
 
     let moved = session.uid_move(&[uid(1), uid(2), uid(99)], &other).await.unwrap().unwrap();
     assert_eq!(moved.pairs, [(uid(1), uid(1)), (uid(2), uid(2))]);
@@ -424,7 +424,14 @@ async fn flags_moves_and_expunges() {
     session.uid_expunge(&[uid(4)]).await.unwrap();
     let left: Vec<u32> = session.list_uids().await.unwrap().iter().map(|uid| uid.get()).collect();
     assert_eq!(left, [3, 5, 6]);
-    assert_eq!(session.take_news().expunged, 3);
+    // QRESYNC is enabled: what goes is told by its UID, also to those who were away.
+    let news = session.take_news();
+    assert_eq!((news.expunged, news.vanished), (0, vec![uid(1), uid(2), uid(4)]));
+    let mut returned = server.session("mario").await;
+    returned.examine(&inbox()).await.unwrap();
+    let changed = returned.list_changes(before).await.unwrap();
+    let gone: Vec<u32> = (1..=6).filter(|number| changed.has_vanished(uid(*number))).collect();
+    assert_eq!(gone, [1, 2, 4]);
     session.unselect().await.unwrap();
     assert!(session.selected().is_none());
     let refused = session.uid_move(&[uid(3)], &WireName::of_wire(b"missing")).await;

@@ -276,6 +276,61 @@ async fn selecting_with_little_or_odd_information() {
     assert_eq!(server.beyond().await, "");
 }
 
+/// VANISHED (EARLIER) is asked for only where QRESYNC was enabled, and no more from a server that
+/// enabled it and then calls it nonsense.
+#[tokio::test]
+async fn qresync_is_used_where_it_was_enabled() {
+    let enabling = |answer: &str, rest: Vec<Step>| {
+        let mut script = vec![hear("ENABLE CONDSTORE QRESYNC"), say(answer.to_owned())];
+        script.extend([
+            hear("LIST \"\" \"\""),
+            say("* LIST (\\Noselect) \"/\" \"\"\r\n$ OK\r\n"),
+            hear("EXAMINE INBOX"),
+            say("* 9 EXISTS\r\n* OK [HIGHESTMODSEQ 7] x\r\n$ OK\r\n"),
+        ]);
+        script.extend(rest);
+        script
+    };
+    let asked = "UID FETCH 1:* (UID FLAGS) (CHANGEDSINCE 5)";
+    let asked_vanished = "UID FETCH 1:* (UID FLAGS) (CHANGEDSINCE 5 VANISHED)";
+    let changed = "* 2 FETCH (UID 4 FLAGS (\\Seen) MODSEQ (6))\r\n$ OK\r\n";
+    let enabled = "* ENABLED CONDSTORE\r\n* ENABLED QRESYNC\r\n$ OK\r\n";
+    let cases = [
+        (
+            enabled,
+            vec![
+                hear(asked_vanished),
+                say(format!("* VANISHED (EARLIER) 9:7,300:1000000\r\n* VANISHED 2\r\n{changed}")),
+            ],
+            vec![(7, 9), (300, 1_000_000)],
+        ),
+        (
+            enabled,
+            vec![hear(asked_vanished), say("$ BAD what\r\n"), hear(asked), say(changed)],
+            vec![],
+        ),
+        ("* ENABLED CONDSTORE\r\n$ OK\r\n", vec![hear(asked), say(changed)], vec![]),
+        ("$ NO not today\r\n", vec![hear(asked), say(changed)], vec![]),
+    ];
+    for (answer, rest, vanished) in cases {
+        let mut script = vec![
+            say("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n"),
+            hear("AUTHENTICATE PLAIN AG1hcmlvAHNlZ3JldGE="),
+            say("$ OK [CAPABILITY IMAP4rev1 ENABLE CONDSTORE QRESYNC] in\r\n"),
+        ];
+        script.extend(enabling(answer, rest));
+        let (session, server) = connected(Tls::None, script).await;
+        let mut session = session.unwrap();
+        session.examine(&inbox()).await.unwrap();
+        let changes = session.list_changes(ModSeq(5)).await.unwrap();
+        assert_eq!(changes.flags, [(uid(4), Flags::of_names(["\\Seen"]))], "{answer}");
+        assert_eq!(changes.vanished, vanished, "{answer}");
+        assert_eq!(session.exists(), if vanished.is_empty() { 9 } else { 8 });
+        drop(session);
+        assert_eq!(server.beyond().await, "");
+    }
+}
+
 #[tokio::test]
 async fn idle_with_early_news_and_odd_words() {
     let (mut session, server) = examined(

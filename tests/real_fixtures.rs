@@ -231,11 +231,23 @@ fn plain_login(server: &Dovecot, password: &str) -> bool {
     answers.lines().any(|line| line.starts_with("a OK"))
 }
 
+/// One command after the other, each with its tag: commands sent ahead of a login can be lost with
+/// the connection's reset when Dovecot hands it from one process to the next.
 fn plain_session(server: &Dovecot, commands: &str) -> String {
-    use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port())).expect("there");
-    write!(stream, "{commands}z LOGOUT\r\n").expect("sent");
+    use std::io::{BufRead, BufReader, Write};
+    let stream = std::net::TcpStream::connect(("127.0.0.1", server.port())).expect("there");
     let mut answers = String::new();
-    stream.read_to_string(&mut answers).expect("ASCII");
+    let mut reader = BufReader::new(&stream);
+    reader.read_line(&mut answers).expect("a greeting");
+    for command in commands.lines() {
+        write!(&stream, "{command}\r\n").expect("sent");
+        let tag = format!("{} ", command.split(' ').next().expect("a tag"));
+        let mut line = String::new();
+        while !line.starts_with(&tag) {
+            line.clear();
+            assert!(reader.read_line(&mut line).expect("ASCII") > 0, "closed: {answers}");
+            answers.push_str(&line);
+        }
+    }
     answers
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use sim::traits::ALL;
 use sim::worlds::small;
-use sim::{Crash, Memory, Moment, Traits, World, run_all};
+use sim::{Crash, Memory, Moment, Random, Traits, World, run_all};
 
-const BUDGET: Duration = Duration::from_secs(300);
+const BUDGET: Duration = Duration::from_secs(600);
 
 fn lacking(at_source: &[&str], at_target: &[&str]) -> World {
     let world = small(format!("source without {at_source:?}, target without {at_target:?}"));
@@ -18,11 +18,66 @@ fn lacking(at_source: &[&str], at_target: &[&str]) -> World {
     World { source, target, ..world }
 }
 
+/// What may be absent: all but the name of the protocol.
+fn optional() -> Vec<&'static str> {
+    ALL.into_iter().filter(|name| *name != "IMAP4rev1").collect()
+}
+
 #[test]
 fn each_capability_may_be_absent() {
-    let each = ALL.into_iter().filter(|name| *name != "IMAP4rev1");
-    let worlds = each
+    let worlds = optional()
+        .into_iter()
         .flat_map(|name| [lacking(&[name], &[]), lacking(&[], &[name]), lacking(&[name], &[name])]);
+    run_all(worlds, BUDGET);
+}
+
+/// Every two of them are absent at once, on both sides, and nothing else is.
+#[test]
+fn each_pair_of_capabilities_may_be_absent() {
+    let names = optional();
+    let pairs = names
+        .iter()
+        .enumerate()
+        .flat_map(|(at, one)| names[at + 1..].iter().map(move |other| [*one, *other]));
+    let pairs: Vec<[&str; 2]> = pairs.collect();
+    let count = pairs.len();
+    let summary = run_all(pairs.into_iter().map(|pair| lacking(&pair, &pair)), BUDGET);
+    assert_eq!(summary.worlds, count, "the budget is too small");
+}
+
+/// Sets of absences for either side, such that any two capabilities, be they of one side or of
+/// both, are somewhere both absent, both present, and one of them absent.
+fn covering() -> Vec<Vec<bool>> {
+    let columns = 2 * optional().len();
+    let mut random = Random::seeded(7);
+    let mut rows: Vec<Vec<bool>> = Vec::new();
+    let covers = |rows: &[Vec<bool>], one: usize, other: usize, wanted: (bool, bool)| {
+        rows.iter().any(|row| (row[one], row[other]) == wanted)
+    };
+    let all = [(true, true), (true, false), (false, true), (false, false)];
+    let is_covering = |rows: &[Vec<bool>]| {
+        (0..columns).all(|one| {
+            (one + 1..columns)
+                .all(|other| all.iter().all(|wanted| covers(rows, one, other, *wanted)))
+        })
+    };
+    while !is_covering(&rows) {
+        rows.push((0..columns).map(|_| random.below(2) == 0).collect());
+    }
+    rows
+}
+
+#[test]
+fn absences_on_both_sides_go_together() {
+    let names = optional();
+    let worlds = covering().into_iter().map(|row| {
+        let absent = |row: &[bool]| -> Vec<&'static str> {
+            let lost = names.iter().zip(row).filter(|(_, lost)| **lost);
+            lost.map(|(name, _)| *name).collect()
+        };
+        let (at_source, at_target) = row.split_at(names.len());
+        lacking(&absent(at_source), &absent(at_target))
+    });
     run_all(worlds, BUDGET);
 }
 
@@ -35,7 +90,7 @@ fn several_may_be_absent() {
         &["UIDPLUS", "MOVE"],
         &["CONDSTORE", "IDLE"],
         &["LITERAL+", "MULTIAPPEND"],
-        &["LITERAL+", "SASL-IR", "AUTH=PLAIN"],
+        &["LITERAL+", "LITERAL-", "SASL-IR", "AUTH=PLAIN"],
         &["ENABLE", "LIST-STATUS"],
         &["NAMESPACE", "LIST-STATUS"],
         all_but_the_name,

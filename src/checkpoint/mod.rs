@@ -8,6 +8,7 @@ mod committer;
 mod completed;
 mod disk;
 mod encoding;
+pub(crate) mod fuzzing;
 mod ids;
 mod keys;
 mod lock;
@@ -18,8 +19,6 @@ mod store;
 mod witness;
 
 pub use completed::{Completed, CompletedAccount};
-#[doc(hidden)]
-pub use encoding::decode_anything;
 pub use store::{OpenError, Store, StoreError, Writer};
 
 use crate::words::{Flags, HeaderDigest, InternalDate, ModSeq, Sha256, Uid, UidValidity};

@@ -82,6 +82,16 @@ fn open_whole(dir: &Path) -> Result<Whole, Refusal> {
     Ok((disk, witness))
 }
 
+/// Opens a store again whose writes failed, behind the same handle. Nothing is mended and nothing
+/// moved aside while accounts are at work: that is for the next start. Where it cannot be had
+/// whole it stays closed.
+pub(super) fn open_again(disk: &Disk) -> Result<Witness, Refusal> {
+    disk.close();
+    let (opened, witness) = open_whole(disk.dir())?;
+    disk.take_over(opened);
+    Ok(witness)
+}
+
 /// sled may let go of its own lock only a moment after it was closed, by this very process; the
 /// state directory is ours, so there is nobody else to wait for.
 fn open_patiently(dir: &Path) -> Result<Disk, Refusal> {

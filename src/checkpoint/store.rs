@@ -35,9 +35,10 @@ pub enum OpenError {
 /// queued lazily whatever the committer has come to. They never wait for a sync. A record that
 /// cannot be decoded is an `InvalidData` error for whoever asks for it.
 ///
-/// After a failed write (a full disk is `StorageFull`) all further writes fail, and reads may,
-/// until the store is opened again: nobody knows what is on the disk. Dropping the last clone and the last writer
-/// waits for the committer and lets go of the directory.
+/// After a failed write all further writes fail, and reads may, until the store is opened again:
+/// nobody knows what is on the disk. Where it was full (`StorageFull`) the store does so itself
+/// every few seconds: what was acknowledged is there again, and what was not may be. Dropping the
+/// last clone and the last writer waits for the committer and lets go of the directory.
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,

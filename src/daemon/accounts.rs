@@ -226,6 +226,12 @@ impl Accounts {
         self.accounts.values().filter(kept).map(|account| account.status.clone()).collect()
     }
 
+    /// Is the account past its seal?
+    pub fn is_sealed(&self, address: &str) -> bool {
+        let phase = self.accounts.get(address).map(|account| phase_of(&account.status));
+        phase.is_some_and(|phase| ["archiving", "completed", "closed"].contains(&&*phase))
+    }
+
     pub fn contains(&self, address: &str) -> bool {
         self.accounts.contains_key(address)
     }
@@ -392,4 +398,4 @@ fn phase_of(status: &StatusCell) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -1,6 +1,7 @@
 //! What goes over the sockets: one JSON object a line, a request and its answer. A report and a
 //! verification are many lines, of which the answer is the last.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -44,6 +45,21 @@ pub enum Request {
         what: Consent,
     },
     Reload {},
+    Pause {
+        of: Scope,
+    },
+    Resume {
+        of: Scope,
+    },
+    /// Moves a cutover: to a time as the configuration would write it, or to this instant.
+    Cutover {
+        of: Scope,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<String>,
+    },
+    Reopen {
+        of: Scope,
+    },
     /// No address: all.
     Verify {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,6 +76,26 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         migration: Option<String>,
     },
+}
+
+/// Whom an order concerns.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    Account(String),
+    Migration(String),
+    /// All accounts with that host on either side.
+    Host(String),
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scope::Account(address) => write!(f, "{address}"),
+            Scope::Migration(name) => write!(f, "migration {name}"),
+            Scope::Host(host) => write!(f, "host {host}"),
+        }
+    }
 }
 
 /// One line of what the daemon says.
@@ -167,6 +203,14 @@ mod tests {
                 r#"{"do":"approve","address":"a@b","what":"deletions"}"#,
             ),
             (Request::Reload {}, r#"{"do":"reload"}"#),
+            (
+                Request::Pause { of: Scope::Host("imap.it".into()) },
+                r#"{"do":"pause","of":{"host":"imap.it"}}"#,
+            ),
+            (
+                Request::Cutover { of: Scope::Migration("epap".into()), at: None },
+                r#"{"do":"cutover","of":{"migration":"epap"}}"#,
+            ),
             (
                 Request::Verify { address: None, source: true, repair: false },
                 r#"{"do":"verify","source":true,"repair":false}"#,

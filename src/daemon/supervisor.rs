@@ -15,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use super::accounts::Accounts;
 use super::board::Board;
 use super::control::{Command, Reply};
+use super::decrees::Decrees;
 use super::notify::{Notifier, watchdog_interval};
 use super::proofs::Proofs;
 use super::protocol::exit;
@@ -41,8 +42,13 @@ pub struct Supervisor {
     pub(super) shared: Arc<Shared>,
     pub(super) board: Arc<Board>,
     pub(super) accounts: Accounts,
+    pub(super) decrees: Decrees,
+    /// The one in use: another in the settings waits for a restart.
+    pub(super) state_dir: PathBuf,
     pub(super) snapshot: Snapshot,
     pub(super) rejected: Vec<RejectedFile>,
+    /// Who should enroll and has not.
+    pub(super) missing: Vec<String>,
     /// What the checkpoint knew at the last reading.
     pub(super) records: Vec<AccountRecord>,
     pub(super) notifier: Notifier,
@@ -78,16 +84,20 @@ impl Supervisor {
         shared: Arc<Shared>,
         board: Arc<Board>,
         accounts: Accounts,
+        decrees: Decrees,
         ready: oneshot::Sender<()>,
     ) -> Supervisor {
         Supervisor {
+            state_dir: settings.daemon.state_dir.clone(),
             config,
             settings,
             shared,
             board,
             accounts,
+            decrees,
             snapshot: Snapshot::default(),
             rejected: Vec::new(),
+            missing: Vec::new(),
             records: Vec::new(),
             notifier: Notifier::new(),
             ready: Some(ready),

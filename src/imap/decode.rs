@@ -60,6 +60,10 @@ pub(super) enum Data {
     Expunge,
     /// Boundaries of ranges, each ascending.
     Vanished(Vec<(u32, u32)>),
+    /// VANISHED (EARLIER), asked for: what vanished since some MODSEQ, or never was.
+    VanishedEarlier(Vec<(u32, u32)>),
+    /// What was enabled, in upper case.
+    Enabled(Vec<String>),
     Fetch(Attributes),
     List(ListData),
     Status(StatusData),
@@ -94,6 +98,26 @@ impl Attributes {
         self.flags = self.flags.take().or(other.flags);
         self.body = self.body.take().or(other.body);
         self.tells_metadata |= other.tells_metadata;
+    }
+
+    /// What two readers of one response make of it together. Where they contradict each other it
+    /// is too broken for either to be believed.
+    pub fn and(self, other: Attributes) -> Attributes {
+        Attributes {
+            uid: undisputed(self.uid, other.uid),
+            flags: undisputed(self.flags, other.flags),
+            instant: undisputed(self.instant, other.instant),
+            size: undisputed(self.size, other.size),
+            body: undisputed(self.body, other.body),
+            tells_metadata: self.tells_metadata || other.tells_metadata,
+        }
+    }
+}
+
+fn undisputed<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => (one == other).then_some(one),
+        (one, other) => one.or(other),
     }
 }
 
@@ -207,7 +231,8 @@ fn data(octets: &[u8]) -> Data {
         b"LIST" => decoders::list(octets).map_or(Data::Unknown, Data::List),
         b"STATUS" => decoders::status(octets).map_or(Data::Unknown, Data::Status),
         b"NAMESPACE" => decoders::namespace(octets).map_or(Data::Unknown, Data::Namespace),
-        b"VANISHED" => vanished(cursor).map_or(Data::Unknown, Data::Vanished),
+        b"VANISHED" => vanished(cursor).unwrap_or(Data::Unknown),
+        b"ENABLED" => Data::Enabled(capabilities(&String::from_utf8_lossy(cursor.rest()))),
         b"CAPABILITY" => Data::Capability(capabilities(&String::from_utf8_lossy(cursor.rest()))),
         b"ID" => Data::Id(decoders::id(octets)),
         b"QUOTA" => Data::Quota(decoders::quota(octets)),
@@ -231,12 +256,15 @@ pub(super) fn capabilities(list: &str) -> Vec<String> {
     list.split_ascii_whitespace().take(256).map(|atom| readable(atom.as_bytes())).collect()
 }
 
-/// `VANISHED [(EARLIER)] set`. Earlier ones were asked for, which we do not do.
-fn vanished(mut cursor: Cursor<'_>) -> Option<Vec<(u32, u32)>> {
-    if cursor.accept(b'(') {
-        return None;
+/// `VANISHED [(EARLIER)] set` (RFC 7162, section 3.2.10).
+fn vanished(cursor: Cursor<'_>) -> Option<Data> {
+    let rest = std::str::from_utf8(cursor.rest()).ok()?.trim();
+    match rest.split_once(')') {
+        Some((earlier, set)) if earlier.eq_ignore_ascii_case("(EARLIER") => {
+            ranges(set.trim_start()).map(Data::VanishedEarlier)
+        }
+        _ => ranges(rest).map(Data::Vanished),
     }
-    ranges(std::str::from_utf8(cursor.atom()).ok()?)
 }
 
 /// A set of UIDs in the order written, each range ascending; `None` where it is no such set.
@@ -304,7 +332,14 @@ mod tests {
             ("* 5000000000 EXISTS\r\n", Data::Unknown),
             ("* 5 EXPUNGE\r\n", Data::Expunge),
             ("* VANISHED 1:3,9,7:6\r\n", Data::Vanished(vec![(1, 3), (9, 9), (6, 7)])),
-            ("* VANISHED (EARLIER) 1:3\r\n", Data::Unknown),
+            ("* VANISHED (EARLIER) 1:3\r\n", Data::VanishedEarlier(vec![(1, 3)])),
+            ("* vanished (earlier) 3 \r\n", Data::VanishedEarlier(vec![(3, 3)])),
+            ("* VANISHED (LATER) 1:3\r\n", Data::Unknown),
+            ("* VANISHED\r\n", Data::Unknown),
+            (
+                "* ENABLED CONDSTORE QResync\r\n",
+                Data::Enabled(vec!["CONDSTORE".into(), "QRESYNC".into()]),
+            ),
             ("* ID (\"name\" \"Dovecot\")\r\n", Data::Id(Some("Dovecot".into()))),
             ("* ID NIL\r\n", Data::Id(None)),
             (

@@ -265,6 +265,28 @@ fn handshake_failed(host: &str, error: &std::io::Error) -> Error {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn a_connection_notices_a_peer_that_is_silently_gone() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        tune(&tcp).unwrap();
+        for (level, option, expected) in [
+            (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 60),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 20),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 3),
+            (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 120_000),
+        ] {
+            let (mut value, mut length): (libc::c_int, _) = (0, size_of::<libc::c_int>() as u32);
+            // SAFETY: both pointers are to locals, and `length` is that of `value`.
+            let done = unsafe {
+                let value = (&raw mut value).cast();
+                libc::getsockopt(tcp.as_raw_fd(), level, option, value, &raw mut length)
+            };
+            assert_eq!((done, value), (0, expected), "{option}");
+        }
+    }
+
     #[test]
     fn loopback_is_what_never_leaves_the_machine() {
         for (address, expected) in [

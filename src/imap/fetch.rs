@@ -7,8 +7,8 @@ use std::time::Instant;
 use imap_types::command::{CommandBody, FetchModifier};
 use imap_types::sequence::SequenceSet;
 
-use super::connection::Said;
-use super::decode::{Attributes, Data};
+use super::connection::{Ended, Said};
+use super::decode::{Attributes, Data, Kind};
 use super::encode::{self, Asked, Draft};
 use super::fetching::{Fetching, Step};
 use super::{Error, Session, quirks};
@@ -24,6 +24,9 @@ const LISTING_OCTETS_MAX: usize = 256 * 1024 * 1024;
 /// Messages of one listing whose size or date cannot be read.
 const UNREADABLE_MAX: usize = 100_000;
 
+/// Ranges of vanished UIDs that are kept; the rest has to be found missing twice.
+const VANISHED_RANGES_MAX: usize = 2_000;
+
 /// What a message at the target looked like just before it is changed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HeaderSeen {
@@ -33,6 +36,22 @@ pub struct HeaderSeen {
     pub instant: InternalDate,
     pub header: HeaderDigest,
     pub flags: Flags,
+}
+
+/// What changed in a folder since some MODSEQ.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Changes {
+    /// Ascending.
+    pub flags: Vec<(Uid, Flags)>,
+    /// Ranges of UIDs that the server says vanished, if QRESYNC is enabled. Servers name more
+    /// than did: also what never was.
+    pub vanished: Vec<(u32, u32)>,
+}
+
+impl Changes {
+    pub fn has_vanished(&self, uid: Uid) -> bool {
+        self.vanished.iter().any(|(first, last)| (*first..=*last).contains(&uid.get()))
+    }
 }
 
 /// A message that was downloaded and digested.
@@ -99,25 +118,37 @@ impl Session {
         Ok(unreadable)
     }
 
-    /// UID FETCH 1:* (UID FLAGS), or only what changed since (RFC 7162), ascending.
-    pub async fn list_flags(
-        &mut self,
-        changed_since: Option<ModSeq>,
-    ) -> Result<Vec<(Uid, Flags)>, Error> {
-        let mut body = encode::fetch(everything()?, Asked::UidsAndFlags);
-        let since = changed_since.and_then(|modseq| NonZeroU64::new(modseq.0));
-        if let (CommandBody::Fetch { modifiers, .. }, Some(since)) = (&mut body, since) {
-            modifiers.push(FetchModifier::ChangedSince(since));
-        }
+    /// UID FETCH 1:* (UID FLAGS) (CHANGEDSINCE n), with VANISHED where QRESYNC is enabled
+    /// (RFC 7162, section 3.2.6). A server that enabled it and calls VANISHED nonsense is asked
+    /// without it from then on.
+    pub async fn list_changes(&mut self, since: ModSeq) -> Result<Changes, Error> {
         let mut listing = self.new_listing(|(uid, _): &(Uid, Flags)| *uid);
         listing.weight = |(_, flags)| keyword_octets(flags);
-        let each = |found: Attributes| {
-            if let (Some(uid), Some(flags)) = (found.uid, found.flags) {
-                listing.push((uid, flags));
+        let mut vanished = Vec::new();
+        loop {
+            let with_vanished = self.qresync;
+            let draft = changed_since(since, with_vanished)?;
+            let on = |said: Said<'_>| match said {
+                Said::Data(Data::Fetch(found)) => {
+                    if let (Some(uid), Some(flags)) = (found.uid, found.flags) {
+                        listing.push((uid, flags));
+                    }
+                }
+                Said::Data(Data::VanishedEarlier(ranges)) => {
+                    let room = VANISHED_RANGES_MAX.saturating_sub(vanished.len());
+                    vanished.extend(ranges.into_iter().take(room));
+                }
+                _ => {}
+            };
+            let ended = self.fetch_with(draft, on).await?;
+            if with_vanished && ended.condition.kind == Kind::Bad {
+                self.qresync = false;
+                continue;
             }
-        };
-        self.fetch_each(Draft::of(body), each).await?;
-        self.note(listing.finish())
+            self.note(ended.ok())?;
+            let flags = self.note(listing.finish())?;
+            return Ok(Changes { flags, vanished });
+        }
     }
 
     /// UIDs of all messages of the selected folder, ascending.
@@ -137,16 +168,21 @@ impl Session {
         draft: Draft,
         mut each: impl FnMut(Attributes),
     ) -> Result<(), Error> {
-        self.ready()?;
-        self.connection.inbound.fetching = true;
         let on = |said: Said<'_>| {
             if let Said::Data(Data::Fetch(attributes)) = said {
                 each(attributes);
             }
         };
+        let ended = self.fetch_with(draft, on).await?;
+        self.note(ended.ok()).map(|_| ())
+    }
+
+    async fn fetch_with(&mut self, draft: Draft, on: impl FnMut(Said<'_>)) -> Result<Ended, Error> {
+        self.ready()?;
+        self.connection.inbound.fetching = true;
         let ended = self.connection.run("UID FETCH", draft, on).await;
         self.connection.inbound.fetching = false;
-        self.note(ended?.ok()).map(|_| ())
+        ended
     }
 
     fn new_listing<T>(&self, uid: fn(&T) -> Uid) -> Listing<T> {
@@ -309,6 +345,18 @@ impl Fetching<'_> {
 
 fn since(from: Uid) -> Result<SequenceSet, Error> {
     set_of(&format!("{from}:*"))
+}
+
+fn changed_since(since: ModSeq, with_vanished: bool) -> Result<Draft, Error> {
+    let mut body = encode::fetch(everything()?, Asked::UidsAndFlags);
+    let since = NonZeroU64::new(since.0);
+    if let (CommandBody::Fetch { modifiers, .. }, Some(since)) = (&mut body, since) {
+        modifiers.push(FetchModifier::ChangedSince(since));
+        if with_vanished {
+            modifiers.push(FetchModifier::Vanished);
+        }
+    }
+    Ok(Draft::of(body))
 }
 
 fn everything() -> Result<SequenceSet, Error> {

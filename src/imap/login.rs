@@ -70,6 +70,7 @@ pub(super) async fn log_in(
         server_name: greeting,
         selected: None,
         skipped: Vec::new(),
+        qresync: false,
         exchange: Box::default(),
     };
     let offered = capabilities(&mut session.connection).await?;
@@ -242,11 +243,7 @@ impl Session {
     /// ID and ENABLE, in one flight. What a server answers them is its own affair.
     async fn introduce(&mut self) -> Result<(), Error> {
         let id = self.capabilities.has("ID").then(id_draft);
-        let can_enable = self.capabilities.has("ENABLE") && self.capabilities.has("CONDSTORE");
-        let enable = can_enable.then(|| {
-            let capabilities = Vec1::from(CapabilityEnable::CondStore);
-            Draft::of(CommandBody::Enable { capabilities })
-        });
+        let enable = enable_draft(&self.capabilities);
         let id = id.map(|draft| self.connection.issue(draft));
         let enable = enable.map(|draft| self.connection.issue(draft));
         if let Some(tag) = id {
@@ -260,10 +257,31 @@ impl Session {
             self.server_name = name.unwrap_or_else(|| std::mem::take(&mut self.server_name));
         }
         if let Some(tag) = enable {
-            self.connection.ended(tag, "ENABLE", |_| {}).await?;
+            let mut qresync = false;
+            let on = |said: Said<'_>| {
+                if let Said::Data(Data::Enabled(names)) = said {
+                    qresync |= names.iter().any(|name| name == "QRESYNC");
+                }
+            };
+            self.connection.ended(tag, "ENABLE", on).await?;
+            self.qresync = qresync;
         }
         Ok(())
     }
+}
+
+/// CONDSTORE, so that STATUS and SELECT tell HIGHESTMODSEQ, and QRESYNC, so that a FETCH tells
+/// what vanished meanwhile. Both must be enabled before a folder is selected.
+fn enable_draft(offered: &Capabilities) -> Option<Draft> {
+    if !offered.has("ENABLE") || !offered.has("CONDSTORE") {
+        return None;
+    }
+    let mut capabilities = vec![CapabilityEnable::CondStore];
+    if offered.has("QRESYNC") {
+        capabilities.extend(CapabilityEnable::try_from("QRESYNC"));
+    }
+    let capabilities = Vec1::try_from(capabilities).ok()?;
+    Some(Draft::of(CommandBody::Enable { capabilities }))
 }
 
 fn id_draft() -> Draft {

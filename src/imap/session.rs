@@ -1,5 +1,6 @@
 //! One authenticated connection: capabilities, the selected folder, and what was said unasked.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -143,6 +144,8 @@ pub struct Session {
     pub(super) server_name: String,
     pub(super) selected: Option<Selected>,
     pub(super) skipped: Vec<WireName>,
+    /// QRESYNC was enabled, and the server has not been found not to mean it.
+    pub(super) qresync: bool,
     pub(super) exchange: Box<Exchange>,
 }
 
@@ -151,6 +154,15 @@ impl fmt::Debug for Session {
         let mut shown = f.debug_struct("Session");
         shown.field("server_name", &self.server_name).field("selected", &self.selected);
         shown.finish_non_exhaustive()
+    }
+}
+
+impl News {
+    /// Did the server itself say that all of `missing` went? EXPUNGE does not say which.
+    pub fn explains<'a>(&self, missing: impl IntoIterator<Item = &'a Uid>) -> bool {
+        let named: BTreeSet<&Uid> = self.vanished.iter().collect();
+        let unnamed = missing.into_iter().filter(|uid| !named.contains(uid)).count();
+        unnamed <= self.expunged as usize
     }
 }
 
@@ -287,6 +299,23 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_goes_is_explained_by_name_or_by_number() {
+        let uids = |numbers: &[u32]| -> Vec<Uid> {
+            numbers.iter().filter_map(|number| Uid::new(*number)).collect()
+        };
+        for (vanished, expunged, missing, expected) in [
+            (&[2, 3][..], 0, &[3, 2][..], true),
+            (&[2, 3], 0, &[4], false),
+            (&[2, 3], 1, &[4, 2], true),
+            (&[], 2, &[4, 2], true),
+            (&[], 2, &[4, 2, 1], false),
+        ] {
+            let news = News { vanished: uids(vanished), expunged, ..News::default() };
+            assert_eq!(news.explains(&uids(missing)), expected, "{vanished:?} {missing:?}");
+        }
+    }
 
     #[test]
     fn permanent_flags_admit_what_is_listed_and_safe() {

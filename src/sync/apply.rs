@@ -232,11 +232,14 @@ impl Pass<'_> {
         evidence.retain(|(of, uid)| *of != folder || missing.contains(uid));
         let told = look.absence == Absence::Certain
             || self.told.as_ref().is_some_and(|(name, news)| {
-                *name == self.book.pairs[look.pair].source
-                    && (news.expunged as usize + news.vanished.len()) >= missing.len()
+                *name == self.book.pairs[look.pair].source && news.explains(&missing)
             });
         for uid in missing {
             let gone = evidence.missing((folder, uid), told, now);
+            if !gone && look.told.contains(&uid) {
+                evidence.told((folder, uid));
+                self.again = true;
+            }
             if gone && look.absence != Absence::Suspected {
                 look.gone.push(uid);
             } else {
@@ -347,16 +350,18 @@ impl Pass<'_> {
             ReadBack::All | ReadBack::Suspect => self.target_digests(look.pair, &uids).await?,
         };
         let mut edits = Vec::new();
+        let mut verified = Verified::default();
         for (uid, target_uid) in links {
             let seen = look.listing.as_ref().and_then(|listing| listing.get(&target_uid));
             let Some(Known::Linked(link)) = look.known.get_mut(&uid) else { continue };
-            link.altered = match (digests.get(&target_uid), seen) {
-                (Some(found), seen) => alteration(link, found, seen.map(|seen| seen.instant)),
-                (None, Some(seen)) if how == ReadBack::Off => Some(listed_otherwise(link, seen)),
-                (None, _) => continue,
-            };
-            if link.altered.is_none() {
-                link.proof = Proof::ReadBack;
+            match judged(link, digests.get(&target_uid), seen, how) {
+                Judged::Unread => continue,
+                Judged::Other => {
+                    verified.strange.push(uid);
+                    continue;
+                }
+                Judged::Altered(text) => link.altered = Some(text),
+                Judged::Equal => link.proof = Proof::ReadBack,
             }
             edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link.clone())));
             if let Some(text) = &link.altered {
@@ -366,7 +371,7 @@ impl Pass<'_> {
             }
         }
         self.writer.commit(edits).await?;
-        Ok(())
+        self.lose_strangers(look, &verified).await
     }
 }
 
@@ -375,6 +380,34 @@ fn looks_altered(look: &Look, link: &Link) -> bool {
     let listing = look.listing.as_ref();
     let seen = link.target_uid.and_then(|uid| listing?.get(&uid));
     seen.is_some_and(|seen| seen.size != link.size || seen.instant != link.instant)
+}
+
+/// What a copy turns out to be.
+enum Judged {
+    Equal,
+    Altered(String),
+    /// Another message. Servers alter bytes or a date; where nothing is left, the folder is one
+    /// that happens to have this UIDVALIDITY.
+    Other,
+    /// Its bytes did not come.
+    Unread,
+}
+
+/// By its bytes; where nothing is downloaded, by the target's listing.
+fn judged(link: &Link, found: Option<&Digests>, seen: Option<&Message>, how: ReadBack) -> Judged {
+    let redated = seen.is_some_and(|seen| seen.instant != link.instant);
+    match (found, seen) {
+        (Some(found), _) if redated && found.header != link.header => Judged::Other,
+        (Some(found), _) => match alteration(link, found, seen.map(|seen| seen.instant)) {
+            Some(text) => Judged::Altered(text),
+            None => Judged::Equal,
+        },
+        (None, Some(seen)) if how == ReadBack::Off => match redated && seen.size != link.size {
+            true => Judged::Other,
+            false => Judged::Altered(listed_otherwise(link, seen)),
+        },
+        (None, _) => Judged::Unread,
+    }
 }
 
 /// What differs between a message and how the target lists its copy.

@@ -1,7 +1,7 @@
 //! What an account's task keeps in memory: its record, its folder pairs, and what is suspected.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::gone::Evidence;
 use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, IntentId, Known, Origin, Proof};
@@ -16,6 +16,8 @@ pub struct Book {
     pub pairs: Vec<Pair>,
     /// Folders that are not copied, with the reason.
     pub left_out: Vec<LeftOut>,
+    /// LIST was asked in this session, so it is known whether folders are deferred.
+    pub surveyed: bool,
     pub learned: Learned,
 }
 
@@ -35,8 +37,12 @@ pub struct Learned {
     pub removals_approved: bool,
     /// The source sends BODY before UID: one body at a time.
     pub bodies_singly: bool,
-    /// Messages refused one after the other, with none stored between.
-    pub refused_in_a_row: u32,
+    /// Different messages refused one after the other, with none stored between.
+    pub refused_in_a_row: HashSet<(FolderId, Uid)>,
+    /// Connections that the source ended in IDLE before it was renewed, in a row.
+    pub cut_in_idle: u32,
+    /// IDLE is not tried again before.
+    pub polls_until: Option<Instant>,
     /// What the servers offer, as it was told last.
     pub said_offers: String,
     /// The server has no UIDPLUS, and that was said.
@@ -63,10 +69,17 @@ impl Learned {
         self.missing.retain(|(of, _)| *of != folder);
         self.vanished.retain(|(of, _)| *of != folder);
         self.recopied.retain(|(of, _)| *of != folder);
+        self.refused_in_a_row.retain(|(of, _)| *of != folder);
     }
 }
 
 impl Book {
+    /// Does any folder wait for the cutover?
+    pub fn has_deferred(&self) -> bool {
+        self.pairs.iter().any(|pair| pair.deferred)
+            || self.left_out.iter().any(|left_out| left_out.state == "deferred")
+    }
+
     pub fn pair_of(&self, folder: FolderId) -> Option<usize> {
         self.pairs.iter().position(|pair| pair.record.id == folder)
     }
@@ -84,6 +97,8 @@ pub struct Pair {
     pub look_at_target: bool,
     /// Something is left to do although the source's status has not changed.
     pub unfinished: bool,
+    /// Nothing is appended to it before the cutover: only what was moved there is in it.
+    pub deferred: bool,
     pub in_doubt: u64,
     /// The highest UID of the source's folder when it was first listed in this session.
     pub listed_to: Option<Uid>,
@@ -95,9 +110,11 @@ pub struct Pair {
 pub struct LeftOut {
     pub source: WireName,
     pub shown: String,
-    /// `excluded` or `held`.
+    /// `excluded`, `held` or `deferred`.
     pub state: &'static str,
     pub why: String,
+    /// Where a deferred folder will go, also as users see it.
+    pub target: Option<(WireName, String)>,
 }
 
 /// What is known of a folder, in numbers.
@@ -167,7 +184,12 @@ impl Pair {
             source: Some(self.counts.source),
             copied: Some(self.counts.linked),
             refused: Some(self.counts.refused),
-            state: if self.trouble.is_some() { "held" } else { "ok" }.to_owned(),
+            state: match (&self.trouble, self.deferred) {
+                (Some(_), _) => "held",
+                (None, true) => "deferred",
+                (None, false) => "ok",
+            }
+            .to_owned(),
             reason: self.trouble.clone(),
         }
     }

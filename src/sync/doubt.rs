@@ -176,8 +176,10 @@ impl Pass<'_> {
             let link = Link { proof: Proof::ReadBack, ..link_of(intended, Some(*target_uid)) };
             look.known.insert(uid, Known::Linked(link.clone()));
             edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link)));
-            if let Some(want) = look.wants.remove(&uid) {
-                look.flags.push((uid, want.flags));
+            match look.wants.remove(&uid) {
+                Some(want) => look.flags.push((uid, want.flags)),
+                // Its message may be gone at the source by now: the next pass finds it missing.
+                None => look.unfinished = true,
             }
         }
         self.writer.commit(edits).await?;

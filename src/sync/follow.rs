@@ -3,6 +3,7 @@
 //! Push is a hint, the sweep is the truth: whatever IDLE says or fails to say, a sweep on a timer
 //! finds every change. IDLE is armed before the sweep that it completes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -15,16 +16,17 @@ use super::board::{Board, rfc3339};
 use super::book::{Book, Counts, Pair};
 use super::connect::{connect, worked_digest};
 use super::copy::Failure;
-use super::cutover::{self, Facts};
+use super::cutover::{self, Facts, Reopened};
 use super::pass::{Pass, Scope, Verdict, at_source};
+use super::plan;
 use super::proof;
 use super::shared::Shared;
 use super::target::Target;
 use super::verify;
 use super::watch;
-use crate::checkpoint::{Edit, Phase, StoreError, Writer};
+use crate::checkpoint::{Edit, Known, Phase, StoreError, Writer};
 use crate::config::Enrollment;
-use crate::imap::{IdleNews, News, Session, WireName};
+use crate::imap::{Error, IdleNews, News, Session, WireName};
 use crate::journal::{Entry, Event};
 use crate::words::{Side, Uid};
 
@@ -40,6 +42,13 @@ const CLOCK_EVERY_NEAR: Duration = Duration::from_secs(1);
 const NEAR_SECS: i64 = 90;
 /// After a pass that left something to do without saying until when; doubled by each that follows.
 const UNFINISHED_AGAIN: Duration = Duration::from_secs(5);
+/// So many connections that end in IDLE, one after the other, and the source is polled instead …
+const CUTS_IN_IDLE_MAX: u32 = 3;
+/// … for so long.
+const POLLED_FOR: Duration = Duration::from_secs(3600);
+/// INBOX stays selected from one IDLE to the next, and some servers tell nothing new of a folder
+/// that is selected, not even by STATUS: every so many sweeps it is selected anew.
+const SWEEPS_ON_ONE_SELECT: u32 = 4;
 /// Everything is compared in full once a day.
 const COMPARE_SECS: i64 = 86_400;
 
@@ -70,6 +79,8 @@ struct Course {
     scope: Option<Scope>,
     told: Option<(WireName, News)>,
     fresh_from: Option<Uid>,
+    /// Sweeps since INBOX was last looked at whatever its status.
+    sweeps: u32,
     /// When the last clean pass of this phase began.
     clean_since: Option<i64>,
     /// When the last full pass began.
@@ -91,7 +102,7 @@ pub fn open_pairs(shared: &Shared, book: &mut Book) -> Result<(), StoreError> {
     for record in shared.store.folders(book.record.id)? {
         let source = WireName::of_wire(&record.source_name);
         let target = WireName::of_wire(&record.target_name);
-        let known = shared.store.known(record.id)?.into_iter().collect();
+        let known: BTreeMap<Uid, Known> = shared.store.known(record.id)?.into_iter().collect();
         let mut counts = Counts::default();
         counts.recount(&known);
         counts.source = record.source_seen.map_or(0, |seen| u64::from(seen.messages));
@@ -104,7 +115,8 @@ pub fn open_pairs(shared: &Shared, book: &mut Book) -> Result<(), StoreError> {
             permanent: None,
             counts,
             look_at_target: false,
-            unfinished: !intents.is_empty(),
+            unfinished: !intents.is_empty() || known.values().any(plan::is_to_be_tried),
+            deferred: false,
             in_doubt: in_doubt.map(|intent| intent.messages.len() as u64).sum(),
             listed_to: None,
             trouble: None,
@@ -289,13 +301,18 @@ impl Following<'_> {
         let scope = course.scope.unwrap_or(Scope::Changed);
         if scope != Scope::Told {
             self.shared.hosts.host(&self.enrollment.migration.source.host).sweep().await;
+            course.sweeps += 1;
+        }
+        if course.sweeps >= SWEEPS_ON_ONE_SELECT {
+            course.sweeps = 0;
+            course.told.get_or_insert_with(|| (inbox_of(book), News::default()));
         }
         let phase = book.record.phase;
         let suspect = self.shared.clock.read().suspect;
         let verdict = self.pass(book, source, target, course).run().await?;
         self.went_well();
         self.board.rest();
-        self.board.proved_alive(mode(source));
+        self.board.proved_alive(if idles(book, source) { "idle" } else { "polled" });
         course.scope = None;
         if scope == Scope::Full {
             course.full_since = Some(verdict.began_at);
@@ -318,6 +335,7 @@ impl Following<'_> {
         target: &'p mut Target,
         course: &mut Course,
     ) -> Pass<'p> {
+        let deferring = self.is_deferring(book);
         Pass {
             shared: self.shared,
             enrollment: self.enrollment,
@@ -330,6 +348,7 @@ impl Following<'_> {
             scope: course.scope.unwrap_or(Scope::Changed),
             told: course.told.take(),
             fresh_from: course.fresh_from.take(),
+            deferring,
             again: false,
             due: None,
         }
@@ -352,7 +371,7 @@ impl Following<'_> {
         let facts = self.facts(book, None);
         match book.record.phase {
             Phase::Draining => true,
-            Phase::Archiving => settled_at(&facts).is_some_and(|settled| facts.now >= settled),
+            Phase::Archiving => facts.full_looks().any(|instant| facts.now >= instant),
             Phase::Following => {
                 let compared = book.pairs.iter().map(|pair| pair.record.compared_at).max();
                 let compared = compared.max(course.full_since);
@@ -390,7 +409,9 @@ impl Following<'_> {
     /// Everything was looked at and copied once. True at the moment this becomes so.
     async fn first_copy(&self, book: &mut Book) -> Result<bool, Failure> {
         // A folder that a server refuses is its own trouble: the account is followed without it.
-        let is_copied = |pair: &Pair| pair.record.first_copy_completed || pair.trouble.is_some();
+        let is_copied = |pair: &Pair| {
+            pair.record.first_copy_completed || pair.trouble.is_some() || pair.deferred
+        };
         let copied = book.pairs.iter().all(is_copied);
         if book.record.first_copy_completed || !copied || book.pairs.is_empty() {
             return Ok(false);
@@ -413,6 +434,8 @@ impl Following<'_> {
             self.emit(Entry::new(Event::ClockSuspect, text).reason("clock_suspect"));
         }
         let migration = &self.enrollment.migration;
+        // Before LIST was asked nobody knows whether the account has any.
+        let may_defer = book.has_deferred() || !book.surveyed;
         Facts {
             now: reading.now,
             clock_suspect: reading.suspect,
@@ -422,7 +445,33 @@ impl Following<'_> {
             sealed_at: book.record.sealed_at,
             first_copy_completed: book.record.first_copy_completed,
             clean_since,
+            archive_from: self.archive_from().filter(|_| may_defer),
+            reopened: match (self.enrollment.decree.reopened_at, self.enrollment.cutover) {
+                (None, _) => Reopened::No,
+                (Some(at), Some(cutover)) if cutover > at => Reopened::CutAgain,
+                (Some(_), _) => Reopened::Open,
+            },
         }
+    }
+
+    /// When the folders are copied that wait for the cutover: never before every account of the
+    /// migration had its window.
+    fn archive_from(&self) -> Option<i64> {
+        let migration = &self.enrollment.migration;
+        let rules = &migration.folders;
+        let migrations = self.enrollment.decree.migration_cutover.or(migration.cutover);
+        let cutover = self.enrollment.cutover.max(migrations)?.as_second();
+        let window_ends = cutover + migration.cutover_window.as_secs() as i64;
+        let from = rules.after_cutover_from.map_or(window_ends, |from| from.as_second());
+        (!rules.after_cutover.is_empty()).then_some(from.max(window_ends))
+    }
+
+    /// Are folders still left alone that wait for the cutover?
+    fn is_deferring(&self, book: &Book) -> bool {
+        let facts = self.facts(book, None);
+        let rules = &self.enrollment.migration.folders;
+        !rules.after_cutover.is_empty()
+            && !cutover::copies_archive(book.record.phase, &facts, self.archive_from())
     }
 
     /// Takes every phase change that is due. True once the life is over.
@@ -502,7 +551,7 @@ impl Following<'_> {
     /// Waits in IDLE until something is told, due, or asked for.
     async fn wait(
         &self,
-        book: &Book,
+        book: &mut Book,
         source: &mut Session,
         target: &mut Target,
         verdict: &Verdict,
@@ -510,17 +559,23 @@ impl Following<'_> {
         swept: Instant,
     ) -> Result<Woken, Failure> {
         let until = self.wait_until(verdict, course, swept);
-        if book.record.phase == Phase::Draining || !source.capabilities().has("IDLE") {
+        if book.record.phase == Phase::Draining || !idles(book, source) {
             return self.sleep(book, target, course, until).await;
         }
         loop {
             if self.is_crowded() && book.record.phase == Phase::Following && course.fruitless == 0 {
                 return Ok(Woken::Rest);
             }
-            let Some(inbox) = self.arm(book, source).await? else {
-                return Ok(Woken::Pass(Scope::Changed, None));
+            let inbox = inbox_of(book);
+            let news = match self.arm(book, source).await {
+                Ok(true) => self.idle(book, source, target, course, until).await,
+                Ok(false) => {
+                    return Ok(Woken::Pass(Scope::Changed, Some((inbox, News::default()))));
+                }
+                Err(failure) => Err(failure),
             };
-            let news = self.idle(book, source, target, course, until).await?;
+            count_cut(book, news.as_ref().err());
+            let news = news?;
             source.idle_done();
             if news == IdleNews::Quiet {
                 if Instant::now() >= until || self.is_asked(book, course) {
@@ -528,7 +583,7 @@ impl Following<'_> {
                 }
                 // Only renewed.
                 source.noop().await.map_err(at_source)?;
-                self.board.proved_alive(mode(source));
+                self.board.proved_alive("idle");
             }
             let said = source.take_news();
             let left = said.expunged > 0 || !said.vanished.is_empty();
@@ -594,11 +649,11 @@ impl Following<'_> {
         verdict.due.map_or(until, |due| until.min(due))
     }
 
-    /// Selects INBOX and starts IDLE. `None` if something happened there since it was looked at:
+    /// Selects INBOX and starts IDLE. `false` if something happened there since it was looked at:
     /// then it is looked at again first.
-    async fn arm(&self, book: &Book, source: &mut Session) -> Result<Option<WireName>, Failure> {
+    async fn arm(&self, book: &Book, source: &mut Session) -> Result<bool, Failure> {
         let inbox = book.pairs.iter().find(|pair| pair.source.is_inbox());
-        let name = inbox.map_or_else(|| WireName::of_wire(b"INBOX"), |pair| pair.source.clone());
+        let name = inbox_of(book);
         if source.selected().is_none_or(|selected| selected.name != name) {
             source.examine(&name).await.map_err(at_source)?;
         }
@@ -606,13 +661,13 @@ impl Following<'_> {
         if let Some(seen) = seen
             && seen.messages != source.exists()
         {
-            return Ok(None);
+            return Ok(false);
         }
         // All folders on one connection, where that is offered; costs nothing once it is on.
         source.notify().await.map_err(at_source)?;
         source.idle_start().await.map_err(at_source)?;
         self.board.proved_alive("idle");
-        Ok(Some(name))
+        Ok(true)
     }
 
     /// Waits without IDLE.
@@ -654,10 +709,11 @@ impl Following<'_> {
     /// Does the clock ask for another phase, or for the full pass after `settle`?
     fn is_phase_due(&self, book: &Book, course: &Course) -> bool {
         let facts = self.facts(book, course.clean_since);
-        let settled = settled_at(&facts).filter(|_| book.record.phase == Phase::Archiving);
-        let looked = |settled: i64| course.full_since.is_some_and(|full| full >= settled);
+        let looked = |instant: i64| course.full_since.is_some_and(|full| full >= instant);
+        let is_due = |instant: i64| facts.now >= instant && !looked(instant);
+        let archiving = book.record.phase == Phase::Archiving;
         cutover::next_phase(book.record.phase, &facts) != book.record.phase
-            || settled.is_some_and(|settled| facts.now >= settled && !looked(settled))
+            || (archiving && facts.full_looks().any(is_due))
     }
 
     async fn rest_target(&self, target: &mut Target, now: Instant) {
@@ -687,13 +743,27 @@ fn fresh_inbox(book: &Book, course: &mut Course) {
     }
 }
 
-/// When the source has been looked at for stragglers long enough.
-fn settled_at(facts: &Facts) -> Option<i64> {
-    facts.sealed_at.map(|sealed| sealed + facts.settle_secs)
+/// The source's INBOX, as it is paired or as it is always called.
+fn inbox_of(book: &Book) -> WireName {
+    let inbox = book.pairs.iter().find(|pair| pair.source.is_inbox());
+    inbox.map_or_else(|| WireName::of_wire(b"INBOX"), |pair| pair.source.clone())
 }
 
-fn mode(source: &Session) -> &'static str {
-    if source.capabilities().has("IDLE") { "idle" } else { "polled" }
+/// Is IDLE offered, and has it not ended one connection after the other?
+fn idles(book: &Book, source: &Session) -> bool {
+    let polls = book.learned.polls_until.is_some_and(|until| Instant::now() < until);
+    source.capabilities().has("IDLE") && !polls
+}
+
+/// How an IDLE ended: where it cannot last the account is polled, for a while.
+fn count_cut(book: &mut Book, failure: Option<&Failure>) {
+    let learned = &mut book.learned;
+    let cut = matches!(failure, Some(Failure::Imap(_, Error::Closed { .. })));
+    learned.cut_in_idle = if cut { learned.cut_in_idle + 1 } else { 0 };
+    if learned.cut_in_idle >= CUTS_IN_IDLE_MAX {
+        learned.cut_in_idle = 0;
+        learned.polls_until = Some(Instant::now() + POLLED_FOR);
+    }
 }
 
 fn counts(book: &Book) -> String {

@@ -14,8 +14,15 @@ const LONG: Duration = Duration::from_secs(600);
 /// Since when each thing has been missing. Kept in memory: after a restart the wait starts anew.
 #[derive(Debug)]
 pub struct Evidence<K> {
-    since: HashMap<K, Instant>,
+    since: HashMap<K, Since>,
     apart: Duration,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Since {
+    at: Instant,
+    /// The server itself has said that it went, in an earlier look.
+    told: bool,
 }
 
 impl<K> Default for Evidence<K> {
@@ -35,8 +42,15 @@ impl<K: Eq + Hash + Copy> Evidence<K> {
     /// Notes that a complete listing lacks `key`; true once it is gone. `told`: the server itself
     /// reported its removal, which counts as the first listing.
     pub fn missing(&mut self, key: K, told: bool, now: Instant) -> bool {
-        let since = *self.since.entry(key).or_insert(now);
-        told || now.saturating_duration_since(since) >= self.apart
+        let since = *self.since.entry(key).or_insert(Since { at: now, told: false });
+        told || since.told || now.saturating_duration_since(since.at) >= self.apart
+    }
+
+    /// The server said of a thing just found missing that it went before this look: the next look
+    /// makes it gone. Not this one, whose view of other places may be older, so that what moved
+    /// there is not seen yet.
+    pub fn told(&mut self, key: K) {
+        self.since.entry(key).and_modify(|since| since.told = true);
     }
 
     /// It was seen again, or dealt with.
@@ -52,12 +66,12 @@ impl<K: Eq + Hash + Copy> Evidence<K> {
     /// Has it been missing for ten minutes?
     pub fn for_long(&self, key: K, now: Instant) -> bool {
         let since = self.since.get(&key);
-        since.is_some_and(|since| now.saturating_duration_since(*since) >= LONG)
+        since.is_some_and(|since| now.saturating_duration_since(since.at) >= LONG)
     }
 
     /// When the next look may turn a suspicion into certainty.
     pub fn due(&self, now: Instant) -> Option<Instant> {
-        self.since.values().map(|since| *since + self.apart).filter(|due| *due > now).min()
+        self.since.values().map(|since| since.at + self.apart).filter(|due| *due > now).min()
     }
 }
 
@@ -77,5 +91,8 @@ mod tests {
         evidence.settled(1);
         assert!(!evidence.missing(1, false, at(61)), "seen in between");
         assert_eq!(evidence.due(at(61)), Some(at(120)));
+        assert!(!evidence.missing(3, false, at(62)));
+        evidence.told(3);
+        assert!(evidence.missing(3, false, at(62)), "told in the look before");
     }
 }

@@ -1,9 +1,10 @@
 //! What must happen for the target to equal the source, decided purely; and one account's life.
 //!
 //! Pure: [`plan`], [`adopt`], [`folders`], [`gone`], [`cutover`], [`trouble`], [`backoff`],
-//! [`compare`]. Doing: [`copy`] (the pipeline), [`pass`] with `survey`, `resolve`, `doubt`,
-//! `moves`, `relay` and `apply` (one look at an account), `follow` (one session), [`account`] (one
-//! life), [`verify`] (a comparison beside it), `proof` (the report at its end), [`hosts`] (what accounts of a host share).
+//! [`compare`]. Doing: [`copy`] (the pipeline), [`pass`] with `survey`, `resolve`, `doubt`, `moves`,
+//! `deferred`, `relay` and `apply` (one look at an account), `follow` (one session), [`account`]
+//! (one life), [`verify`] (a comparison beside it), `proof` (the report at its end), [`hosts`]
+//! (what accounts of a host share).
 
 pub mod account;
 pub mod adopt;
@@ -16,6 +17,7 @@ pub mod compare;
 mod connect;
 pub mod copy;
 pub mod cutover;
+mod deferred;
 mod doubt;
 pub mod folders;
 mod follow;

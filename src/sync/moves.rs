@@ -8,7 +8,7 @@ use super::pass::{Absence, Look, Pass};
 use super::resolve::of_link;
 use crate::checkpoint::{Edit, Intended, Intent, IntentId, Known, Link, Seen};
 use crate::journal::{Entry, Event};
-use crate::words::Uid;
+use crate::words::{Flags, SystemFlags, Uid};
 
 /// A message among the looks of a pass.
 type Placed = (usize, Uid);
@@ -115,6 +115,11 @@ impl Pass<'_> {
         let mut edits = Vec::new();
         for (old, mut link) in links {
             link.target_uid = link.target_uid.and_then(|uid| places.get(&uid).copied());
+            let seen = verified.sure.get(&old).map(Flags::system).unwrap_or_default();
+            if seen.contains(SystemFlags::DELETED) {
+                // A removal that was cut short has left its mark, and it goes along.
+                link.flags.insert("\\Deleted");
+            }
             let new = new_uids[&old];
             self.note_move(looks, from, to, (old, new), &link);
             edits.push(Edit::DropKnown(looks[from].folder, old));

@@ -19,7 +19,7 @@ use super::target::Target;
 use super::trouble;
 use crate::checkpoint::{Edit, FolderId, Intent, Known, Link, Phase, Seen, Writer};
 use crate::config::Enrollment;
-use crate::imap::{Code, Error, FolderStatus, News, Selected, Session, WireName};
+use crate::imap::{Changes, Code, Error, FolderStatus, News, Selected, Session, WireName};
 use crate::journal::{Entry, Event, shown};
 use crate::words::{Flags, Message, ModSeq, Side, Uid};
 
@@ -64,6 +64,8 @@ pub struct Pass<'a> {
     pub told: Option<(WireName, News)>,
     /// Copy only messages from this UID on: the backlog waits.
     pub fresh_from: Option<Uid>,
+    /// Folders that wait for the cutover are still left alone.
+    pub deferring: bool,
     pub again: bool,
     /// In-doubt APPENDs and fresh folders hold appends back until then.
     pub due: Option<Instant>,
@@ -86,6 +88,8 @@ pub struct Look {
     pub flags: Vec<(Uid, Flags)>,
     /// Known messages that the source no longer shows.
     pub missing: BTreeSet<Uid>,
+    /// Those that the server itself says vanished while nobody looked (QRESYNC).
+    pub told: BTreeSet<Uid>,
     /// Missing for certain.
     pub gone: Vec<Uid>,
     /// The target's listing, where it was taken in this pass.
@@ -132,6 +136,7 @@ pub enum Absence {
 impl<'a> Pass<'a> {
     pub async fn run(mut self) -> Result<Verdict, Failure> {
         let began_at = self.shared.clock.now();
+        self.mark_deferred();
         let statuses = match self.scope {
             Scope::Told => HashMap::new(),
             Scope::Changed | Scope::Full => self.survey().await?,
@@ -139,12 +144,14 @@ impl<'a> Pass<'a> {
         let _memory = self.reserve(&statuses).await?;
         let mut looks = self.look(&statuses).await?;
         self.board.show_book(self.book);
+        self.look_into_deferred(&mut looks, &statuses).await?;
         for look in &mut looks {
             let done = self.resolve_folder(look).await;
             self.tolerate(look, done)?;
             self.set_backlog_aside(look);
         }
         self.resolve_moves(&mut looks).await?;
+        self.leave_deferred(&mut looks);
         let interrupted = self.copy(&mut looks).await?;
         if !interrupted {
             for look in &mut looks {
@@ -273,6 +280,7 @@ impl<'a> Pass<'a> {
             wants: diff.new.into_iter().map(|message| (message.uid, message)).collect(),
             flags: diff.flags,
             missing: diff.missing.into_iter().collect(),
+            told: diff.told,
             gone: Vec::new(),
             listing: None,
             unexplained: BTreeMap::new(),
@@ -286,7 +294,7 @@ impl<'a> Pass<'a> {
         })
     }
 
-    async fn look_at(&mut self, at: usize) -> Result<Option<Look>, Failure> {
+    pub async fn look_at(&mut self, at: usize) -> Result<Option<Look>, Failure> {
         let name = self.book.pairs[at].source.clone();
         let selected = match self.select_source(&name).await {
             Ok(selected) => selected,
@@ -300,7 +308,8 @@ impl<'a> Pass<'a> {
         let known = self.known(at)?;
         let (look, complete) = self.list_source(at, &selected, &known).await?;
         let exists = self.source.exists();
-        let diff = plan::source_diff(&known, &look, self.shared.clock.now());
+        let apart_secs = self.shared.apart.as_secs() as i64;
+        let diff = plan::source_diff(&known, &look, self.shared.clock.now(), apart_secs);
         let pair = &mut self.book.pairs[at];
         pair.listed_to = pair.listed_to.or(look.messages.last().map(|message| message.uid));
         pair.counts.recount(&known);
@@ -340,7 +349,8 @@ impl<'a> Pass<'a> {
     ) -> Result<(SourceLook, bool), Failure> {
         if let Some(from) = self.fresh_from {
             let messages = self.source.list_messages(from).await.map_err(at_source)?;
-            return Ok((SourceLook { messages, flags: Vec::new(), present: None }, false));
+            let changes = Changes::default();
+            return Ok((SourceLook { messages, changes, present: None }, false));
         }
         let pair = &self.book.pairs[at];
         let partly = self.scope != Scope::Full && !pair.unfinished;
@@ -360,13 +370,13 @@ impl<'a> Pass<'a> {
             Some(now) if now == uid_next => Vec::new(),
             _ => self.source.list_messages(from).await.map_err(at_source)?,
         };
-        let mut flags = Vec::new();
+        let mut changes = Changes::default();
         if selected.highest_modseq != Some(modseq) {
-            flags = self.source.list_flags(Some(modseq)).await.map_err(at_source)?;
-            flags.retain(|(uid, _)| *uid < from);
+            changes = self.source.list_changes(modseq).await.map_err(at_source)?;
+            changes.flags.retain(|(uid, _)| *uid < from);
         }
         if before as usize + messages.len() == self.source.exists() as usize {
-            return Ok((SourceLook { messages, flags, present: None }, true));
+            return Ok((SourceLook { messages, changes, present: None }, true));
         }
         let uids = self.source.list_uids().await.map_err(at_source)?;
         let new: BTreeSet<Uid> = messages.iter().map(|message| message.uid).collect();
@@ -375,7 +385,7 @@ impl<'a> Pass<'a> {
             return self.list_all().await;
         }
         let present = complete.then(|| uids.into_iter().collect());
-        Ok((SourceLook { messages, flags, present }, complete))
+        Ok((SourceLook { messages, changes, present }, complete))
     }
 
     async fn list_all(&mut self) -> Result<(SourceLook, bool), Failure> {
@@ -385,7 +395,7 @@ impl<'a> Pass<'a> {
         // Fewer than EXISTS is no complete listing: nothing is missing on its word.
         let complete = uids.len() == self.source.exists() as usize;
         let present = complete.then_some(uids);
-        Ok((SourceLook { messages, flags: Vec::new(), present }, complete))
+        Ok((SourceLook { messages, changes: Changes::default(), present }, complete))
     }
 
     /// A new UIDVALIDITY turns the folder's links into copies whose messages must be found anew.
@@ -485,10 +495,10 @@ impl<'a> Pass<'a> {
 
     /// Refused messages that are not believed yet are due for another try.
     fn await_refused(&mut self, look: &Look) {
-        let now = self.shared.clock.now();
-        for known in look.known.values().filter(|known| is_to_be_tried(known)) {
+        let (now, apart_secs) = (self.shared.clock.now(), self.shared.apart.as_secs() as i64);
+        for known in look.known.values().filter(|known| plan::is_to_be_tried(known)) {
             if let Known::Refused { last_try, .. } = known {
-                let left = (plan::REFUSED_RETRY_SECS - (now - last_try).abs()).max(1);
+                let left = (apart_secs - (now - last_try).abs()).max(1);
                 self.due_at(Instant::now() + Duration::from_secs(left.unsigned_abs()));
             }
         }
@@ -519,7 +529,7 @@ impl<'a> Pass<'a> {
         let mut copied = None;
         if !pair.unfinished {
             pair.record.source_seen = Some(look.seen);
-            if !pair.record.first_copy_completed {
+            if !pair.record.first_copy_completed && !pair.deferred {
                 pair.record.first_copy_completed = true;
                 pair.record.compared_at = began_at;
                 copied = Some(folder_copied(pair));
@@ -528,6 +538,8 @@ impl<'a> Pass<'a> {
                 pair.record.compared_at = began_at;
             }
         }
+        // All is listed, but the seal waits for the last try of what was refused.
+        pair.unfinished |= look.known.values().any(plan::is_to_be_tried);
         let edit = Edit::PutFolder(pair.record.clone());
         if let Some(entry) = copied {
             self.emit(entry);
@@ -578,11 +590,6 @@ impl<'a> Pass<'a> {
 
 /// So many messages are listed without asking for memory: it is not worth a place in a queue.
 const LISTED_FREELY: u64 = 1000;
-
-/// Was it refused, and not often enough to be believed?
-fn is_to_be_tried(known: &Known) -> bool {
-    matches!(known, Known::Refused { tries, .. } if *tries < plan::REFUSED_TRIES_MAX)
-}
 
 fn folder_copied(pair: &Pair) -> Entry {
     let (to, linked) = (&pair.record.target_shown, pair.counts.linked);

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::checkpoint::{Known, Link};
+use crate::imap::Changes;
 use crate::words::{Flags, Message, Uid};
 
 /// What a look at the source's folder brought.
@@ -12,8 +13,8 @@ use crate::words::{Flags, Message, Uid};
 pub struct SourceLook {
     /// All messages, or only those from some UID on.
     pub messages: Vec<Message>,
-    /// Flags of other messages, where they may have changed.
-    pub flags: Vec<(Uid, Flags)>,
+    /// Of other messages, where they may have changed.
+    pub changes: Changes,
     /// All UIDs there are, where that was asked.
     pub present: Option<BTreeSet<Uid>>,
 }
@@ -27,21 +28,27 @@ pub struct SourceDiff {
     pub flags: Vec<(Uid, Flags)>,
     /// Known and no longer there.
     pub missing: Vec<Uid>,
+    /// Those among them that the server says vanished (QRESYNC).
+    pub told: BTreeSet<Uid>,
 }
 
 /// How often a refused message is tried.
 pub const REFUSED_TRIES_MAX: u32 = 3;
-/// Seconds between tries of a refused message.
-pub const REFUSED_RETRY_SECS: i64 = 60;
 
-/// What changed at the source. `now` is in Unix seconds and only paces tries of refused messages.
-pub fn source_diff(known: &BTreeMap<Uid, Known>, look: &SourceLook, now: i64) -> SourceDiff {
+/// What changed at the source. `now`, in Unix seconds, and `apart_secs` only pace tries of refused
+/// messages.
+pub fn source_diff(
+    known: &BTreeMap<Uid, Known>,
+    look: &SourceLook,
+    now: i64,
+    apart_secs: i64,
+) -> SourceDiff {
     let mut diff = SourceDiff::default();
     for message in &look.messages {
         match known.get(&message.uid) {
             None => diff.new.push(message.clone()),
             Some(Known::Refused { tries, last_try, .. }) => {
-                if *tries < REFUSED_TRIES_MAX && (now - last_try).abs() >= REFUSED_RETRY_SECS {
+                if *tries < REFUSED_TRIES_MAX && (now - last_try).abs() >= apart_secs {
                     diff.new.push(message.clone());
                 }
             }
@@ -52,7 +59,7 @@ pub fn source_diff(known: &BTreeMap<Uid, Known>, look: &SourceLook, now: i64) ->
             }
         }
     }
-    for (uid, flags) in &look.flags {
+    for (uid, flags) in &look.changes.flags {
         if let Some(Known::Linked(link)) = known.get(uid)
             && link.flags != *flags
         {
@@ -61,6 +68,8 @@ pub fn source_diff(known: &BTreeMap<Uid, Known>, look: &SourceLook, now: i64) ->
     }
     if let Some(present) = &look.present {
         diff.missing.extend(known.keys().filter(|uid| !present.contains(uid)));
+        let told = diff.missing.iter().filter(|uid| look.changes.has_vanished(**uid));
+        diff.told = told.copied().collect();
     }
     diff
 }
@@ -103,6 +112,11 @@ pub fn target_diff(
         |message: &&Message| !explained.contains(&message.uid) && !others.contains(&message.uid);
     diff.unexplained = listing.iter().filter(foreign).cloned().collect();
     diff
+}
+
+/// Was it refused, and not often enough to be believed?
+pub fn is_to_be_tried(known: &Known) -> bool {
+    matches!(known, Known::Refused { tries, .. } if *tries < REFUSED_TRIES_MAX)
 }
 
 /// The links among what is known.
@@ -182,17 +196,21 @@ pub mod tests {
     fn source_side() {
         let look = SourceLook {
             messages: vec![message(1, "\\Seen"), message(3, ""), message(4, "")],
-            flags: vec![(uid(5), Flags::of_names(["x"]))],
+            changes: Changes {
+                flags: vec![(uid(5), Flags::of_names(["x"]))],
+                vanished: vec![(2, 3), (7, 4_000_000_000)],
+            },
             present: Some([1, 3, 4, 5].map(uid).into()),
         };
-        let diff = source_diff(&known("1=11 2=12 4=refused 5=15"), &look, 59);
+        let diff = source_diff(&known("1=11 2=12 4=refused 5=15"), &look, 59, 60);
         assert_eq!(uids(&diff.new), [3]);
         assert_eq!(diff.flags.iter().map(|(uid, _)| uid.get()).collect::<Vec<_>>(), [1, 5]);
         assert_eq!(diff.missing, [uid(2)]);
-        let diff = source_diff(&known("4=refused"), &look, 60);
+        assert_eq!(diff.told, [uid(2)].into(), "3 vanished, they say, and is there");
+        let diff = source_diff(&known("4=refused"), &look, 60, 60);
         assert_eq!(uids(&diff.new), [1, 3, 4], "a refused one is tried again, later");
         let look = SourceLook { present: None, ..look };
-        assert_eq!(source_diff(&known("2=12"), &look, 0).missing, [], "not asked, not missing");
+        assert_eq!(source_diff(&known("2=12"), &look, 0, 60).missing, [], "not asked, not missing");
     }
 
     #[test]

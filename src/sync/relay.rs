@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::board::Board;
 use super::book::Pair;
@@ -19,7 +19,7 @@ use crate::words::{Message, Side, Uid};
 
 /// So many messages refused in a row for an unclear reason, none stored between: it is not the
 /// messages' fault.
-const REFUSED_IN_A_ROW_MAX: u32 = 3;
+const REFUSED_IN_A_ROW_MAX: usize = 3;
 
 /// Never set: what came in while a first copy runs is copied to its end.
 static UNINTERRUPTED: AtomicBool = AtomicBool::new(false);
@@ -130,10 +130,10 @@ impl Pass<'_> {
                 return Err(error());
             }
             if let [single] = refused.messages.as_slice() {
-                if !self.is_believed(blame) {
+                let place = (refused.job, single.source_uid);
+                if !self.is_believed(blame, (jobs[place.0].folder, place.1)) {
                     return Err(error());
                 }
-                let place = (refused.job, single.source_uid);
                 self.refuse(jobs, looks, place, Some(blame), &refused.text);
             } else {
                 let size = refused.messages.len();
@@ -145,12 +145,12 @@ impl Pass<'_> {
 
     /// A target that refuses one message after the other for unclear reasons does not mean the
     /// messages: then it is the account's trouble, and none of the rest is listed.
-    fn is_believed(&mut self, blame: Blame) -> bool {
-        if blame == Blame::Message {
-            return true;
+    fn is_believed(&mut self, blame: Blame, message: (FolderId, Uid)) -> bool {
+        let in_a_row = &mut self.book.learned.refused_in_a_row;
+        blame == Blame::Message || {
+            in_a_row.insert(message);
+            in_a_row.len() < REFUSED_IN_A_ROW_MAX
         }
-        self.book.learned.refused_in_a_row += 1;
-        self.book.learned.refused_in_a_row < REFUSED_IN_A_ROW_MAX
     }
 
     /// Lists a message as refused, in the server's words: by the target, with what it blamed, or
@@ -181,8 +181,7 @@ impl Pass<'_> {
         look.refusals.push((uid, known));
         if tries < plan::REFUSED_TRIES_MAX {
             // Not believed yet: it is tried again before anything is sealed.
-            look.unfinished = true;
-            self.due_at(Instant::now() + Duration::from_secs(plan::REFUSED_RETRY_SECS as u64));
+            self.due_at(Instant::now() + self.shared.apart);
         } else {
             let side = if by_target.is_some() { Side::Target } else { Side::Source };
             let shown = self.book.pairs[look.pair].shown();
@@ -216,7 +215,7 @@ impl Pass<'_> {
             let all_told = stored.iter().all(Option::is_some);
             self.book.pairs[look.pair].expect_more(stored.len(), last.filter(|_| all_told));
             if !stored.is_empty() {
-                self.book.learned.refused_in_a_row = 0;
+                self.book.learned.refused_in_a_row.clear();
             }
             for (uid, want) in look.wants.extract_if(.., |uid, _| linked(uid).is_some()) {
                 // Keywords that had to wait for PERMANENTFLAGS follow as a change of flags.
@@ -244,7 +243,10 @@ impl Pass<'_> {
                 self.book.learned.bodies_singly = true;
                 return Ok(());
             }
-            Failure::Imap(Side::Target, Error::Bad { text, .. }) => (Blame::Perhaps, text),
+            Failure::Imap(Side::Target, Error::Bad { text, .. }) => {
+                let throttled = trouble::is_throttled(text);
+                (if throttled { Blame::Elsewhere } else { Blame::Perhaps }, text)
+            }
             Failure::Imap(Side::Target, Error::No { code, text, .. }) => {
                 (trouble::blame(code.as_ref(), text), text)
             }
@@ -258,7 +260,7 @@ impl Pass<'_> {
             return Ok(());
         }
         if let Some(culprit) = writing.filter(|_| self.book.learned.pace.synchronising)
-            && self.is_believed(blame)
+            && self.is_believed(blame, (jobs[culprit.0].folder, culprit.1))
         {
             self.refuse(jobs, looks, culprit, Some(blame), text);
             self.refresh(looks, jobs).await?;

@@ -362,6 +362,11 @@ pub fn is_the_links(seen: &HeaderSeen, link: &Link) -> bool {
     seen.header == link.header && (compared || as_copied)
 }
 
+/// All but the size speaks for it.
+pub fn may_be_the_links(seen: &HeaderSeen, link: &Link) -> bool {
+    seen.header == link.header && seen.instant == link.instant
+}
+
 pub fn of_link<K>(key: K, link: &Link) -> Candidate<K> {
     let digests = Some(adopt::Known::Exact(link.sha256));
     Candidate { key, size: link.size, instant: link.instant, digests }

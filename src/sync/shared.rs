@@ -36,7 +36,8 @@ pub struct Shared {
     pub refused_services: Mutex<HashSet<(String, Side)>>,
     /// Where reports are written at completion; `None`: nowhere.
     pub reports: Option<PathBuf>,
-    /// How far apart two listings must be for what both lack to be gone.
+    /// How far apart two listings must be for what both lack to be gone, and two tries of a
+    /// message that was refused.
     pub apart: Duration,
 }
 

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use super::connect::connect;
 use super::copy::{Failure, HostSays};
 use super::hosts::Host;
-use super::resolve::is_the_links;
+use super::resolve::{is_the_links, may_be_the_links};
 use super::shared::{Berth, Shared};
 use crate::checkpoint::Link;
 use crate::config::Enrollment;
 use crate::imap::{Change, CopyUid, Error, HeaderSeen, Selected, Session, WireName};
-use crate::words::{Flags, Side, SystemFlags, Uid};
+use crate::words::{Digests, Flags, Side, SystemFlags, Uid};
 
 use super::pass::at_target;
 
@@ -119,16 +119,43 @@ impl Target {
         let seen = self.session().await?.header_digests(&uids).await.map_err(at_target)?;
         let mut seen: HashMap<Uid, HeaderSeen> =
             seen.into_iter().map(|seen| (seen.uid, seen)).collect();
+        let mut unsure = Vec::new();
         for (uid, link) in links {
             match link.target_uid.and_then(|target_uid| seen.remove(&target_uid)) {
                 Some(seen) if is_the_links(&seen, link) => {
                     verified.sure.insert(*uid, seen.flags);
                 }
+                Some(seen) if may_be_the_links(&seen, link) => unsure.push((*uid, link, seen)),
                 Some(_) => verified.strange.push(*uid),
                 None => verified.absent.push(*uid),
             }
         }
+        self.compare(unsure, &mut verified).await?;
         Ok(verified)
+    }
+
+    /// Servers tell wrong sizes. Where the size alone is another one, the bytes decide.
+    async fn compare(
+        &mut self,
+        unsure: Vec<(Uid, &Link, HeaderSeen)>,
+        verified: &mut Verified,
+    ) -> Result<(), Failure> {
+        if unsure.is_empty() {
+            return Ok(());
+        }
+        let uids: Vec<Uid> = unsure.iter().map(|(_, _, seen)| seen.uid).collect();
+        let digests = self.session().await?.digests(&uids).await.map_err(at_target)?;
+        let digests: HashMap<Uid, Digests> = digests.into_iter().collect();
+        for (uid, link, seen) in unsure {
+            match digests.get(&seen.uid) {
+                Some(digests) if digests.sha256 == link.sha256 => {
+                    verified.sure.insert(uid, seen.flags);
+                }
+                Some(_) => verified.strange.push(uid),
+                None => verified.absent.push(uid),
+            }
+        }
+        Ok(())
     }
 
     /// Adds and removes flags of verified copies in the selected folder.

@@ -55,6 +55,9 @@ pub fn connecting(side: Side, error: &Error) -> Trouble {
         Error::No { command: "LOGIN" | "AUTHENTICATE", code, text } => {
             refused_login(side, code.as_ref(), text)
         }
+        Error::Bad { text, .. } => {
+            refused_politely(side, None, text).unwrap_or_else(|| unanswered(side, error))
+        }
         // After the login: neither the password nor the host is at fault.
         Error::No { .. } => working(side, error),
         Error::Closed { bye: Some(text) } => {
@@ -133,6 +136,12 @@ fn refused_politely(side: Side, code: Option<&Code>, text: &str) -> Option<Troub
     Some(Trouble { code, side: Some(side), message: text.to_owned(), hint, remedy })
 }
 
+/// Exchange says so with BAD, which is otherwise nobody's fault but ours.
+pub fn is_throttled(text: &str) -> bool {
+    let polite = refused_politely(Side::Target, None, text);
+    polite.is_some_and(|trouble| trouble.code == "throttled")
+}
+
 /// `Suggested Backoff Time: 30000` (milliseconds, as Exchange says it).
 fn backoff_hint(said: &str) -> Option<Duration> {
     let (_, after) = said.split_once("backoff time:")?;
@@ -159,6 +168,9 @@ fn working(side: Side, error: &Error) -> Trouble {
             ("protocol_error", "Batches get smaller until its message is found.", Remedy::Account)
         }
         Error::No { code, text, .. } => return refused_command(side, code.as_ref(), text),
+        Error::Bad { text, .. } if is_throttled(text) => {
+            return refused_command(side, None, text);
+        }
         Error::Unsupported(_) => {
             ("unsupported_server", "This server cannot be used as it is.", Remedy::Operator)
         }
@@ -307,6 +319,12 @@ mod tests {
             "throttled",
             Remedy::Throttle(Some(Duration::from_millis(1500))),
         );
+        let text = "Request is throttled. Suggested Backoff Time: 1500 milliseconds".to_owned();
+        let bad = Error::Bad { command: "AUTHENTICATE", text };
+        let throttle = Remedy::Throttle(Some(Duration::from_millis(1500)));
+        for found in [connecting(Side::Source, &bad), working(Side::Source, &bad)] {
+            assert_eq!((found.code, found.remedy), ("throttled", throttle));
+        }
         let found = connecting(Side::Source, &refused("NAMESPACE", "", "not now"));
         assert_eq!((found.code, found.remedy), ("protocol_error", Remedy::Account));
     }

@@ -4,7 +4,7 @@
 //! folders that `idle` names are watched so all the time.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::connect::{connect, jittered};
 use super::copy::Failure;
@@ -17,9 +17,12 @@ use crate::words::Side;
 
 /// IDLE is renewed this often.
 const IDLE_AT_MOST: Duration = Duration::from_secs(240);
+/// So many connections that end before that, one after the other, and nobody watches any more.
+const CUTS_MAX: u32 = 3;
 
-/// Watches for ever, connecting again after each failure; `tell` is called at each news. The
-/// sweep finds what this misses, so no failure here is anybody's trouble.
+/// Watches for ever, connecting again after each failure, unless the server will not let anybody
+/// idle; `tell` is called at each news. The sweep finds what this misses, so no failure here is
+/// anybody's trouble.
 pub async fn watch(
     shared: Arc<Shared>,
     enrollment: Arc<Enrollment>,
@@ -28,7 +31,8 @@ pub async fn watch(
 ) {
     let mut attempts = 1;
     let mut connected_before = false;
-    loop {
+    let mut cuts = 0;
+    while cuts < CUTS_MAX {
         let connected = connect(&shared, &enrollment, Side::Source).await;
         if connected.as_ref().is_err_and(is_final) {
             // A refused password is not tried again and again by a mere helper.
@@ -44,7 +48,9 @@ pub async fn watch(
                 tell();
             }
             // Whatever ends it, a new connection begins anew.
+            let begun = Instant::now();
             let _ = idle(&mut session, &folder, &tell).await;
+            cuts = if begun.elapsed() < IDLE_AT_MOST { cuts + 1 } else { 0 };
         }
         attempts += 1;
         tokio::time::sleep(jittered(attempts)).await;

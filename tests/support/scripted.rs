@@ -16,6 +16,8 @@ pub enum Step {
     Say(String),
     /// Waits for a line `tag text`.
     Hear(String),
+    /// Waits for any line.
+    HearAny,
     /// Waits for these very octets.
     Octets(Vec<u8>),
     /// Does nothing for so many milliseconds.
@@ -88,6 +90,11 @@ impl Player {
                         return Err(format!("heard {line:?} instead of {expected:?}"));
                     }
                     let tag = tag.to_owned();
+                    self.tags = [tag, std::mem::take(&mut self.tags[0])];
+                }
+                Step::HearAny => {
+                    let line = self.line("a command").await?;
+                    let tag = line.split(' ').next().unwrap_or_default().to_owned();
                     self.tags = [tag, std::mem::take(&mut self.tags[0])];
                 }
                 Step::Octets(expected) => {

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use super::dates;
+use super::habits::{Habit, is_marked, oddity};
 use super::model::Letter;
 use super::plan::{Lie, Side};
 use super::session::{Answer, Session};
@@ -29,7 +30,9 @@ impl Session {
 
     async fn create(&mut self, tag: &str, arguments: &[Token]) -> io::Result<()> {
         let folder = text(arguments, 0);
-        if self.half().look(|account| account.folders.contains_key(&folder)) {
+        let folds = self.does(Habit::FoldsCase);
+        let is_it = |name: &String| *name == folder || folds && name.eq_ignore_ascii_case(&folder);
+        if self.half().look(|account| account.folders.keys().any(is_it)) {
             return self.finish(tag, "", "NO [ALREADYEXISTS] it is there").await;
         }
         let what = format!("CREATE {folder}");
@@ -42,7 +45,7 @@ impl Session {
 
     async fn append(&mut self, tag: &str, arguments: &[Token]) -> io::Result<()> {
         let folder = text(arguments, 0);
-        let Some(letters) = letters(arguments.get(1..).unwrap_or_default()) else {
+        let Some(mut letters) = letters(arguments.get(1..).unwrap_or_default()) else {
             self.stage.violate("an APPEND that no server understands");
             return self.finish(tag, "", "BAD what is that?").await;
         };
@@ -54,18 +57,62 @@ impl Session {
         if flags.clone().any(|flag| !any_keyword && !flag.starts_with('\\')) {
             self.stage.violate("a keyword that PERMANENTFLAGS does not admit");
         }
+        let admitted = ["\\Answered", "\\Flagged", "\\Deleted", "\\Seen", "\\Draft"];
+        let is_odd = |flag: &String| flag.starts_with('\\') && !admitted.contains(&flag.as_str());
+        if flags.clone().any(is_odd) {
+            self.stage.violate("a system flag that PERMANENTFLAGS does not admit");
+        }
         if !self.half().look(|account| account.folders.contains_key(&folder)) {
             return self.finish(tag, "", "NO [TRYCREATE] no such folder").await;
         }
+        let limit = self.traits().append_limit().unwrap_or(usize::MAX);
+        if letters.iter().any(|letter| letter.octets.len() > limit) {
+            return self.finish(tag, "", "NO [TOOBIG] Message too large").await;
+        }
+        let odd = letters.iter().find_map(|letter| oddity(&letter.octets));
+        if let Some(why) = odd.filter(|_| self.does(Habit::RefusesOddMail)) {
+            return self.finish(tag, "", &format!("NO {why}")).await;
+        }
+        let marked = letters.iter().position(|letter| is_marked(&letter.octets));
+        if let Some(marked) = marked.filter(|_| self.does(Habit::ExecutesRefused)) {
+            return self.carry_out(tag, &letters[marked..]).await;
+        }
+        for letter in &mut letters {
+            letter.octets = self.traits().stored(&letter.octets);
+        }
         let what = format!("APPEND {folder} of {}", letters.len());
+        let offset = self.told_validity(0);
+        let zero = self.does(Habit::Validity(super::habits::Validity::Zero));
         self.effect(tag, &what, move |stage, number| {
             let (validity, uids) = stage.target.with(|account| {
                 let validity = account.folders.get(&folder).map_or(0, |folder| folder.validity);
                 (validity, account.append(&folder, letters))
             });
+            let validity = if zero { 0 } else { validity + offset };
             ok(&format!("OK {}appended", append_uid(stage, number, validity, &uids)))
         })
         .await
+    }
+
+    /// Refuses an APPEND with BAD; what the client has sent of it without being asked is taken for
+    /// commands, as Dovecot does.
+    async fn carry_out(&mut self, tag: &str, letters: &[Letter]) -> io::Result<()> {
+        let mut text = format!("{tag} BAD Error in IMAP command APPEND: Invalid arguments.\r\n");
+        if self.traits().has("LITERAL+") && self.ran_ahead {
+            let octets = letters.iter().flat_map(|letter| letter.octets.iter().copied());
+            let octets: Vec<u8> = octets.collect();
+            for line in String::from_utf8_lossy(&octets).lines() {
+                let (tag, command) = line.split_once(' ').unwrap_or((line, ""));
+                text += &match command.strip_prefix("CREATE ") {
+                    Some(name) => {
+                        self.half().with(|account| account.create(name));
+                        format!("{tag} OK Create completed.\r\n")
+                    }
+                    None => format!("{tag} BAD Error in IMAP command: Unknown command.\r\n"),
+                };
+            }
+        }
+        self.wire.send(text.as_bytes()).await
     }
 
     async fn touch(&mut self, tag: &str, name: &str, arguments: &[Token]) -> io::Result<()> {
@@ -98,6 +145,8 @@ impl Session {
         let what = format!("{name} {folder} {uids:?}");
         let rest: Vec<String> = arguments.iter().skip(1).map(Token::text).collect();
         let plus = self.traits().has("UIDPLUS");
+        let offset = self.told_validity(0);
+        let sloppy = self.does(Habit::Sloppy);
         match name {
             "UID STORE" => {
                 let add = rest.first().is_some_and(|item| item.starts_with('+'));
@@ -130,7 +179,7 @@ impl Session {
                         }
                         pairs
                     });
-                    transferred(stage, &to, &pairs, moves, plus)
+                    transferred(stage, &to, &pairs, offset, (moves, plus, sloppy))
                 })
                 .await
             }
@@ -185,16 +234,27 @@ fn append_uid(stage: &Stage, number: usize, validity: u32, uids: &[u32]) -> Stri
     }
 }
 
-fn transferred(stage: &Stage, to: &str, pairs: &[(u32, u32)], moves: bool, plus: bool) -> Answer {
+fn transferred(
+    stage: &Stage,
+    to: &str,
+    pairs: &[(u32, u32)],
+    offset: u32,
+    (moves, plus, sloppy): (bool, bool, bool),
+) -> Answer {
     if !plus || pairs.is_empty() {
         return ok("OK moved");
     }
     let list = |of: fn(&(u32, u32)) -> u32| {
-        pairs.iter().map(|pair| of(pair).to_string()).collect::<Vec<_>>().join(",")
+        let mut uids: Vec<String> = pairs.iter().map(|pair| of(pair).to_string()).collect();
+        if sloppy {
+            uids.reverse();
+        }
+        uids.join(",")
     };
     let validity = stage.target.look(|account| account.folders.get(to).map_or(0, |to| to.validity));
+    let validity = validity + offset;
     let code = format!("[COPYUID {validity} {} {}]", list(|pair| pair.0), list(|pair| pair.1));
-    match moves {
+    match moves || sloppy {
         // RFC 6851, 4.3: before the EXPUNGEs.
         true => Answer { untagged: format!("* OK {code} moved\r\n"), tagged: "OK done".to_owned() },
         false => ok(&format!("OK {code} copied")),

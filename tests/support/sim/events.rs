@@ -62,6 +62,12 @@ impl Stage {
                     account.store(&wire, &uid, &[flag], on);
                 });
             }
+            Event::Stranger { folder } => {
+                let wire = target.traits.wire(&folder);
+                target.with(|account| {
+                    account.folders.get_mut(&wire).into_iter().for_each(Folder::estrange);
+                });
+            }
             Event::Vanish { folder, nth } => {
                 let wire = target.traits.wire(&folder);
                 target.with(|account| {

@@ -3,7 +3,8 @@
 use std::io;
 
 use super::dates;
-use super::model::Message;
+use super::habits::{Habit, Withheld, is_marked};
+use super::model::{Folder, Message};
 use super::plan::Side;
 use super::session::Session;
 use super::wire::Token;
@@ -16,6 +17,7 @@ struct Asked {
     header: bool,
     body: bool,
     since: Option<u64>,
+    vanished: bool,
 }
 
 impl Asked {
@@ -29,6 +31,7 @@ impl Asked {
             header: has("BODY.PEEK[HEADER]"),
             body: has("BODY.PEEK[]"),
             since: since.and_then(|at| items.get(at + 1)?.text().parse().ok()),
+            vanished: has("VANISHED"),
         }
     }
 }
@@ -58,9 +61,24 @@ impl Session {
                 found.push((at + 1, message.clone()));
             }
         }
-        let mut octets = Vec::new();
+        let mut octets = self.vanished_earlier(&folder, &asked).into_bytes();
+        let content = asked.header || asked.body;
+        let withheld = |how| self.does(Habit::Withholds(how));
         for (sequence, message) in &found {
+            let marked = content && is_marked(&message.octets);
+            if marked && withheld(Withheld::Refused) {
+                self.wire.send(&octets).await?;
+                return self.finish(tag, "", "NO [SERVERBUG] Internal error occurred").await;
+            }
+            if marked && withheld(Withheld::Silent) {
+                continue;
+            }
             self.write_message(&mut octets, *sequence, message, &asked);
+            if marked && asked.body && self.does(Habit::DiesInBody) && self.is_early() {
+                octets.truncate(octets.len() - message.octets.len() / 2);
+                self.wire.send(&octets).await?;
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
         }
         if let Some(view) = self.view.as_mut().filter(|_| asked.header || asked.body) {
             view.seen.extend(found.iter().map(|(_, message)| message.uid));
@@ -69,13 +87,33 @@ impl Session {
         self.finish(tag, "", "OK done").await
     }
 
+    /// What is gone since the modification sequence asked for.
+    fn vanished_earlier(&self, folder: &Folder, asked: &Asked) -> String {
+        let Some(since) = asked.since.filter(|_| asked.vanished) else { return String::new() };
+        if !self.qresync {
+            self.stage.violate("VANISHED where QRESYNC was not enabled");
+        }
+        let gone = match self.does(Habit::WrongVanished) {
+            true => folder.messages.iter().map(|message| message.uid).collect(),
+            false => folder.vanished_since(since),
+        };
+        let gone: Vec<String> = gone.iter().map(u32::to_string).collect();
+        match gone.is_empty() {
+            true => String::new(),
+            false => format!("* VANISHED (EARLIER) {}\r\n", gone.join(",")),
+        }
+    }
+
     fn write_message(&self, out: &mut Vec<u8>, sequence: usize, message: &Message, asked: &Asked) {
         let mut items: Vec<Vec<u8>> = vec![format!("UID {}", message.uid).into_bytes()];
         if asked.since.is_some() {
             items.push(format!("MODSEQ ({})", message.modseq).into_bytes());
         }
         if asked.flags {
-            let flags: Vec<&str> = message.flags.iter().map(String::as_str).collect();
+            let mut flags: Vec<&str> = message.flags.iter().map(String::as_str).collect();
+            if self.does(Habit::OddFlags) {
+                flags.extend(["\\Recent", "\\Forwarded"]);
+            }
             items.push(format!("FLAGS ({})", flags.join(" ")).into_bytes());
         }
         if asked.date {
@@ -85,7 +123,8 @@ impl Session {
             items.push(format!("INTERNALDATE \"{date}\"").into_bytes());
         }
         if asked.size {
-            items.push(format!("RFC822.SIZE {}", message.octets.len()).into_bytes());
+            let wrong = if self.does(Habit::WrongSizes) { 7 } else { 0 };
+            items.push(format!("RFC822.SIZE {}", message.octets.len() + wrong).into_bytes());
         }
         let section = match (asked.header, asked.body) {
             (true, _) => Some(("BODY[HEADER]", message.header())),
@@ -94,12 +133,23 @@ impl Session {
         };
         if let Some((name, octets)) = section {
             let head = format!("{name} {{{}}}\r\n", octets.len());
-            let item = [head.as_bytes(), octets].concat();
+            let nothing = is_marked(&message.octets).then(|| self.nothing()).flatten();
+            let item = match nothing {
+                Some(nothing) => format!("{name} {nothing}").into_bytes(),
+                None => [head.as_bytes(), octets].concat(),
+            };
             let at = if self.traits().body_first { 0 } else { items.len() };
             items.insert(at, item);
         }
         out.extend_from_slice(format!("* {sequence} FETCH (").as_bytes());
         out.extend_from_slice(&items.join(&b' '));
         out.extend_from_slice(b")\r\n");
+    }
+
+    /// What stands for the body of a message that is not given.
+    fn nothing(&self) -> Option<&'static str> {
+        let withheld = [(Withheld::Nil, "NIL"), (Withheld::Empty, "\"\"")];
+        let found = withheld.into_iter().find(|(how, _)| self.does(Habit::Withholds(*how)));
+        found.map(|(_, text)| text)
     }
 }

@@ -45,15 +45,21 @@ type Contents = BTreeMap<String, BTreeMap<Print, Vec<Flags>>>;
 /// Every difference, in words; empty if all is well.
 pub fn differences(stage: &Stage, mercy: &Mercy) -> Vec<String> {
     let mut found = stage.violations();
-    let source = stage.source.account();
+    let mut source = stage.source.account();
     let listed = |name: &str, message: &Message| {
         mercy.listed.iter().any(|(folder, uid)| folder == name && *uid == message.uid)
     };
     let keywords = stage.target.traits.keywords;
     let kept = |flag: &&String| keywords || flag.starts_with('\\');
+    // Only what the target stores can be there.
+    let messages = source.folders.values_mut().flat_map(|folder| &mut folder.messages);
+    messages.for_each(|message| message.octets = stage.target.traits.stored(&message.octets));
     let wanted = contents(
         &source,
-        |name| stage.source.traits.shown(name),
+        |name| {
+            let shown = stage.source.traits.shown(name);
+            stage.source.traits.twin(&shown, &stage.target.traits).unwrap_or(shown)
+        },
         |name, message| !listed(name, message),
         kept,
     );

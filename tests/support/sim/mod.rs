@@ -2,8 +2,8 @@
 //! them, a plan of what goes wrong, and a judge.
 //!
 //! The servers share no code with the product: what judges it must not make its mistakes. Only
-//! `product` and `world` know it, as the daemon would. Reading order: `model` (an account), `wire`
-//! and `session` (a server), `plan` (what goes wrong), `stage` (where it happens), `product`,
+//! `product` and `world` know it, as the daemon would. Reading order: `model` (an account), `wire`,
+//! `session` and `habits` (a server), `plan` (what goes wrong), `stage` (where it happens), `product`,
 //! `world` (one life from start to completion), `judge`, `runner` (many worlds at
 //! once), `worlds` (which there are).
 
@@ -14,6 +14,7 @@ pub mod change;
 pub mod dates;
 pub mod events;
 pub mod fetch;
+pub mod habits;
 pub mod judge;
 #[path = "../mail.rs"]
 pub mod mail;
@@ -28,6 +29,7 @@ pub mod wire;
 pub mod world;
 pub mod worlds;
 
+pub use habits::Habit;
 pub use mail::Random;
 pub use plan::{Crash, Event, Lie, Memory, Moment, Plan, Reply, Side};
 pub use runner::run_all;

@@ -32,6 +32,12 @@ pub struct Folder {
     pub modseq: u64,
     /// Ascending.
     pub messages: Vec<Message>,
+    /// UIDs that were removed, each with the modification sequence of its removal.
+    pub vanished: Vec<(u32, u64)>,
+    /// It is not known any more what was removed.
+    pub forgetful: bool,
+    /// From one UID to the next.
+    step: u32,
 }
 
 /// One mailbox on one server. Names are wire names.
@@ -39,18 +45,30 @@ pub struct Folder {
 pub struct Account {
     pub folders: BTreeMap<String, Folder>,
     next_validity: u32,
+    /// The first UID of a folder, and the step to the next.
+    uids: (u32, u32),
 }
 
 impl Account {
-    pub fn new(first_validity: u32) -> Account {
-        let mut account = Account { folders: BTreeMap::new(), next_validity: first_validity };
+    pub fn new(first_validity: u32, uids: (u32, u32)) -> Account {
+        let folders = BTreeMap::new();
+        let mut account = Account { folders, next_validity: first_validity, uids };
         account.create("INBOX");
         account
     }
 
     /// Makes the folder unless it is there.
     pub fn create(&mut self, name: &str) {
-        let folder = Folder { validity: self.next_validity, next: 1, modseq: 1, messages: vec![] };
+        let (next, step) = self.uids;
+        let folder = Folder {
+            validity: self.next_validity,
+            next,
+            modseq: 1,
+            messages: vec![],
+            vanished: vec![],
+            forgetful: false,
+            step,
+        };
         if !self.folders.contains_key(name) {
             self.folders.insert(name.to_owned(), folder);
             self.next_validity += 1;
@@ -82,7 +100,10 @@ impl Account {
     pub fn remove(&mut self, name: &str, uids: &[u32]) -> Vec<Message> {
         let Some(folder) = self.folders.get_mut(name) else { return Vec::new() };
         folder.modseq += 1;
-        folder.messages.extract_if(.., |message| uids.contains(&message.uid)).collect()
+        let removed: Vec<Message> =
+            folder.messages.extract_if(.., |message| uids.contains(&message.uid)).collect();
+        folder.vanished.extend(removed.iter().map(|message| (message.uid, folder.modseq)));
+        removed
     }
 
     /// Copies messages; returns pairs of UIDs.
@@ -111,6 +132,7 @@ impl Account {
         folder.validity = self.next_validity + 1000;
         self.next_validity += 1001;
         folder.modseq += 1;
+        folder.vanished.clear();
         for (at, message) in folder.messages.iter_mut().enumerate() {
             (message.uid, message.modseq) = (at as u32 + 1, folder.modseq);
         }
@@ -120,7 +142,8 @@ impl Account {
 
 impl Folder {
     pub fn lose_index(&mut self) {
-        self.modseq = 1;
+        (self.modseq, self.forgetful) = (1, true);
+        self.vanished.clear();
         self.messages.iter_mut().for_each(|message| message.modseq = 1);
     }
 
@@ -128,9 +151,27 @@ impl Folder {
         let Letter { octets, instant, flags, foreign } = letter;
         self.modseq += 1;
         let (uid, modseq) = (self.next, self.modseq);
-        self.next += 1;
+        self.next += self.step;
         self.messages.push(Message { uid, octets, instant, flags, modseq, foreign });
         uid
+    }
+
+    /// Makes somebody else's messages of all that are there.
+    pub fn estrange(&mut self) {
+        for message in &mut self.messages {
+            let octets = format!("Subject: altrui {}\r\n\r\n", message.uid);
+            (message.octets, message.foreign) = (octets.into_bytes().into(), true);
+            message.instant += 86_400;
+        }
+    }
+
+    /// UIDs that vanished since a modification sequence; who forgot names all that are not there.
+    pub fn vanished_since(&self, modseq: u64) -> Vec<u32> {
+        if self.forgetful {
+            return (1..self.next).filter(|uid| self.message(*uid).is_none()).collect();
+        }
+        let since = self.vanished.iter().filter(|(_, removed)| *removed > modseq);
+        since.map(|(uid, _)| *uid).collect()
     }
 
     pub fn message(&self, uid: u32) -> Option<&Message> {

@@ -140,6 +140,11 @@ pub enum Event {
         side: Side,
         folder: String,
     },
+    /// Another account's folder stands in the place of the target's: other messages with the same
+    /// UIDs under the same UIDVALIDITY.
+    Stranger {
+        folder: String,
+    },
     /// The owner changes a flag of a copy at the target.
     OwnerFlags {
         folder: String,

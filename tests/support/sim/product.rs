@@ -26,8 +26,6 @@ use super::session::host;
 pub const ADDRESS: &str = "mario.rossi@pec.example.it";
 /// A server that says nothing is given up after so long.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
-/// How far apart two listings must be for what both lack to be gone.
-const APART: Duration = Duration::from_millis(150);
 
 /// What an enrollment says, where worlds differ.
 #[derive(Clone, Debug)]
@@ -35,12 +33,23 @@ pub struct Wishes {
     pub in_doubt_wait: Duration,
     pub target_is_ours: bool,
     pub read_back: ReadBack,
+    pub sweep_interval: Duration,
+    /// How far apart two listings must be for what both lack to be gone.
+    pub apart: Duration,
+    /// What differs of `[folders]`.
+    pub folders: FolderRules,
 }
 
 impl Default for Wishes {
     fn default() -> Wishes {
-        let in_doubt_wait = Duration::ZERO;
-        Wishes { in_doubt_wait, target_is_ours: false, read_back: ReadBack::Suspect }
+        Wishes {
+            in_doubt_wait: Duration::ZERO,
+            target_is_ours: false,
+            read_back: ReadBack::Suspect,
+            sweep_interval: Duration::from_millis(100),
+            apart: Duration::from_millis(150),
+            folders: FolderRules::default(),
+        }
     }
 }
 
@@ -54,13 +63,13 @@ pub struct Product {
 
 impl Product {
     /// Opens the state directory and starts the account's task.
-    pub fn start(state: &Path, enrollment: Enrollment) -> Product {
+    pub fn start(state: &Path, enrollment: Enrollment, wishes: &Wishes) -> Product {
         let store = open(state);
         let completed = Completed::open(state).expect("the state directory is ours");
         let journal = Journal::recording();
         let mut shared = Shared::new(store, completed, journal.clone(), &limits());
         shared.dialler.answer_within = ANSWER_WITHIN;
-        shared.apart = APART;
+        shared.apart = wishes.apart;
         let shared = Arc::new(shared);
         let (orders, inbox) = mpsc::channel(64);
         let status = StatusCell::default();
@@ -84,7 +93,7 @@ impl Product {
         let _ = self.orders.try_send(order);
     }
 
-    /// Source UIDs listed as refused or altered, by the source folder's wire name.
+    /// Source UIDs listed as refused, by the source folder's wire name.
     pub fn listed(&self) -> io::Result<Vec<(String, u32)>> {
         let store = &self.shared.store;
         let mut listed = Vec::new();
@@ -92,12 +101,8 @@ impl Product {
         for folder in store.folders(account.id)? {
             let name = String::from_utf8_lossy(&folder.source_name).into_owned();
             for (uid, known) in store.known(folder.id)? {
-                match known {
-                    Known::Refused { .. } => listed.push((name.clone(), uid.get())),
-                    Known::Linked(link) if link.altered.is_some() => {
-                        listed.push((name.clone(), uid.get()));
-                    }
-                    Known::Linked(_) => {}
+                if matches!(known, Known::Refused { .. }) {
+                    listed.push((name.clone(), uid.get()));
                 }
             }
         }
@@ -146,6 +151,9 @@ pub fn enrollment(
         name: "sim".to_owned(),
         domains: vec!["pec.example.it".to_owned()],
         timezone: "Europe/Rome".to_owned(),
+        enroll_from: None,
+        enroll_until: None,
+        accounts: None,
         cutover: None,
         cutover_window: Duration::from_secs(3600),
         settle: Duration::ZERO,
@@ -153,10 +161,10 @@ pub fn enrollment(
         target_is_ours: wishes.target_is_ours,
         source: endpoint(source),
         target: endpoint(target),
-        folders: FolderRules::default(),
+        folders: wishes.folders.clone(),
         sync: SyncRules {
             deletions: Deletions::Mirror,
-            sweep_interval: Duration::from_millis(100),
+            sweep_interval: wishes.sweep_interval,
             idle: vec!["INBOX".to_owned()],
             read_back: wishes.read_back,
             in_doubt_wait: wishes.in_doubt_wait,
@@ -172,6 +180,7 @@ pub fn enrollment(
         target_user: "M1".to_owned(),
         target_password: Some("target".to_owned().into()),
         contact: Default::default(),
+        decree: Default::default(),
         file: PathBuf::from("conf.d/mario.toml"),
     }
 }

@@ -3,7 +3,7 @@
 //! Strict on purpose: a command that a server may not get, or that uses what was not offered, is
 //! a violation, and the world fails.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
-use super::model::Account;
+use super::habits::{Habit, Next, Told, Validity};
+use super::model::{Account, Folder};
 use super::plan::{Reply, Side};
 use super::stage::{Fate, Half, Stage};
 use super::traits::Traits;
@@ -47,6 +48,11 @@ async fn connection(stage: Arc<Stage>, side: Side, number: usize, stream: TcpStr
         side,
         number,
         condstore: false,
+        qresync: false,
+        notified: None,
+        logged_in: false,
+        ran_ahead: false,
+        command: String::new(),
         view: None,
         half_shown: false,
     };
@@ -62,6 +68,15 @@ pub struct Session {
     number: usize,
     /// Modification sequences are told with flags.
     pub condstore: bool,
+    /// VANISHED is told in place of EXPUNGE.
+    pub qresync: bool,
+    /// What NOTIFY has told of the folders that are not selected.
+    notified: Option<BTreeMap<String, Mark>>,
+    logged_in: bool,
+    /// The running command held a literal that was not asked for.
+    pub ran_ahead: bool,
+    /// The command that is being answered.
+    command: String,
     pub view: Option<View>,
     /// The storage fails during this command.
     half_shown: bool,
@@ -80,6 +95,15 @@ pub struct View {
     pub seen: HashSet<u32>,
     /// Not all that is there is shown.
     pub half: bool,
+    /// The folder as it was selected, where nothing newer is told of it.
+    pub frozen: Option<Folder>,
+}
+
+/// What tells one state of a folder from another: UIDVALIDITY, UIDNEXT, messages, HIGHESTMODSEQ.
+type Mark = (u32, u32, usize, u64);
+
+fn mark(folder: &Folder) -> Mark {
+    (folder.validity, folder.next, folder.messages.len(), folder.modseq)
 }
 
 /// What an effect is answered with.
@@ -90,13 +114,15 @@ pub struct Answer {
 }
 
 /// What the source may be told: nothing that changes it.
-const HARMLESS: [&str; 14] = [
+const HARMLESS: [&str; 16] = [
     "CAPABILITY",
     "AUTHENTICATE",
     "LOGIN",
     "ID",
     "ENABLE",
     "NAMESPACE",
+    "NOTIFY",
+    "GETQUOTAROOT",
     "LIST",
     "STATUS",
     "EXAMINE",
@@ -116,8 +142,56 @@ impl Session {
         &self.half().traits
     }
 
+    /// One of the first two connections.
+    pub fn is_early(&self) -> bool {
+        self.number < 2
+    }
+
+    pub fn does(&self, habit: Habit) -> bool {
+        self.traits().does(habit)
+    }
+
     fn capabilities(&self) -> String {
-        format!("CAPABILITY {}", self.traits().capabilities.join(" "))
+        let later = |habit: &Habit| matches!(habit, Habit::OffersLater(_));
+        if !self.logged_in && self.traits().habits.iter().any(later) {
+            return "CAPABILITY IMAP4rev1 AUTH=PLAIN".to_owned();
+        }
+        let offers = self.traits().offers();
+        match self.does(Habit::Sloppy) {
+            true => format!("CAPABILITY {}", offers.replace("LITERAL+", "LITERAL +")),
+            false => format!("CAPABILITY {offers}"),
+        }
+    }
+
+    /// UIDVALIDITY as it is told.
+    pub fn told_validity(&self, validity: u32) -> u32 {
+        if self.does(Habit::Validity(Validity::Zero)) {
+            0
+        } else if self.does(Habit::Validity(Validity::PerLogin)) {
+            validity + 1000 * self.number as u32
+        } else {
+            validity
+        }
+    }
+
+    fn told_next(&self, next: u32) -> u32 {
+        if self.does(Habit::Next(Next::Zero)) {
+            0
+        } else if self.does(Habit::Next(Next::Rewinds)) && self.number % 2 == 1 {
+            next / 2 + 1
+        } else {
+            next
+        }
+    }
+
+    /// HIGHESTMODSEQ as it is told; empty where it is not.
+    fn told_modseq(&self, modseq: u64) -> String {
+        let habits = &self.traits().habits;
+        let odd = habits.iter().find_map(|habit| match habit {
+            Habit::Modseq(text) => Some((*text).to_owned()),
+            _ => None,
+        });
+        odd.unwrap_or_else(|| modseq.to_string())
     }
 
     async fn talk(&mut self) -> io::Result<()> {
@@ -135,6 +209,8 @@ impl Session {
                 }
                 _ => (name, arguments),
             };
+            self.command.clone_from(&name);
+            self.ran_ahead = command.ran_ahead.is_some();
             let text = command.text.split_once(' ').map_or("", |(_, text)| text);
             let reply = self.stage.command_comes(self.side, self.number, text);
             self.half_shown = reply == Some(Reply::Half);
@@ -178,11 +254,26 @@ impl Session {
         if self.side == Side::Source && !HARMLESS.contains(&name) {
             self.stage.violate(what());
         }
-        if command.ran_ahead && !self.traits().has("LITERAL+") {
+        let ahead_max = match self.traits() {
+            traits if traits.has("LITERAL+") => usize::MAX,
+            traits if traits.has("LITERAL-") => 4096,
+            _ => 0,
+        };
+        if command.ran_ahead.is_some_and(|ahead| ahead_max == 0 || ahead > ahead_max) {
             self.stage.violate(format!("{} without LITERAL+", what()));
         }
+        if self.does(Habit::ShortLines) && command.line_max > 1000 {
+            self.stage.violate(format!("{} in a line of {} octets", what(), command.line_max));
+        }
+        if name == "ID" && !self.logged_in {
+            self.stage.violate("ID before login");
+        }
+        if name == "ENABLE" && self.view.is_some() {
+            self.stage.violate("ENABLE while a folder is selected");
+        }
         let needs = match name {
-            "ID" | "ENABLE" | "NAMESPACE" | "IDLE" | "UNSELECT" => name,
+            "ID" | "ENABLE" | "NAMESPACE" | "NOTIFY" | "IDLE" | "UNSELECT" => name,
+            "GETQUOTAROOT" => "QUOTA",
             "UID MOVE" => "MOVE",
             "UID EXPUNGE" => "UIDPLUS",
             _ => return,
@@ -208,18 +299,35 @@ impl Session {
                 self.finish(tag, &untagged, "OK done").await
             }
             "AUTHENTICATE" => self.authenticate(tag, arguments).await,
-            "LOGIN" => {
-                let code = format!("OK [{}] welcome", self.capabilities());
-                self.finish(tag, "", &code).await
-            }
+            "LOGIN" => self.log_in(tag).await,
             "ID" => self.finish(tag, "* ID (\"name\" \"simulated\")\r\n", "OK done").await,
             "ENABLE" => {
-                self.condstore = self.traits().has("CONDSTORE");
-                self.finish(tag, "* ENABLED CONDSTORE\r\n", "OK done").await
+                let asked = |name: &str| arguments.iter().any(|argument| argument.is(name));
+                let granted = ["CONDSTORE", "QRESYNC"]
+                    .into_iter()
+                    .filter(|name| asked(name) && self.traits().has(name));
+                let granted: Vec<&str> = granted.collect();
+                self.qresync |= granted.contains(&"QRESYNC");
+                self.condstore |= !granted.is_empty();
+                let untagged = format!("* ENABLED {}\r\n", granted.join(" "));
+                self.finish(tag, &untagged, "OK done").await
+            }
+            "NOTIFY" => {
+                self.notified = Some(self.marks());
+                self.finish(tag, "", "OK you will hear").await
+            }
+            "GETQUOTAROOT" => {
+                let untagged = "* QUOTAROOT INBOX \"\"\r\n* QUOTA \"\" (STORAGE 1 9000000)\r\n";
+                self.finish(tag, untagged, "OK done").await
             }
             "NAMESPACE" => {
                 let Traits { prefix, delimiter, .. } = *self.traits();
-                let untagged = format!("* NAMESPACE ((\"{prefix}\" \"{delimiter}\")) NIL NIL\r\n");
+                let others = match self.does(Habit::ShowsOthers) {
+                    true => format!("((\"Altri{delimiter}\" \"{delimiter}\"))"),
+                    false => "NIL".to_owned(),
+                };
+                let untagged =
+                    format!("* NAMESPACE ((\"{prefix}\" \"{delimiter}\")) {others} NIL\r\n");
                 self.finish(tag, &untagged, "OK done").await
             }
             "LIST" => self.list(tag, arguments).await,
@@ -244,20 +352,45 @@ impl Session {
 
     /// News of the folder, what the command has to say, and its tagged answer, in one write.
     pub async fn finish(&mut self, tag: &str, untagged: &str, tagged: &str) -> io::Result<()> {
-        let news = self.news();
-        let text = format!("{untagged}{news}{tag} {tagged}\r\n");
+        let news = self.news() + &self.elsewhere();
+        let mut text = format!("{untagged}{news}{tag} {tagged}\r\n");
+        if self.does(Habit::Sloppy) {
+            text = text.replace("\r\n", "  \r\n");
+        }
         self.wire.send(text.as_bytes()).await
     }
 
     async fn authenticate(&mut self, tag: &str, arguments: &[Token]) -> io::Result<()> {
         if arguments.len() < 2 {
-            self.wire.send(b"+ \r\n").await?;
+            self.wire.send(self.wire.plus("").as_bytes()).await?;
             self.wire.line().await?;
-        } else if !self.traits().has("SASL-IR") {
+        } else if !self.capabilities().contains("SASL-IR") {
             self.stage.violate("an initial response without SASL-IR");
         }
-        let code = format!("OK [{}] welcome", self.capabilities());
-        self.finish(tag, "", &code).await
+        self.log_in(tag).await
+    }
+
+    async fn log_in(&mut self, tag: &str) -> io::Result<()> {
+        let habits = self.traits().habits.clone();
+        let throttling = habits.iter().find_map(|habit| match habit {
+            Habit::Throttles(words) => Some(*words),
+            _ => None,
+        });
+        if let Some(words) = throttling.filter(|_| self.is_early()) {
+            let said =
+                if words.starts_with("* ") { words.to_owned() } else { format!("{tag} {words}") };
+            self.wire.send(format!("{said}\r\n").as_bytes()).await?;
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        self.logged_in = true;
+        let offers = self.capabilities();
+        if self.does(Habit::OffersLater(Told::Untagged)) {
+            self.finish(tag, &format!("* {offers}\r\n"), "OK welcome").await
+        } else if self.does(Habit::OffersLater(Told::WhenAsked)) {
+            self.finish(tag, "", "OK welcome").await
+        } else {
+            self.finish(tag, "", &format!("OK [{offers}] welcome")).await
+        }
     }
 
     async fn list(&mut self, tag: &str, arguments: &[Token]) -> io::Result<()> {
@@ -267,22 +400,52 @@ impl Session {
             let untagged = format!("* LIST (\\Noselect) \"{delimiter}\" \"\"\r\n");
             return self.finish(tag, &untagged, "OK done").await;
         }
-        if arguments.len() > 2 && !self.traits().has("LIST-STATUS") {
+        let items: Vec<String> = arguments.iter().skip(2).map(Token::text).collect();
+        let asks = |name: &str| items.iter().any(|item| item.eq_ignore_ascii_case(name));
+        let (with_status, with_uses) = (asks("STATUS"), asks("SPECIAL-USE"));
+        if with_status && !self.traits().has("LIST-STATUS") {
             self.stage.violate("LIST RETURN without LIST-STATUS");
         }
-        let items: Vec<String> = arguments.iter().skip(2).map(Token::text).collect();
-        let with_status = items.iter().any(|item| item.eq_ignore_ascii_case("STATUS"));
+        if with_uses && !self.traits().has("SPECIAL-USE") {
+            self.stage.violate("LIST RETURN SPECIAL-USE without SPECIAL-USE");
+        }
+        if !items.is_empty() && self.does(Habit::RefusesReturn) {
+            return self.finish(tag, "", "BAD Error in IMAP command LIST").await;
+        }
+        let hides_inbox = !items.is_empty() && self.does(Habit::HidesInbox);
         let account = self.half().account();
         let mut untagged = String::new();
         let shown = if self.half_shown { account.folders.len() / 2 } else { usize::MAX };
         let names = account.folders.keys().take(shown);
+        let names = names.filter(|name| !hides_inbox || *name != "INBOX");
         for name in names.filter(|name| pattern == "*" || **name == pattern) {
-            untagged += &format!("* LIST () \"{delimiter}\" \"{name}\"\r\n");
+            let used = self.use_of(name);
+            untagged += &format!("* LIST ({used}) \"{delimiter}\" {}\r\n", self.quoted(name));
             if with_status {
-                untagged += &status_line(&account, name, &items);
+                untagged += &self.status_line(&account, name, &items);
             }
         }
+        if self.does(Habit::ShowsOthers) && pattern == "*" {
+            untagged += &format!("* LIST () \"{delimiter}\" Altri{delimiter}anna\r\n");
+            untagged +=
+                &format!("* LIST (\\All) \"{delimiter}\" \"{}Tutti\"\r\n", self.traits().prefix);
+        }
         self.finish(tag, &untagged, "OK done").await
+    }
+
+    /// The attribute of a folder with a use of its own.
+    fn use_of(&self, wire: &str) -> &'static str {
+        let traits = self.traits();
+        let found = traits.uses.iter().find(|(name, _)| traits.wire(name) == wire);
+        found.filter(|_| traits.has("SPECIAL-USE")).map_or("", |(_, attribute)| attribute)
+    }
+
+    /// A folder's name as a quoted string.
+    fn quoted(&self, name: &str) -> String {
+        match self.does(Habit::Sloppy) {
+            true => format!("\"{name}\""),
+            false => format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\"")),
+        }
     }
 
     async fn status(&mut self, tag: &str, arguments: &[Token]) -> io::Result<()> {
@@ -292,7 +455,27 @@ impl Session {
         if !account.folders.contains_key(&name) {
             return self.finish(tag, "", "NO [NONEXISTENT] no such folder").await;
         }
-        self.finish(tag, &status_line(&account, &name, &items), "OK done").await
+        let untagged = self.status_line(&account, &name, &items);
+        self.finish(tag, &untagged, "OK done").await
+    }
+
+    fn status_line(&self, account: &Account, name: &str, items: &[String]) -> String {
+        let frozen = self.view.as_ref().filter(|view| view.name == name);
+        let frozen = frozen.and_then(|view| view.frozen.as_ref());
+        let Some(folder) = frozen.or(account.folders.get(name)) else { return String::new() };
+        let values = items.iter().filter_map(|item| {
+            let value = match item.to_ascii_uppercase().as_str() {
+                "MESSAGES" => folder.messages.len().to_string(),
+                "UIDNEXT" => self.told_next(folder.next).to_string(),
+                "UIDVALIDITY" => self.told_validity(folder.validity).to_string(),
+                "HIGHESTMODSEQ" => self.told_modseq(folder.modseq),
+                _ => return None,
+            };
+            let is_told = !value.is_empty() && value != "NOMODSEQ";
+            is_told.then(|| format!("{} {value}", item.to_ascii_uppercase()))
+        });
+        let values = values.collect::<Vec<_>>().join(" ");
+        format!("* STATUS {} ({values})\r\n", self.quoted(name))
     }
 
     async fn select(&mut self, tag: &str, arguments: &[Token], read_only: bool) -> io::Result<()> {
@@ -309,21 +492,32 @@ impl Session {
         }
         let mut text = format!(
             "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)\r\n* {} EXISTS\r\n* 0 RECENT\r\n\
-             * OK [UIDVALIDITY {}] ok\r\n* OK [UIDNEXT {}] ok\r\n",
+             * OK [UIDVALIDITY {}] ok\r\n",
             folder.messages.len(),
-            folder.validity,
-            folder.next
+            self.told_validity(folder.validity),
         );
-        if self.traits().has("CONDSTORE") {
-            text += &format!("* OK [HIGHESTMODSEQ {}] ok\r\n", folder.modseq);
+        if !self.does(Habit::Courier) {
+            text += &format!("* OK [UIDNEXT {}] ok\r\n", self.told_next(folder.next));
+        }
+        match self.told_modseq(folder.modseq).as_str() {
+            _ if !self.traits().has("CONDSTORE") => {}
+            "" => {}
+            "NOMODSEQ" => text += "* OK [NOMODSEQ] none here\r\n",
+            modseq => text += &format!("* OK [HIGHESTMODSEQ {modseq}] ok\r\n"),
         }
         let any = if self.traits().keywords { " \\*" } else { "" };
         text += &format!(
             "* OK [PERMANENTFLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft{any})] ok\r\n"
         );
         let code = if read_only { "READ-ONLY" } else { "READ-WRITE" };
+        text += &self.elsewhere();
         text += &format!("{tag} OK [{code}] selected\r\n");
+        if let Some(notified) = &mut self.notified {
+            notified.insert(name.clone(), mark(folder));
+        }
+        let frozen = self.does(Habit::StaleWhileSelected).then(|| folder.clone());
         self.view = Some(View {
+            frozen,
             validity: folder.validity,
             read_only,
             uids: folder.messages.iter().map(|message| message.uid).collect(),
@@ -338,8 +532,13 @@ impl Session {
     /// What happened in the selected folder since it was last told.
     pub fn news(&mut self) -> String {
         let side = self.side;
-        let with_modseq = self.condstore;
-        let Some(view) = self.view.as_mut().filter(|view| !view.half) else {
+        let (with_modseq, with_vanished) = (self.condstore, self.qresync);
+        let asks = ["NOOP", "CHECK", "IDLE", "UID EXPUNGE", "UID MOVE"];
+        if self.does(Habit::Courier) && !asks.contains(&self.command.as_str()) {
+            return String::new();
+        }
+        let Some(view) = self.view.as_mut().filter(|view| !view.half && view.frozen.is_none())
+        else {
             return String::new();
         };
         let account = self.stage.half(side).account();
@@ -350,8 +549,11 @@ impl Session {
         let mut text = String::new();
         for at in (0..view.uids.len()).rev() {
             if folder.message(view.uids[at]).is_none() {
-                text += &format!("* {} EXPUNGE\r\n", at + 1);
-                view.uids.remove(at);
+                let uid = view.uids.remove(at);
+                text += &match with_vanished {
+                    true => format!("* VANISHED {uid}\r\n"),
+                    false => format!("* {} EXPUNGE\r\n", at + 1),
+                };
             }
         }
         let known = view.uids.len();
@@ -376,11 +578,54 @@ impl Session {
         text
     }
 
+    fn marks(&self) -> BTreeMap<String, Mark> {
+        let mark_of = |(name, folder): (&String, &Folder)| (name.clone(), mark(folder));
+        self.half().look(|account| account.folders.iter().map(mark_of).collect())
+    }
+
+    /// What NOTIFY tells of the folders that are not selected.
+    fn elsewhere(&mut self) -> String {
+        let Some(before) = &self.notified else { return String::new() };
+        let now = self.marks();
+        let delimiter = self.traits().delimiter;
+        let selected = self.view.as_ref().map(|view| view.name.as_str());
+        let mut text = String::new();
+        for (name, mark) in now.iter().filter(|(name, _)| Some(name.as_str()) != selected) {
+            let told = before.get(name);
+            let name = self.quoted(name);
+            match told {
+                Some(told) if told == mark => {}
+                Some(_) => {
+                    let (messages, next) = (mark.2, self.told_next(mark.1));
+                    text += &format!("* STATUS {name} (MESSAGES {messages} UIDNEXT {next})\r\n");
+                }
+                None => text += &format!("* LIST () \"{delimiter}\" {name}\r\n"),
+            }
+        }
+        for name in before.keys().filter(|name| !now.contains_key(*name)) {
+            let name = self.quoted(name);
+            text += &format!("* LIST (\\NonExistent) \"{delimiter}\" {name}\r\n");
+        }
+        self.notified = Some(now);
+        if self.does(Habit::SilentNotify) { String::new() } else { text }
+    }
+
     async fn idle(&mut self, tag: &str) -> io::Result<()> {
         let mut changed = self.half().changed.subscribe();
-        self.wire.send(b"+ idling\r\n").await?;
-        loop {
+        if self.does(Habit::TellsBeforeIdling) {
             let news = self.news();
+            self.wire.send(news.as_bytes()).await?;
+        }
+        self.wire.send(self.wire.plus("idling").as_bytes()).await?;
+        if self.does(Habit::ClosesInIdle) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        if self.does(Habit::DiesInIdle) && self.number == 0 {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            let silent = self.does(Habit::SilentIdle);
+            let news = if silent { String::new() } else { self.news() + &self.elsewhere() };
             if !news.is_empty() {
                 self.stage.log(format!("{:?}#{} IDLE tells {news}", self.side, self.number));
                 self.wire.send(news.as_bytes()).await?;
@@ -429,19 +674,4 @@ impl Session {
         self.stage.after_answer(number);
         Ok(())
     }
-}
-
-fn status_line(account: &Account, name: &str, items: &[String]) -> String {
-    let Some(folder) = account.folders.get(name) else { return String::new() };
-    let values = items.iter().filter_map(|item| {
-        let value = match item.to_ascii_uppercase().as_str() {
-            "MESSAGES" => folder.messages.len() as u64,
-            "UIDNEXT" => folder.next.into(),
-            "UIDVALIDITY" => folder.validity.into(),
-            "HIGHESTMODSEQ" => folder.modseq,
-            _ => return None,
-        };
-        Some(format!("{} {value}", item.to_ascii_uppercase()))
-    });
-    format!("* STATUS \"{name}\" ({})\r\n", values.collect::<Vec<_>>().join(" "))
 }

@@ -76,8 +76,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Half {
     fn new(traits: Traits, first_validity: u32) -> Half {
         Half {
+            account: Mutex::new(Account::new(first_validity, traits.uids)),
             traits,
-            account: Mutex::new(Account::new(first_validity)),
             changed: watch::Sender::new(0),
             commands: Mutex::new(0),
             octets: Mutex::new((0, 0)),

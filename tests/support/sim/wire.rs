@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::habits::Habit;
 use super::plan::Side;
 use super::stage::Stage;
 
@@ -32,8 +33,10 @@ pub enum Token {
 pub struct Command {
     pub text: String,
     pub tokens: Vec<Token>,
-    /// It held a `{n+}`.
-    pub ran_ahead: bool,
+    /// It held a `{n+}`: the largest such n.
+    pub ran_ahead: Option<usize>,
+    /// Octets of the longest line of it.
+    pub line_max: usize,
 }
 
 const LITERAL_MAX: usize = 64 << 20;
@@ -88,11 +91,20 @@ impl Wire {
         }
     }
 
+    /// A request to go on.
+    pub fn plus(&self, text: &str) -> String {
+        match self.stage.half(self.side).traits.does(Habit::BarePlus) {
+            true => "+\r\n".to_owned(),
+            false => format!("+ {text}\r\n"),
+        }
+    }
+
     /// Reads a command with its literals, asking for those that do not run ahead.
     pub async fn command(&mut self) -> io::Result<Command> {
-        let mut command = Command { text: String::new(), tokens: Vec::new(), ran_ahead: false };
+        let mut command = Command::empty();
         loop {
             let line = self.line().await?;
+            command.line_max = command.line_max.max(line.len());
             let Some((line, count, ahead)) = announced(&line) else {
                 command.take(&line);
                 return Ok(command);
@@ -101,9 +113,10 @@ impl Wire {
             if count > LITERAL_MAX {
                 return Err(ErrorKind::InvalidData.into());
             }
-            command.ran_ahead |= ahead;
-            if !ahead {
-                self.send(b"+ go\r\n").await?;
+            if ahead {
+                command.ran_ahead = command.ran_ahead.max(Some(count));
+            } else {
+                self.send(self.plus("go").as_bytes()).await?;
             }
             let literal = self.exactly(count).await?;
             command.text.push_str(&format!("{{{count}}}"));
@@ -125,6 +138,10 @@ fn announced(line: &[u8]) -> Option<(&[u8], usize, bool)> {
 }
 
 impl Command {
+    fn empty() -> Command {
+        Command { text: String::new(), tokens: Vec::new(), ran_ahead: None, line_max: 0 }
+    }
+
     fn take(&mut self, line: &[u8]) {
         self.text.push_str(&String::from_utf8_lossy(line));
         let mut rest = line;
@@ -192,7 +209,7 @@ impl Token {
 
 #[test]
 fn commands_are_cut_into_tokens() {
-    let mut command = Command { text: String::new(), tokens: vec![], ran_ahead: false };
+    let mut command = Command::empty();
     command.take(br#"a1 APPEND "Posta \"x\"" (\Seen $a) BODY.PEEK[HEADER]"#);
     let shown: Vec<String> = command.tokens.iter().map(Token::text).collect();
     let expected = ["a1", "APPEND", "Posta \"x\"", "(", "\\Seen", "$a", ")", "BODY.PEEK[HEADER]"];

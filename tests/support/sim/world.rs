@@ -66,6 +66,10 @@ pub struct World {
     pub wishes: Wishes,
     /// What has not happened before the cutover happens all at once when it comes.
     pub rush: bool,
+    /// So many messages are refused by nature, and must be listed.
+    pub refused: Option<usize>,
+    /// It is over once the account gives this reason, or a folder of it does.
+    pub until_reason: Option<&'static str>,
 }
 
 /// What a world that went well can tell.
@@ -74,12 +78,20 @@ pub struct Ended {
     /// Those before the cutover.
     pub effects_before: usize,
     pub commands: [usize; 2],
+    /// Connections that logged in at the source and the target.
+    pub logins: [usize; 2],
+    /// The target was not level with the source before the cutover.
+    pub lagged: bool,
+    /// APPENDs that were carried out.
+    pub appends: usize,
     /// Octets to and from the source, to and from the target.
     pub octets: [(u64, u64); 2],
     /// Crashes that never came, because there was no such effect.
     pub crashes_left: usize,
     pub lasted: Duration,
     pub events: Vec<&'static str>,
+    /// What was done that must never happen; a world that lived to its end has none.
+    pub violations: Vec<String>,
 }
 
 impl World {
@@ -94,6 +106,8 @@ impl World {
             plan: Plan::default(),
             wishes: Wishes::default(),
             rush: false,
+            refused: None,
+            until_reason: None,
         }
     }
 
@@ -159,7 +173,7 @@ impl<'w> Life<'w> {
         let parent = if memory.is_dir() { memory } else { std::env::temp_dir() };
         let states = tempfile::tempdir_in(parent).expect("a directory for checkpoints");
         let state = states.path().join("0");
-        let product = start(&stage, &state, &enrollment);
+        let product = start(&stage, &state, &enrollment, &world.wishes);
         Life {
             world,
             stage,
@@ -195,6 +209,10 @@ impl<'w> Life<'w> {
             }
             self.attend()?;
             let status = self.product().status();
+            if status.reasons.iter().any(|reason| Some(&*reason.code) == self.world.until_reason) {
+                self.keep_journal();
+                return Ok(self.ended());
+            }
             if self.cut_over || status.phase != "following" || status.condition != "ok" {
                 continue;
             }
@@ -276,7 +294,8 @@ impl<'w> Life<'w> {
         }
         // Let go of first: both lives may use one directory.
         self.product = None;
-        self.product = Some(start(&self.stage, &self.state, &self.enrollment));
+        let wishes = &self.world.wishes;
+        self.product = Some(start(&self.stage, &self.state, &self.enrollment, wishes));
     }
 
     /// The product has returned: it must have completed, and the copy must be exact.
@@ -290,7 +309,11 @@ impl<'w> Life<'w> {
         }
         let mut mercy = self.mercy();
         mercy.listed = self.product().listed().map_err(|error| error.to_string())?;
-        if !mercy.listed.is_empty() && self.world.plan.replies.is_empty() {
+        if let Some(refused) = self.world.refused {
+            if mercy.listed.len() != refused {
+                return Err(format!("{refused} must be refused, not {:?}", mercy.listed));
+            }
+        } else if !mercy.listed.is_empty() && self.world.plan.replies.is_empty() {
             return Err(format!("refused although nobody refused anything: {:?}", mercy.listed));
         }
         self.stage.log("judged");
@@ -299,15 +322,30 @@ impl<'w> Life<'w> {
             return Err(found.join("\n"));
         }
         self.keep_journal();
-        Ok(Ended {
+        Ok(self.ended())
+    }
+
+    fn ended(&mut self) -> Ended {
+        Ended {
             effects: self.stage.effects(),
             effects_before: self.effects_before,
             commands: [self.stage.commands(Side::Source), self.stage.commands(Side::Target)],
+            logins: [self.logged("Source", ": …"), self.logged("Target", ": …")],
+            lagged: self.logged("the target lags", "") > 0,
+            appends: self.logged("effect", ": APPEND"),
             octets: [self.stage.octets(Side::Source), self.stage.octets(Side::Target)],
             crashes_left: self.stage.crashes_left(),
             lasted: self.begun.elapsed(),
             events: std::mem::take(&mut self.events),
-        })
+            violations: self.stage.violations(),
+        }
+    }
+
+    /// Lines of the log that begin and go on so, behind their time.
+    fn logged(&self, begin: &str, part: &str) -> usize {
+        let logged = self.stage.logged();
+        let lines = logged.iter().filter_map(|line| line.trim_start().split_once(' '));
+        lines.filter(|(_, line)| line.starts_with(begin) && line.contains(part)).count()
     }
 
     fn mercy(&self) -> Mercy {
@@ -321,7 +359,9 @@ impl<'w> Life<'w> {
             || !self.world.target.has("UIDPLUS")
             || !self.world.copies.is_empty()
             || said("removals_suspended");
-        Mercy { leftovers, flags: self.lost && self.cut_over, listed: Vec::new() }
+        let refused = self.world.refused.and_then(|_| self.product().listed().ok());
+        let listed = refused.unwrap_or_default();
+        Mercy { leftovers, flags: self.lost && self.cut_over, listed }
     }
 
     fn keep_journal(&mut self) {
@@ -363,9 +403,14 @@ impl<'w> Life<'w> {
     }
 }
 
-fn start(stage: &Arc<Stage>, state: &std::path::Path, enrollment: &Enrollment) -> Product {
+fn start(
+    stage: &Arc<Stage>,
+    state: &std::path::Path,
+    enrollment: &Enrollment,
+    wishes: &Wishes,
+) -> Product {
     stage.log(format!("the product starts on {}", state.display()));
-    let product = Product::start(state, enrollment.clone());
+    let product = Product::start(state, enrollment.clone(), wishes);
     stage.born(product.task.abort_handle(), state.to_owned());
     product
 }
