@@ -522,6 +522,8 @@ impl<'a> Pass<'a> {
             if !pair.record.first_copy_completed {
                 pair.record.first_copy_completed = true;
                 pair.record.compared_at = began_at;
+                // Sizes and dates that differ there now tell what the target has altered.
+                pair.look_at_target = true;
                 copied = Some(folder_copied(pair));
             }
             if full {
