@@ -355,7 +355,8 @@ impl<D: Desk> Pump<'_, '_, D> {
     fn examined(&mut self, selected: Selected) -> Result<(), Failure> {
         match self.asked.pop_front() {
             Some((Step::Examine(job), _))
-                if self.jobs[job].source_uid_validity == selected.uid_validity =>
+                if self.jobs[job].source_uid_validity == selected.uid_validity
+                    || selected.numbers_may_change() =>
             {
                 Ok(())
             }
