@@ -1,8 +1,7 @@
 #!/bin/bash
 # Runs a server from Debian packages that are not installed here: below an overlay of this
 # machine's root file system in which the unpacked packages lie at their places. What is written
-# there, but for DIR, is gone when it ends. Whoever starts it ends it with SIGKILL: with its first
-# process every other one goes.
+# there, but for DIR, is gone when it ends. Whoever starts it ends it with SIGKILL.
 #
 #   box.sh TREE DIR COMMAND...
 set -euo pipefail
@@ -26,4 +25,6 @@ mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
 mkdir -p "$root$dir"
 mount --bind "$dir" "$root$dir"
-exec env -i ${TZ:+TZ="$TZ"} PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" "$@"
+# This shell stays the first process: it dies with unshare, and everything else with it. A server
+# that changes its user would not.
+env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot "$root" "$@"

@@ -14,6 +14,7 @@ cyrus_group: nogroup
 admins: cyrus
 servername: box.example
 virtdomains: userid
+username_tolower: no
 allowplaintext: yes
 sasl_pwcheck_method: auxprop
 sasl_auxprop_plugin: sasldb
@@ -35,6 +36,8 @@ DAEMON {
 }
 END
 while read -r user password; do
+    # Where such a directory is, Cyrus writes down every session of the user.
+    mkdir -p "$dir/conf/log/$user"
     printf %s "$password" | saslpasswd2 -p -c -f "$dir/sasldb2" -u box.example "$user"
 done <"$dir/users"
 chown -R nobody:nogroup "$dir"/{conf,spool,sasldb2}
