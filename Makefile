@@ -1,5 +1,5 @@
 # What a developer of pecsync types. A fresh Debian 12 with a Rust toolchain, make, a C compiler
-# and root is enough: `demo` and `test` install the Dovecot they need.
+# and root is enough: `demo` and `test` get the servers they need.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -21,7 +21,7 @@ build: ## builds target/release/pecsync
 demo: ## moves a mailbox between two real servers while you watch (at most two minutes after the build)
 	@tests/demo/run.sh </dev/null
 
-test: ## all tests, those against real Dovecot servers included
+test: ## all tests, those against real servers included
 	@tests/support/install.sh
 	@tests/support/run.sh --test-threads=$(TEST_THREADS)
 

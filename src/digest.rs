@@ -6,8 +6,10 @@ use crate::words::{Digests, HeaderDigest, LooseDigest, Sha256};
 
 /// Fed with the octets of one message in any slicing, tells its [`Digests`].
 ///
-/// The loose digests fold what servers are known to alter: CR, LF and CRLF count as LF, NUL as
-/// 0x80 (Dovecot). The header ends with the first empty line, or with the message.
+/// The loose digest and the header's fold what servers are known to alter: line ends, which are
+/// converted, dropped where a CR stands alone and added at the end (Courier); NUL, which becomes
+/// 0x80 (Dovecot); what is not ASCII in a header, which becomes X (Cyrus). The header ends with the
+/// first empty line, or with the message.
 pub struct Digester {
     exact: Sha2,
     loose: Option<Sha2>,
@@ -16,6 +18,8 @@ pub struct Digester {
     size: u64,
     last_was_cr: bool,
     line_is_empty: bool,
+    /// A line of the header has ended and no other has begun.
+    header_line_ended: bool,
     suspect: bool,
 }
 
@@ -30,6 +34,7 @@ impl Digester {
             size: 0,
             last_was_cr: false,
             line_is_empty: true,
+            header_line_ended: false,
             suspect: false,
         }
     }
@@ -48,11 +53,6 @@ impl Digester {
         let run = memchr::memchr3(b'\r', b'\n', 0, octets).unwrap_or(octets.len());
         let (ordinary, rest) = octets.split_at(run);
         if !ordinary.is_empty() {
-            self.end_bare_cr();
-            self.line_is_empty = false;
-            if self.header.is_some() && !ordinary.is_ascii() {
-                self.suspect = true;
-            }
             self.feed(ordinary);
         }
         let Some((&odd, rest)) = rest.split_first() else { return rest };
@@ -67,9 +67,7 @@ impl Digester {
                 self.end_line();
             }
             _ => {
-                self.end_bare_cr();
                 self.suspect = true;
-                self.line_is_empty = false;
                 self.feed(&[0x80]);
             }
         }
@@ -77,17 +75,14 @@ impl Digester {
     }
 
     fn end_bare_cr(&mut self) {
-        if std::mem::take(&mut self.last_was_cr) {
-            self.suspect = true;
-            self.end_line();
-        }
+        self.suspect |= std::mem::take(&mut self.last_was_cr);
     }
 
     fn end_line(&mut self) {
-        self.feed(b"\n");
         if std::mem::replace(&mut self.line_is_empty, true) {
             self.end_header();
         }
+        self.header_line_ended = true;
     }
 
     fn end_header(&mut self) {
@@ -96,12 +91,33 @@ impl Digester {
         }
     }
 
-    fn feed(&mut self, folded: &[u8]) {
+    /// The end of a line counts only now: the last one may be added or wanting.
+    fn begin_header_line(&mut self) {
+        if let Some(header) = &mut self.header
+            && std::mem::take(&mut self.header_line_ended)
+        {
+            header.update(b"\n");
+        }
+    }
+
+    /// Digests octets of one line.
+    fn feed(&mut self, octets: &[u8]) {
+        self.end_bare_cr();
+        self.begin_header_line();
+        self.line_is_empty = false;
+        let munged: Vec<u8>;
+        let mut folded = octets;
+        if let Some(header) = &mut self.header {
+            if !octets.is_ascii() {
+                self.suspect = true;
+                let munge = |octet: &u8| if octet.is_ascii() { *octet } else { b'X' };
+                munged = octets.iter().map(munge).collect();
+                folded = &munged;
+            }
+            header.update(folded);
+        }
         if let Some(loose) = &mut self.loose {
             loose.update(folded);
-        }
-        if let Some(header) = &mut self.header {
-            header.update(folded);
         }
     }
 
@@ -156,11 +172,27 @@ mod tests {
 
     #[test]
     fn what_servers_alter_changes_the_exact_digest_only() {
-        let original = digests(b"A: \0\r\n\r\nbare\rcr\nlf\0");
-        let altered = digests(b"A: \x80\r\n\r\nbare\r\ncr\r\nlf\x80");
-        assert_eq!((original.header, original.loose), (altered.header, altered.loose));
-        assert_ne!(original.sha256, altered.sha256);
-        assert!(original.suspect);
+        let check = |original: &[u8], altered: &[u8]| {
+            let (original, altered) = (digests(original), digests(altered));
+            assert_eq!((original.header, original.loose), (altered.header, altered.loose));
+            assert_ne!(original.sha256, altered.sha256);
+        };
+        check(b"A: \0\r\n\r\nbare\rcr\nlf\0", b"A: \x80\r\n\r\nbare\r\ncr\r\nlf\x80");
+        check(b"A: \xc3\xa8\r\n\r\n\xe8\r\n", b"A: XX\r\n\r\n\xe8\r\n");
+        check(b"A: b\rc\r\n\r\nd\re\r\r\n", b"A: bc\r\n\r\nde\r\n");
+        check(b"A: b\r\n\r\nc", b"A: b\r\n\r\nc\r\n");
+        check(b"A: b", b"A: b\r\n");
+        check(b"", b"\r\n");
+    }
+
+    #[test]
+    fn what_no_server_alters_changes_every_digest() {
+        let original = digests(b"A: b\r\nC: d\r\n\r\ne\r\n");
+        for other in [&b"A: b\r\nC: D\r\n\r\ne\r\n"[..], b"A: b\r\n\r\nC: d\r\n\r\ne\r\n"] {
+            assert_ne!(original.header, digests(other).header);
+        }
+        assert_ne!(original.loose, digests(b"A: b\r\nC: d\r\n\r\nE\r\n").loose);
+        assert_ne!(digests(b"A: b\r\n\r\n\xe8").loose, digests(b"A: b\r\n\r\nX").loose);
     }
 
     #[test]

@@ -75,12 +75,12 @@ pub struct InternalDate(pub i64);
 pub struct Sha256(pub [u8; 32]);
 
 /// The first 16 octets of SHA-256 over the header block (up to and including the empty line),
-/// with CR, LF and CRLF all read as LF and NUL as 0x80, so that it survives what servers alter.
+/// folded so that it survives what servers alter ([`crate::digest::Digester`]).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HeaderDigest(pub [u8; 16]);
 
-/// SHA-256 over the whole message with the same folding as [`HeaderDigest`]: two messages with
-/// equal loose digests differ at most as servers are known to alter them.
+/// SHA-256 over the whole message without its line ends, folded like [`HeaderDigest`]: two
+/// messages with equal loose digests differ at most as servers are known to alter them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LooseDigest(pub [u8; 32]);
 

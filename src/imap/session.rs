@@ -64,7 +64,7 @@ impl PermanentFlags {
 pub struct Selected {
     pub name: WireName,
     pub uid_validity: UidValidity,
-    /// Absent where the server does not say (Courier).
+    /// Absent where the server does not say (Courier): see [`Selected::numbers_may_change`].
     pub uid_next: Option<u32>,
     pub exists: u32,
     /// `None` where the folder keeps no modification sequences.
@@ -74,6 +74,13 @@ pub struct Selected {
 }
 
 impl Selected {
+    /// May a UID mean another message the next time, at the same UIDVALIDITY? Courier's EXAMINE
+    /// numbers what came since the last SELECT by itself and keeps nothing of it, not even the
+    /// UIDVALIDITY of a folder that nobody has selected. It tells no UIDNEXT; others do.
+    pub fn numbers_may_change(&self) -> bool {
+        self.uid_next.is_none()
+    }
+
     /// Nothing heard yet.
     pub(super) fn unheard(name: &WireName, read_only: bool) -> Selected {
         Selected {

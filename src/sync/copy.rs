@@ -46,6 +46,9 @@ pub struct Terms {
     pub singly: bool,
     /// A literal the server must ask for: the last try of a message that drew a BAD.
     pub synchronising: bool,
+    /// An empty message is no message to the target but gives the batch up (RFC 3502, 6.3.11);
+    /// Cyrus then reads what follows as commands.
+    pub empty_cancels: bool,
 }
 
 const WINDOW_MESSAGES_MAX: usize = 128;
@@ -223,7 +226,7 @@ pub async fn copy<D: Desk>(
     if outcome.failure.is_some() {
         (outcome.source_spent, outcome.target_spent) = (true, true);
     }
-    outcome.refused = refused;
+    outcome.refused.extend(refused);
     outcome
 }
 
@@ -353,7 +356,8 @@ impl<D: Desk> Pump<'_, '_, D> {
     fn examined(&mut self, selected: Selected) -> Result<(), Failure> {
         match self.asked.pop_front() {
             Some((Step::Examine(job), _))
-                if self.jobs[job].source_uid_validity == selected.uid_validity =>
+                if self.jobs[job].source_uid_validity == selected.uid_validity
+                    || selected.numbers_may_change() =>
             {
                 Ok(())
             }
@@ -391,6 +395,11 @@ impl<D: Desk> Pump<'_, '_, D> {
             while self.fetching.chunk().await.map_err(at_source)?.is_some() {}
             return Ok(());
         };
+        if message.size == 0 && self.copying.terms.empty_cancels {
+            while self.fetching.chunk().await.map_err(at_source)?.is_some() {}
+            self.outcome.refused.push(refused_empty(job, &message));
+            return Ok(());
+        }
         self.make_room(job, message.size).await?;
         let (flags, mirrored) = stored_flags(&message.flags, self.jobs[job].permanent.as_ref());
         let synchronising = self.copying.terms.synchronising;
@@ -465,6 +474,22 @@ impl<D: Desk> Pump<'_, '_, D> {
         }
         Ok(())
     }
+}
+
+/// A message that is not even sent.
+fn refused_empty(job: usize, message: &Message) -> RefusedBatch {
+    let digests = Digester::new().finish();
+    let intended = Intended {
+        source_uid: message.uid,
+        size: 0,
+        instant: message.instant,
+        header: digests.header,
+        sha256: digests.sha256,
+        flags: message.flags.clone(),
+        suspect: digests.suspect,
+    };
+    let text = "an empty message cannot be appended".to_owned();
+    RefusedBatch { job, messages: vec![intended], code: None, text }
 }
 
 /// Reads answers and commits links for ever; returns only on a failure.

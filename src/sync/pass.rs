@@ -17,7 +17,7 @@ use super::plan::{self, SourceDiff, SourceLook};
 use super::shared::Shared;
 use super::target::Target;
 use super::trouble;
-use crate::checkpoint::{Edit, FolderId, Intent, Known, Link, Phase, Seen, Writer};
+use crate::checkpoint::{Edit, FolderId, Intent, Known, Link, Orphan, Phase, Seen, Writer};
 use crate::config::Enrollment;
 use crate::imap::{Changes, Code, Error, FolderStatus, News, Selected, Session, WireName};
 use crate::journal::{Entry, Event, shown};
@@ -305,8 +305,9 @@ impl<'a> Pass<'a> {
             Err(error) => return Err(at_source(error)),
         };
         self.settle_validity(at, &selected).await?;
-        let known = self.known(at)?;
+        let mut known = self.known(at)?;
         let (look, complete) = self.list_source(at, &selected, &known).await?;
+        self.settle_numbers(at, &mut known, &look).await?;
         let exists = self.source.exists();
         let apart_secs = self.shared.apart.as_secs() as i64;
         let diff = plan::source_diff(&known, &look, self.shared.clock.now(), apart_secs);
@@ -398,11 +399,34 @@ impl<'a> Pass<'a> {
         Ok((SourceLook { messages, changes: Changes::default(), present }, complete))
     }
 
+    /// Where a UID may mean another message than before, links of those that do are turned into
+    /// copies whose messages must be found anew.
+    async fn settle_numbers(
+        &mut self,
+        at: usize,
+        known: &mut BTreeMap<Uid, Known>,
+        look: &SourceLook,
+    ) -> Result<(), Failure> {
+        if !self.source.selected().is_some_and(Selected::numbers_may_change) {
+            return Ok(());
+        }
+        let folder = self.book.pairs[at].record.id;
+        let mut edits = Vec::new();
+        for uid in plan::renumbered(known, &look.messages) {
+            edits.push(Edit::DropKnown(folder, uid));
+            edits.extend(known.remove(&uid).and_then(|known| into_orphan(folder, known)));
+        }
+        self.writer.commit(edits).await?;
+        Ok(())
+    }
+
     /// A new UIDVALIDITY turns the folder's links into copies whose messages must be found anew.
     async fn settle_validity(&mut self, at: usize, selected: &Selected) -> Result<(), Failure> {
         let pair = &mut self.book.pairs[at];
         let before = pair.record.source_seen.map(|seen| seen.uid_validity);
-        if before == Some(selected.uid_validity) {
+        let any_will_do =
+            before.is_some() && self.source.selected().is_some_and(Selected::numbers_may_change);
+        if before == Some(selected.uid_validity) || any_will_do {
             return Ok(());
         }
         let folder = pair.record.id;
@@ -410,12 +434,7 @@ impl<'a> Pass<'a> {
         if before.is_some() {
             edits.push(Edit::DropAllKnown(folder));
             for (_, known) in self.shared.store.known(folder)? {
-                if let Known::Linked(link) = known
-                    && let Some(target_uid) = link.target_uid
-                {
-                    let orphan = crate::checkpoint::Orphan { target_uid, link };
-                    edits.push(Edit::PutOrphan(folder, orphan));
-                }
+                edits.extend(into_orphan(folder, known));
             }
             pair.look_at_target = true;
         }
@@ -450,7 +469,9 @@ impl<'a> Pass<'a> {
         }
         let selected = self.source.examine(&name).await.map_err(at_source)?;
         let seen = self.book.pairs[at].record.source_seen;
-        if seen.is_some_and(|seen| seen.uid_validity != selected.uid_validity) {
+        if seen.is_some_and(|seen| seen.uid_validity != selected.uid_validity)
+            && !selected.numbers_may_change()
+        {
             return Err(Failure::Changed);
         }
         Ok(())
@@ -532,6 +553,8 @@ impl<'a> Pass<'a> {
             if !pair.record.first_copy_completed && !pair.deferred {
                 pair.record.first_copy_completed = true;
                 pair.record.compared_at = began_at;
+                // Sizes and dates that differ there now tell what the target has altered.
+                pair.look_at_target = true;
                 copied = Some(folder_copied(pair));
             }
             if full {
@@ -590,6 +613,17 @@ impl<'a> Pass<'a> {
 
 /// So many messages are listed without asking for memory: it is not worth a place in a queue.
 const LISTED_FREELY: u64 = 1000;
+
+/// What is left of a link whose source message is not known any more.
+fn into_orphan(folder: FolderId, known: Known) -> Option<Edit> {
+    match known {
+        Known::Linked(link) => {
+            let target_uid = link.target_uid?;
+            Some(Edit::PutOrphan(folder, Orphan { target_uid, link }))
+        }
+        Known::Refused { .. } => None,
+    }
+}
 
 fn folder_copied(pair: &Pair) -> Entry {
     let (to, linked) = (&pair.record.target_shown, pair.counts.linked);

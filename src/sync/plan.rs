@@ -74,6 +74,23 @@ pub fn source_diff(
     diff
 }
 
+/// Known UIDs under which another message may lie by now: linked ones whose size or date is no
+/// longer the link's, and from the first of them on the refused ones.
+pub fn renumbered(known: &BTreeMap<Uid, Known>, messages: &[Message]) -> Vec<Uid> {
+    let mut renumbered = Vec::new();
+    for message in messages {
+        let other = match known.get(&message.uid) {
+            None => false,
+            Some(Known::Linked(link)) => {
+                (link.size, link.instant) != (message.size, message.instant)
+            }
+            Some(Known::Refused { .. }) => !renumbered.is_empty(),
+        };
+        renumbered.extend(other.then_some(message.uid));
+    }
+    renumbered
+}
+
 /// How the target's folder differs from what the links say of it.
 #[derive(Clone, Default, PartialEq, Eq, Debug)]
 pub struct TargetDiff {
@@ -211,6 +228,20 @@ pub mod tests {
         assert_eq!(uids(&diff.new), [1, 3, 4], "a refused one is tried again, later");
         let look = SourceLook { present: None, ..look };
         assert_eq!(source_diff(&known("2=12"), &look, 0, 60).missing, [], "not asked, not missing");
+    }
+
+    #[test]
+    fn another_message_under_a_known_uid() {
+        let check = |known_as: &str, messages: &[Message], expected: &[u32]| {
+            let found = renumbered(&known(known_as), messages);
+            let found: Vec<u32> = found.into_iter().map(Uid::get).collect();
+            assert_eq!(found, expected, "{known_as}");
+        };
+        let longer = |number| Message { size: 11, ..message(number, "") };
+        let later = |number| Message { instant: InternalDate(1001), ..message(number, "") };
+        check("1=11 2=12", &[message(1, "\\Seen"), message(2, ""), longer(3)], &[]);
+        check("1=11 2=12 3=?", &[longer(1), message(2, ""), later(3)], &[1, 3]);
+        check("1=refused 2=12 3=refused", &[longer(1), later(2), message(3, "")], &[2, 3]);
     }
 
     #[test]

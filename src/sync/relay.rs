@@ -98,6 +98,7 @@ impl Pass<'_> {
                 batch_bytes_max: pace.bytes,
                 singly: self.book.learned.bodies_singly,
                 synchronising: pace.synchronising,
+                empty_cancels: multi,
             },
             desk: &desk,
             interrupt: if self.fresh_from.is_some() { &UNINTERRUPTED } else { self.interrupt },

@@ -355,9 +355,11 @@ fn haves_here(look: &Look) -> Vec<Candidate<Have>> {
 }
 
 /// Was the copy seen to be the link's, just before it is changed? The header's digest says so;
-/// size and instant too, where the copy was never compared in full.
+/// size and instant too, where the copy was never compared in full. Some servers (Courier) end the
+/// last line of a message.
 pub fn is_the_links(seen: &HeaderSeen, link: &Link) -> bool {
-    let as_copied = seen.instant == link.instant && seen.size == link.size;
+    let same_size = seen.size == link.size || seen.size == link.size + 2;
+    let as_copied = seen.instant == link.instant && same_size;
     let compared = link.proof >= Proof::ReadBack || link.suspect || link.altered.is_some();
     seen.header == link.header && (compared || as_copied)
 }

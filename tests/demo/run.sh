@@ -62,7 +62,7 @@ fail() {
 
 prepare() {
     [ "$(id -u)" -eq 0 ] || { echo "The demo needs root: Dovecot's services change users." >&2; exit 1; }
-    "$root/tests/support/install.sh"
+    "$root/tests/support/install.sh" demo
     pecsync=${PECSYNC_BIN:-}
     if [ -z "$pecsync" ]; then
         heading "Building pecsync"

@@ -6,8 +6,8 @@ use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-use super::dovecot::Dovecot;
 use super::imap::Fetched;
+use super::server::Server;
 
 /// Everything one account shows, by folder name (UTF-8, with the server's own delimiter).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,12 +51,12 @@ impl fmt::Display for Print {
 
 impl Snapshot {
     /// Looks with EXAMINE and BODY.PEEK only.
-    pub fn of(server: &Dovecot, user: &str) -> Snapshot {
+    pub fn of(server: &impl Server, user: &str) -> Snapshot {
         let mut imap = server.imap(user);
         let mut folders = BTreeMap::new();
         for name in imap.list() {
             let (uid_validity, uid_next) = imap.uid_status(&name);
-            let messages = imap.fetch_all(&name).iter().map(message).collect();
+            let messages = imap.fetch_all(&name).iter().map(Message::of).collect();
             folders.insert(name, Folder { uid_validity, uid_next, messages });
         }
         Snapshot { folders }
@@ -67,17 +67,19 @@ impl Snapshot {
     }
 }
 
-fn message(fetched: &Fetched) -> Message {
-    let octets = &fetched.octets;
-    let flags = fetched.flags.iter().filter(|flag| *flag != "\\Recent");
-    let sha256 = Sha256::digest(octets).iter().map(|octet| format!("{octet:02x}")).collect();
-    let print = Print {
-        sha256,
-        size: octets.len(),
-        instant: fetched.instant,
-        flags: flags.map(|flag| flag.to_ascii_lowercase()).collect(),
-    };
-    Message { uid: fetched.uid, print, recent: fetched.flags.contains("\\Recent") }
+impl Message {
+    pub fn of(fetched: &Fetched) -> Message {
+        let octets = &fetched.octets;
+        let flags = fetched.flags.iter().filter(|flag| *flag != "\\Recent");
+        let sha256 = Sha256::digest(octets).iter().map(|octet| format!("{octet:02x}")).collect();
+        let print = Print {
+            sha256,
+            size: octets.len(),
+            instant: fetched.instant,
+            flags: flags.map(|flag| flag.to_ascii_lowercase()).collect(),
+        };
+        Message { uid: fetched.uid, print, recent: fetched.flags.contains("\\Recent") }
+    }
 }
 
 /// How the target differs from a copy of the source; empty when it is exact. `target_name` tells

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::dovecot::{Dovecot, Transport};
+use super::server::Server;
 use super::{poll, tie_to_this_thread};
 
 /// The domain all test accounts belong to, and their migration's name.
@@ -35,12 +35,12 @@ pub struct Plan {
 
 impl Plan {
     /// A migration between two servers, quick enough for a test: sweeps and doubts take seconds.
-    pub fn between(source: &Dovecot, target: &Dovecot) -> Plan {
+    pub fn between(source: &impl Server, target: &impl Server) -> Plan {
         Plan {
             daemon: String::new(),
             migration: format!("domains = [\"{DOMAIN}\"]\ntimezone = \"Europe/Rome\"\n"),
-            source: endpoint(source),
-            target: endpoint(target),
+            source: source.endpoint(),
+            target: target.endpoint(),
             folders: String::new(),
             sync: "sweep_interval = \"2s\"\nin_doubt_wait = \"3s\"\n".to_owned(),
         }
@@ -119,16 +119,6 @@ impl Plan {
     }
 }
 
-fn endpoint(server: &Dovecot) -> String {
-    let address = format!("host = \"127.0.0.1\"\nport = {}\n", server.port());
-    let trust = format!("ca_file = \"{}\"\n", server.ca_file().display());
-    match server.transport() {
-        Transport::Plain => address + "tls = \"none\"\n",
-        Transport::StartTls => address + "tls = \"starttls\"\n" + &trust,
-        Transport::Tls => address + "tls = \"implicit\"\n" + &trust,
-    }
-}
-
 /// A configuration and a state directory on disk; daemons come and go on it.
 pub struct Site {
     dir: TempDir,
@@ -153,6 +143,12 @@ impl Account {
             target_user: format!("M{:07}", local_part.len() * 1_234_567 % 9_999_999),
             target_password: format!("Nuov@-di-{local_part}-1"),
         }
+    }
+
+    /// The enrollment's text with a cutover of its own.
+    pub fn cut_over_at(&self, instant: SystemTime) -> String {
+        let cutover = format!("cutover = \"{}\"\n[source]", rfc3339(instant));
+        self.enrollment().replacen("[source]", &cutover, 1)
     }
 
     /// The enrollment's text.

@@ -13,34 +13,61 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::imap::Imap;
+use super::imap::{Imap, modified_utf7};
+use super::server::{self, Names, Server};
 use super::{poll, signal_group, tie_to_this_thread};
 
-/// Whose server this one is laid out like.
+/// How a server stores mail and names folders.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Layout {
     /// Maildir, separator `.`, everything below `INBOX.`; a name may hold a `/`.
     Aruba,
     /// sdbox, separator `/`, no prefix; a name may hold a `.`.
     Legalmail,
+    /// Maildir++ as Dovecot comes: separator `.`, no prefix.
+    Plain,
+    /// Maildir in nested directories, separator `/`, no prefix.
+    Nested,
+    /// mdbox, an odd separator, everything but INBOX below a prefix that is not INBOX.
+    Mdbox,
 }
 
 impl Layout {
-    /// Well-known folders with their special uses.
-    pub fn well_known(self) -> [(&'static str, &'static str); 4] {
+    fn names(self) -> Names {
+        let (separator, prefix) = match self {
+            Layout::Aruba => ('.', "INBOX."),
+            Layout::Legalmail | Layout::Nested => ('/', ""),
+            Layout::Plain => ('.', ""),
+            Layout::Mdbox => ('^', "Posta^"),
+        };
+        Names { separator, prefix, well_known: self.well_known() }
+    }
+
+    fn mail_location(self) -> &'static str {
         match self {
-            Layout::Aruba => [
-                ("Inviata", "\\Sent"),
-                ("Bozze", "\\Drafts"),
-                ("Cestino", "\\Trash"),
-                ("Spam", "\\Junk"),
+            Layout::Aruba | Layout::Plain => "maildir:~/Maildir",
+            Layout::Legalmail => "sdbox:~/sdbox",
+            Layout::Nested => "maildir:~/Maildir:LAYOUT=fs",
+            Layout::Mdbox => "mdbox:~/mdbox",
+        }
+    }
+
+    /// Well-known folders with their special uses.
+    fn well_known(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Layout::Aruba => &[
+                ("INBOX.Inviata", "\\Sent"),
+                ("INBOX.Bozze", "\\Drafts"),
+                ("INBOX.Cestino", "\\Trash"),
+                ("INBOX.Spam", "\\Junk"),
             ],
-            Layout::Legalmail => [
+            Layout::Legalmail => &[
                 ("INBOX/Spedite", "\\Sent"),
                 ("INBOX/Draft", "\\Drafts"),
                 ("INBOX/Trash", "\\Trash"),
                 ("INBOX/Posta Indesiderata", "\\Junk"),
             ],
+            Layout::Plain | Layout::Nested | Layout::Mdbox => &[],
         }
     }
 }
@@ -125,6 +152,18 @@ impl Setup {
     }
 }
 
+impl server::Setup for Setup {
+    type Running = Dovecot;
+
+    fn user(self, user: &str, password: &str) -> Setup {
+        self.user(user, password)
+    }
+
+    fn start(self) -> Dovecot {
+        self.start()
+    }
+}
+
 /// A running server.
 pub struct Dovecot {
     setup: Setup,
@@ -147,6 +186,10 @@ impl Dovecot {
 
     pub fn legalmail() -> Setup {
         Dovecot::setup(Layout::Legalmail)
+    }
+
+    pub fn of_layout(layout: Layout) -> Setup {
+        Dovecot::setup(layout)
     }
 
     fn setup(layout: Layout) -> Setup {
@@ -247,10 +290,6 @@ impl Dovecot {
 
     pub fn layout(&self) -> Layout {
         self.setup.layout
-    }
-
-    pub fn transport(&self) -> Transport {
-        self.setup.transport
     }
 
     /// The certificate that clients have to trust.
@@ -361,16 +400,15 @@ impl Dovecot {
     }
 
     fn namespace(&self) -> String {
-        let (location, separator, prefix) = match self.setup.layout {
-            Layout::Aruba => ("maildir:~/Maildir", ".", "INBOX."),
-            Layout::Legalmail => ("sdbox:~/sdbox", "/", ""),
-        };
+        let Names { separator, prefix, well_known } = self.setup.layout.names();
+        let location = self.setup.layout.mail_location();
         let mut text = format!(
             "mail_location = {location}\nnamespace inbox {{\n inbox = yes\n \
              separator = {separator}\n prefix = {prefix}\n"
         );
-        for (name, special_use) in self.setup.layout.well_known() {
-            let mark = if self.setup.special_use { special_use } else { "" };
+        for (name, special_use) in well_known {
+            let name = name.strip_prefix(prefix).unwrap_or(name);
+            let mark = if self.setup.special_use { *special_use } else { "" };
             let body = format!("  special_use = {mark}\n  auto = create\n");
             writeln!(text, " mailbox \"{name}\" {{\n{body} }}").expect("a string");
         }
@@ -410,6 +448,36 @@ const CAPABILITIES: &str = "IMAP4rev1 SASL-IR LOGIN-REFERRALS ID ENABLE IDLE SOR
     WITHIN CONTEXT=SEARCH LIST-STATUS BINARY MOVE SNIPPET=FUZZY PREVIEW=FUZZY PREVIEW STATUS=SIZE \
     SAVEDATE LITERAL+ NOTIFY SPECIAL-USE";
 
+impl Server for Dovecot {
+    fn imap(&self, user: &str) -> Imap {
+        self.imap(user)
+    }
+
+    fn endpoint(&self) -> String {
+        let address = format!("host = \"127.0.0.1\"\nport = {}\n", self.port);
+        let trust = format!("ca_file = \"{}\"\n", self.ca_file().display());
+        match self.setup.transport {
+            Transport::Plain => address + "tls = \"none\"\n",
+            Transport::StartTls => address + "tls = \"starttls\"\n" + &trust,
+            Transport::Tls => address + "tls = \"implicit\"\n" + &trust,
+        }
+    }
+
+    fn names(&self) -> Names {
+        self.setup.layout.names()
+    }
+
+    fn maildir(&self, user: &str, shown: &str) -> Option<PathBuf> {
+        let maildir = self.home(user).join("Maildir");
+        match self.setup.layout {
+            Layout::Aruba | Layout::Plain => Some(maildir.join(self.names().maildir(shown))),
+            Layout::Nested if shown == "INBOX" => Some(maildir),
+            Layout::Nested => Some(maildir.join(modified_utf7(shown))),
+            Layout::Legalmail | Layout::Mdbox => None,
+        }
+    }
+}
+
 impl Drop for Dovecot {
     fn drop(&mut self) {
         self.stop();
@@ -423,7 +491,7 @@ fn open_to_all(dir: &Path) {
 
 /// A port that no other test gets while this process lives: tests of several processes start
 /// servers at the same time, and one must not be taken for another.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     loop {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = listener.local_addr().expect("bound").port();

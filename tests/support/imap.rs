@@ -1,16 +1,20 @@
 //! A tiny raw IMAP client for planting and looking: octets go out as they are, literals come back
-//! as they are. It speaks to `doveadm exec imap` over a pipe, so it needs no port, TLS or password.
+//! as they are. At Dovecot it speaks to `doveadm exec imap` over a pipe, so it needs no port, TLS
+//! or password there; other servers are asked over TCP, and with the extensions they have.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// One IMAP session of one user.
 pub struct Imap {
-    child: Child,
-    commands: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    child: Option<Child>,
+    commands: Box<dyn Write>,
+    answers: BufReader<Box<dyn Read>>,
+    capabilities: BTreeSet<String>,
     tag: u32,
 }
 
@@ -36,12 +40,41 @@ impl Imap {
             .stderr(Stdio::null())
             .spawn()
             .expect("doveadm starts");
-        let commands = child.stdin.take().expect("piped");
-        let answers = BufReader::new(child.stdout.take().expect("piped"));
-        let mut imap = Imap { child, commands, answers, tag: 0 };
-        let greeting = imap.read_answer();
-        assert!(greeting.starts_with(b"* PREAUTH"), "{}", String::from_utf8_lossy(&greeting));
+        let commands = Box::new(child.stdin.take().expect("piped"));
+        let answers = Box::new(child.stdout.take().expect("piped"));
+        Imap::begin(Some(child), commands, answers, b"* PREAUTH", "NOOP")
+    }
+
+    /// Logs in over TCP, in the clear: on loopback only.
+    pub fn login(port: u16, user: &str, password: &str) -> Imap {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("set");
+        let answers = Box::new(stream.try_clone().expect("cloned"));
+        let login = format!("LOGIN \"{user}\" \"{password}\"");
+        Imap::begin(None, Box::new(stream), answers, b"* OK", &login)
+    }
+
+    fn begin(
+        child: Option<Child>,
+        commands: Box<dyn Write>,
+        answers: Box<dyn Read>,
+        greeting: &[u8],
+        login: &str,
+    ) -> Imap {
+        let (answers, capabilities) = (BufReader::new(answers), BTreeSet::new());
+        let mut imap = Imap { child, commands, answers, capabilities, tag: 0 };
+        let said = imap.read_answer();
+        assert!(said.starts_with(greeting), "{}", String::from_utf8_lossy(&said));
+        imap.run(login);
+        let lines = imap.run("CAPABILITY");
+        let line = lines.iter().find(|line| line.starts_with(b"* CAPABILITY ")).expect("told");
+        let line = String::from_utf8_lossy(line).into_owned();
+        imap.capabilities = line.split(' ').map(str::to_owned).collect();
         imap
+    }
+
+    fn has(&self, capability: &str) -> bool {
+        self.capabilities.contains(capability)
     }
 
     /// Runs a command that has to succeed; gives its untagged answers.
@@ -55,7 +88,7 @@ impl Imap {
         self.answers_of_command().map(|(untagged, _)| untagged)
     }
 
-    /// Appends octets as they are (LITERAL+); gives the new UID.
+    /// Appends octets as they are; gives the new UID.
     pub fn append(&mut self, folder: &str, flags: &str, date: &str, octets: &[u8]) -> u32 {
         self.attempt_append(folder, flags, date, octets)
             .unwrap_or_else(|refusal| panic!("APPEND to {folder}: {refusal}"))
@@ -69,17 +102,35 @@ impl Imap {
         octets: &[u8],
     ) -> Result<u32, String> {
         let folder = quoted_name(folder);
-        let opening = format!("APPEND {folder} ({flags}) \"{date}\" {{{}+}}\r\n", octets.len());
-        self.send(&[opening.as_bytes(), octets]);
+        let opening = format!("APPEND {folder} ({flags}) \"{date}\" {{{}", octets.len());
+        if self.has("LITERAL+") {
+            self.send(&[opening.as_bytes(), b"+}\r\n", octets]);
+        } else {
+            self.send(&[opening.as_bytes(), b"}"]);
+            self.wait_for_go_ahead()?;
+            let rest = [octets, b"\r\n"].concat();
+            self.commands.write_all(&rest).and_then(|()| self.commands.flush()).expect("flushed");
+        }
         let (_, closing) = self.answers_of_command()?;
         Ok(append_uid(&closing))
+    }
+
+    fn wait_for_go_ahead(&mut self) -> Result<(), String> {
+        loop {
+            let answer = self.read_answer();
+            if answer.starts_with(b"+") {
+                return Ok(());
+            }
+            if !answer.starts_with(b"* ") {
+                return Err(String::from_utf8_lossy(&answer).into_owned());
+            }
+        }
     }
 
     /// Makes a folder if it does not exist yet.
     pub fn create(&mut self, folder: &str) {
         let made = self.attempt(&format!("CREATE {}", quoted_name(folder)));
-        let there_already = made.as_ref().is_err_and(|refusal| refusal.contains("ALREADYEXISTS"));
-        assert!(made.is_ok() || there_already, "CREATE {folder}: {made:?}");
+        assert!(made.is_ok() || self.list().contains(folder), "CREATE {folder}: {made:?}");
     }
 
     pub fn rename(&mut self, from: &str, to: &str) {
@@ -94,13 +145,17 @@ impl Imap {
     pub fn store(&mut self, folder: &str, uids: &str, item: &str, flags: &str) {
         self.select(folder);
         self.run(&format!("UID STORE {uids} {item}.SILENT ({flags})"));
-        self.run("UNSELECT");
+        self.unselect();
     }
 
     pub fn move_messages(&mut self, folder: &str, uids: &str, to: &str) {
         self.select(folder);
-        self.run(&format!("UID MOVE {uids} {}", quoted_name(to)));
-        self.run("UNSELECT");
+        if self.has("MOVE") {
+            self.run(&format!("UID MOVE {uids} {}", quoted_name(to)));
+            return self.unselect();
+        }
+        self.run(&format!("UID COPY {uids} {}", quoted_name(to)));
+        self.expunge(folder, uids);
     }
 
     /// Removes these messages and no others.
@@ -108,7 +163,7 @@ impl Imap {
         self.select(folder);
         self.run(&format!("UID STORE {uids} +FLAGS.SILENT (\\Deleted)"));
         self.run(&format!("UID EXPUNGE {uids}"));
-        self.run("UNSELECT");
+        self.unselect();
     }
 
     /// Names of all folders that can be selected, in UTF-8 with the server's delimiter.
@@ -130,7 +185,7 @@ impl Imap {
     pub fn fetch_all(&mut self, folder: &str) -> Vec<Fetched> {
         self.run(&format!("EXAMINE {}", quoted_name(folder)));
         let lines = self.run("UID FETCH 1:* (UID FLAGS INTERNALDATE BODY.PEEK[])");
-        self.run("UNSELECT");
+        self.unselect();
         let mut messages: Vec<Fetched> = lines.iter().filter_map(|line| fetched(line)).collect();
         messages.sort_by_key(|message| message.uid);
         messages
@@ -140,6 +195,13 @@ impl Imap {
         let lines = self.run(&format!("STATUS {} (MESSAGES)", quoted_name(folder)));
         let line = lines.iter().find(|line| line.starts_with(b"* STATUS")).expect("a STATUS line");
         number(parse_all(&line[9..]).pop().expect("STATUS items").item("MESSAGES"))
+    }
+
+    /// Where there is no UNSELECT the folder stays selected: CLOSE would remove the owner's mail.
+    fn unselect(&mut self) {
+        if self.has("UNSELECT") {
+            self.run("UNSELECT");
+        }
     }
 
     fn select(&mut self, folder: &str) {
@@ -188,8 +250,10 @@ impl Imap {
 impl Drop for Imap {
     fn drop(&mut self) {
         let _ = self.commands.write_all(b"bye LOGOUT\r\n");
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 

@@ -220,6 +220,15 @@ pub fn altered_by_dovecot() -> Vec<Mail> {
     ]
 }
 
+/// What servers do not take from a mail program, but from a delivery agent.
+pub fn delivered() -> Vec<Mail> {
+    vec![
+        Mail::new("delivered: empty", b"".to_vec()),
+        Mail::new("delivered: NUL", b"Subject: nul\n\na\0b\n".to_vec()),
+        Mail::new("delivered: CR and LF", b"Subject: cr\n\na\rb\nc\r\n".to_vec()),
+    ]
+}
+
 /// One message of about that size, as a big attachment in base64 makes it.
 pub fn big(seed: u64, bytes: usize) -> Mail {
     let mut random = Random::seeded(seed);

@@ -1,15 +1,17 @@
-//! What the end-to-end tests share: real Dovecot servers, odd mail, a comparator and the daemon.
+//! What the end-to-end tests share: real servers, odd mail, a comparator and the daemon.
 //!
 //! Nothing here uses the product's library: what judges it must not make its mistakes.
 
 // Each test file is a crate of its own and uses its own part of this.
 #![allow(dead_code)]
 
+pub mod boxed;
 pub mod compare;
 pub mod daemon;
 pub mod dovecot;
 pub mod imap;
 pub mod mail;
+pub mod server;
 pub mod stage;
 
 use std::os::unix::process::CommandExt;
@@ -33,7 +35,12 @@ pub fn poll<T>(patience: Duration, mut probe: impl FnMut() -> Option<T>) -> Opti
 /// Lets the process die with the thread that starts it, so that an interrupted test run leaves
 /// no server behind, and gives it a process group of its own to be stopped as a whole.
 pub fn tie_to_this_thread(command: &mut Command) -> &mut Command {
-    let die_with_parent = || match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } {
+    tie_with(libc::SIGTERM, command)
+}
+
+/// The same by another signal.
+pub fn tie_with(signal: i32, command: &mut Command) -> &mut Command {
+    let die_with_parent = move || match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) } {
         0 => Ok(()),
         _ => Err(std::io::Error::last_os_error()),
     };

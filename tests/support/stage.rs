@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use super::compare::{Snapshot, aruba_to_legalmail, assert_exact, assert_unchanged, differences};
+use super::compare::{Snapshot, assert_unchanged, differences};
 use super::daemon::{Account, Plan, Site};
 use super::dovecot::{Dovecot, Setup};
 use super::imap::Imap;
 use super::mail::Mail;
 use super::poll;
+use super::server::Server;
 
-pub struct Stage {
+pub struct Stage<S = Dovecot, T = Dovecot> {
     pub account: Account,
-    pub source: Dovecot,
-    pub target: Dovecot,
+    pub source: S,
+    pub target: T,
 }
 
 impl Stage {
@@ -27,7 +28,9 @@ impl Stage {
         let target = target.user(&account.target_user, &account.target_password).start();
         Stage { account, source, target }
     }
+}
 
+impl<S: Server, T: Server> Stage<S, T> {
     pub fn plan(&self) -> Plan {
         Plan::between(&self.source, &self.target)
     }
@@ -63,17 +66,28 @@ impl Stage {
         Snapshot::of(&self.target, &self.account.target_user)
     }
 
-    /// Fails unless the target is an exact copy, with the names of the usual layouts.
+    /// Where a folder of the source belongs at the target.
+    pub fn target_name(&self, source_name: &str) -> String {
+        self.source.names().on(&self.target.names(), source_name)
+    }
+
+    /// How the target differs from an exact copy.
+    pub fn differences(&self) -> Vec<String> {
+        let target_name = |name: &str| self.target_name(name);
+        differences(&self.source_snapshot(), &self.target_snapshot(), target_name)
+    }
+
+    /// Fails unless the target is an exact copy.
     pub fn assert_exact(&self) {
-        assert_exact(&self.source_snapshot(), &self.target_snapshot(), aruba_to_legalmail);
+        let found = self.differences();
+        assert!(found.is_empty(), "the copy is not exact:\n  {}", found.join("\n  "));
     }
 
     /// Waits until the target is an exact copy.
     pub fn wait_exact(&self, what: &str, seconds: u64) {
         let mut last = Vec::new();
         let exact = poll(Duration::from_secs(seconds), || {
-            let source = self.source_snapshot();
-            last = differences(&source, &self.target_snapshot(), aruba_to_legalmail);
+            last = self.differences();
             last.is_empty().then_some(())
         });
         assert!(exact.is_some(), "{what}: not exact after {seconds} s:\n  {}", last.join("\n  "));
