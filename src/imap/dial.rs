@@ -59,6 +59,8 @@ pub struct Login {
 pub struct Dialler {
     /// How long one answer may take.
     pub answer_within: Duration,
+    /// What one listing of messages may take in memory, whatever EXISTS claims.
+    pub listing_octets_max: usize,
     configs: Mutex<HashMap<Roots, Arc<ClientConfig>>>,
     capabilities: Mutex<Vec<Arc<Capabilities>>>,
 }
@@ -70,6 +72,7 @@ impl Dialler {
     pub fn new() -> Dialler {
         Dialler {
             answer_within: Duration::from_secs(60),
+            listing_octets_max: 256 << 20,
             configs: Mutex::default(),
             capabilities: Mutex::default(),
         }
@@ -86,6 +89,7 @@ impl Dialler {
         let logged_in = timeout(self.answer_within.saturating_mul(3), logged_in).await;
         let mut session = logged_in.map_err(|_| Error::TimedOut("the login"))??;
         session.capabilities = self.shared(session.capabilities);
+        session.listing_octets_max = self.listing_octets_max;
         Ok(session)
     }
 

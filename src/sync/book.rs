@@ -1,6 +1,6 @@
 //! What an account's task keeps in memory: its record, its folder pairs, and what is suspected.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::gone::Evidence;
@@ -45,6 +45,8 @@ pub struct Learned {
     pub polls_until: Option<Instant>,
     /// What the servers offer, as it was told last.
     pub said_offers: String,
+    /// Trouble of a folder's own that was told, by its reason code.
+    pub said_trouble: HashMap<FolderId, &'static str>,
     /// The server has no UIDPLUS, and that was said.
     pub said_no_removals: bool,
     /// That the cutover is overdue was said.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::habits::{Habit, Next, Told};
 use super::mail::Random;
 use super::plan::{Crash, Cut, Event, Lie, Memory, Moment, Reply, Side};
 use super::traits::{ALL, Traits};
@@ -50,6 +51,27 @@ pub fn small(name: impl Into<String>) -> World {
 
 const FOLDERS: [&str; 5] = ["INBOX", "Clienti/2024", "Archivio", "Posta inviata", "Perch&AOk-"];
 const FLAGS: [&str; 6] = ["", "\\Seen", "\\Seen \\Answered", "\\Flagged", "$Label1", "\\Deleted"];
+const HABITS: [Habit; 19] = [
+    Habit::SilentIdle,
+    Habit::ClosesInIdle,
+    Habit::TellsBeforeIdling,
+    Habit::StaleWhileSelected,
+    Habit::SilentNotify,
+    Habit::BarePlus,
+    Habit::OffersLater(Told::Untagged),
+    Habit::OffersLater(Told::WhenAsked),
+    Habit::WrongSizes,
+    Habit::Courier,
+    Habit::OddFlags,
+    Habit::Next(Next::Zero),
+    Habit::Next(Next::Rewinds),
+    Habit::Modseq("-1"),
+    Habit::HidesInbox,
+    Habit::RefusesReturn,
+    Habit::WrongVanished,
+    Habit::Sloppy,
+    Habit::ShowsOthers,
+];
 const SIDES: [Side; 2] = [Side::Source, Side::Target];
 
 /// Anything may be in it; the same seed makes the same world.
@@ -60,6 +82,7 @@ pub fn random(seed: u64) -> World {
     world.target = dice.traits(Traits::target());
     world.source.body_first = dice.chance(5);
     world.target.keywords = !dice.chance(10);
+    dice.habits(&mut world);
     dice.plant(&mut world);
     for _ in 0..dice.below(9) {
         let event = dice.event();
@@ -101,6 +124,15 @@ impl Dice {
         let lost = ALL.into_iter().filter(|name| *name != "IMAP4rev1" && self.chance(8));
         let lost: Vec<&str> = lost.collect();
         traits.without(&lost)
+    }
+
+    /// Now and then a server has a habit that refuses nothing and hides no renumbering.
+    fn habits(&mut self, world: &mut World) {
+        for traits in [&mut world.source, &mut world.target] {
+            if self.chance(25) {
+                traits.habits.push(*self.0.pick(&HABITS));
+            }
+        }
     }
 
     fn folder(&mut self) -> String {
