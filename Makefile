@@ -7,8 +7,10 @@ SHELL := /bin/bash
 # End-to-end tests mostly wait for servers and clocks, so more of them run at once than there are
 # processors.
 TEST_THREADS ?= 8
+# Of each fuzzer, as many of which run at once as there are processors.
+SECONDS_PER_TARGET ?= 60
 
-.PHONY: help build demo test fmt clippy doc bench
+.PHONY: help build demo test fuzz fmt clippy doc bench
 
 help: ## shows this
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
@@ -22,6 +24,9 @@ demo: ## moves a mailbox between two real servers while you watch (at most two m
 test: ## all tests, those against real Dovecot servers included
 	@tests/support/install.sh
 	@tests/support/run.sh --test-threads=$(TEST_THREADS)
+
+fuzz: ## lets each fuzzer run for SECONDS_PER_TARGET=60, with the ordinary toolchain
+	@SECONDS_PER_TARGET=$(SECONDS_PER_TARGET) fuzz/run.sh
 
 fmt: ## formats the code
 	cargo fmt

@@ -25,7 +25,7 @@ fn link(folder: u32, uid: u32) -> Known {
         header: HeaderDigest(std::array::from_fn(octet)),
         sha256: Sha256(std::array::from_fn(octet)),
         flags: Flags::of_names(["\\Seen"]),
-        verified: false,
+        proof: Proof::Listed,
         suspect: false,
         altered: None,
     })

@@ -14,8 +14,12 @@ pub mod checkpoint;
 pub mod sync;
 
 pub mod journal;
+pub mod report;
 pub mod status;
 
 pub mod daemon;
 
 pub mod cli;
+
+#[doc(hidden)]
+pub mod fuzzing;

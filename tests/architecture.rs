@@ -46,6 +46,8 @@ fn imports_go_one_way() {
     forbid("src/checkpoint", &above_adapters, &[]);
     forbid("src/config", &above_adapters, &[]);
     forbid("src/journal", &above_adapters, &[]);
+    forbid("src/report", &above_adapters, &[]);
+    forbid("src/report", &["crate::imap", "crate::config", "tokio"], &[]);
     forbid("src/sync", &["crate::daemon", "crate::cli"], &[]);
     forbid("src/daemon", &["crate::cli"], &[]);
 }
@@ -70,7 +72,7 @@ fn each_dependency_lives_in_one_place() {
 fn decisions_are_pure() {
     let impure =
         ["tokio", "std::fs", "Instant::now", "Timestamp::now", "SystemTime", "RandomState"];
-    for file in ["plan", "adopt", "folders", "gone", "cutover", "trouble", "backoff"] {
+    for file in ["plan", "adopt", "folders", "gone", "cutover", "trouble", "backoff", "compare"] {
         let path = format!("{}/src/sync/{file}.rs", env!("CARGO_MANIFEST_DIR"));
         let text = fs::read_to_string(path).expect("a pure module");
         let code = text.split("#[cfg(test)]").next().expect("code");

@@ -138,6 +138,22 @@ fn damage_is_never_silent_and_never_fatal() {
 }
 
 #[test]
+fn who_only_reads_neither_makes_a_store_nor_moves_one_aside() {
+    let empty = tempfile::tempdir().unwrap();
+    assert!(matches!(Store::open_existing(empty.path()), Err(OpenError::Failed(_))));
+    assert_eq!(empty.path().read_dir().unwrap().count(), 0, "nothing was made");
+
+    let dir = furnished();
+    assert_eq!(Store::open_existing(dir.path()).unwrap().accounts().unwrap().len(), 50);
+    overwrite(&dir.path().join("checkpoint/conf"), 0, 8, 0xff);
+    assert!(matches!(Store::open_existing(dir.path()), Err(OpenError::Failed(_))));
+    assert!(dir.path().join("checkpoint").is_dir());
+    let names = dir.path().read_dir().unwrap().map(|entry| entry.unwrap().file_name());
+    let aside = names.filter(|name| name.to_string_lossy().contains("unreadable")).count();
+    assert_eq!(aside, 0);
+}
+
+#[test]
 fn a_second_daemon_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let open = || Store::open(dir.path()).map(drop);

@@ -18,7 +18,7 @@ fn link(number: u32) -> Link {
         header: HeaderDigest([number as u8; 16]),
         sha256: Sha256([number as u8; 32]),
         flags: Flags::of_names(["\\Seen", "$Forwarded"]),
-        verified: false,
+        proof: Proof::Listed,
         suspect: true,
         altered: None,
     }
@@ -203,6 +203,27 @@ async fn edits_of_one_commit_see_those_before_them() {
     assert_eq!(store.known(kept).unwrap(), [(uid(9), linked(9))]);
     assert_eq!(store.account("a@pec.it").unwrap(), None, "its address changed");
     assert_eq!(store.account("b@pec.it").unwrap().unwrap().id, account_id);
+}
+
+#[tokio::test]
+async fn a_copy_is_proved_only_while_it_is_the_one_that_was_compared() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    let folder = store.new_folder_id().unwrap();
+    let digest = |n: u32| link(n).sha256;
+    let edits = vec![
+        Edit::PutKnown(folder, uid(1), linked(1)),
+        Edit::PutKnown(folder, uid(2), linked(2)),
+        Edit::PutKnown(folder, uid(3), linked(3)),
+        Edit::Prove(folder, uid(1), uid(1), digest(1)),
+        Edit::Prove(folder, uid(2), uid(7), digest(2)),
+        Edit::Prove(folder, uid(3), uid(3), digest(9)),
+        Edit::Prove(folder, uid(4), uid(4), digest(4)),
+    ];
+    store.writer().commit(edits).await.unwrap();
+    let proved = Known::Linked(Link { proof: Proof::Verified, ..link(1) });
+    let expected = [(uid(1), proved), (uid(2), linked(2)), (uid(3), linked(3))];
+    assert_eq!(store.known(folder).unwrap(), expected);
 }
 
 #[tokio::test]

@@ -333,6 +333,78 @@ fn asks_as(address: &str, source: &str, target: &str) -> String {
     )
 }
 
+#[test]
+fn accounts_supply_what_the_file_leaves_out() {
+    let main = MAIN.replace(
+        "domains = [\"geopec.it\"",
+        "accounts = \"accounts.csv\"\ndomains = [\"geopec.it\"",
+    );
+    let etc = tempfile::tempdir().unwrap();
+    fs::create_dir(etc.path().join("conf.d")).unwrap();
+    let rows = "address;target_user;email;phone\na@geopec.it;M7;a@x.it;+39061234567\n";
+    fs::write(etc.path().join("accounts.csv"), rows).unwrap();
+    fs::write(etc.path().join("pecsync.toml"), main).unwrap();
+    let file = etc.path().join("pecsync.toml");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let now = "2026-01-15T12:00:00Z".parse().unwrap();
+    let (settings, _) =
+        load_in(&file, &Context { now, credentials: None, checking: false }).unwrap();
+    let parse = |text: &str| {
+        let parsed = enrollment::parse(&etc.path().join("conf.d/m.toml"), text, &settings);
+        parsed.map_err(|problems| lines(&problems))
+    };
+    let listed = parse(&asks_for("a@geopec.it")).unwrap();
+    let contact = (listed.contact.email.as_deref(), listed.contact.phone.as_deref());
+    assert_eq!(
+        (listed.target_user.as_str(), contact),
+        ("M7", (Some("a@x.it"), Some("+39061234567")))
+    );
+    let own = asks_as("a@geopec.it", "a@geopec.it", "M8") + "[contact]\nemail = \"b@x.it\"\n";
+    let own = parse(&own).unwrap();
+    let contact = (own.contact.email.as_deref(), own.contact.phone.as_deref());
+    assert_eq!((own.target_user.as_str(), contact), ("M8", (Some("b@x.it"), Some("+39061234567"))));
+    let unlisted = parse(&asks_for("b@geopec.it")).unwrap_err();
+    assert!(
+        unlisted.ends_with("add user = \"M…\" under [target], or its row to the accounts"),
+        "{unlisted}"
+    );
+}
+
+/// A file written after the window is rejected, unless its account is known already.
+#[test]
+fn who_comes_after_the_window_is_rejected() {
+    let main = MAIN.replace(
+        "cutover = \"2026-02-04T08:00\"",
+        "enroll_until = \"2026-01-20\"\ncutover = \"2026-02-04T08:00\"",
+    );
+    let (_etc, settings) = settings_of(&main);
+    let path = settings.daemon.conf_dir.join("a.toml");
+    let file = |text: &str, written: &str| {
+        FileRead::of_text(&path, text).written_at(written.parse().unwrap())
+    };
+    let look = |before: &Snapshot, file: FileRead, known: &[&str]| {
+        let known = known.iter().map(|known| ((*known).to_owned(), path.clone())).collect();
+        let (snapshot, differences) = reconcile(before, vec![file], &settings, &known);
+        (snapshot, shown(&differences))
+    };
+    let (in_time, late) = ("2026-01-20T22:59:00Z", "2026-01-20T23:00:00Z");
+    let none = Snapshot::default();
+    let (active, said) = look(&none, file(&asks_for(A), in_time), &[]);
+    assert_eq!(said, format!("+ {A}"));
+    let (_, said) = look(&none, file(&asks_for(A), late), &[]);
+    assert_eq!(
+        said,
+        "! conf.d/a.toml: enrolling for migration \"epap\" ended at \
+         2026-01-20T23:59:59+01:00; move enroll_until in the migration and reload, if \
+         it is to be moved all the same"
+    );
+    let another = asks_for(A).replace("old", "older");
+    let (_, said) = look(&active, file(&another, late), &[]);
+    assert_eq!(said, format!("* {A}"), "a new password is taken at any time");
+    let (_, said) = look(&none, file(&another, late), &[A]);
+    assert_eq!(said, format!("+ {A}"), "also after a restart");
+}
+
 const A: &str = "a@pec.epap.it";
 const B: &str = "b@pec.epap.it";
 

@@ -267,20 +267,116 @@ fn keys_without_behaviour_are_refused() {
     refused("[daemon]\nmetrics_listen = \"127.0.0.1:9464\"", "6:1", "metrics_listen");
     refused("[daemon]\nmetrics_public = true", "6:1", "metrics_public");
     refused("[limits]\nsource_addresses = []", "6:1", "source_addresses");
-    refused("[migration.epap.folders]\nafter_cutover = [\"Archivio\"]", "6:1", "after_cutover");
-    refused(
-        "[migration.epap.folders]\nafter_cutover_from = 2026-02-05",
-        "6:1",
-        "after_cutover_from",
-    );
     refused("[migration.epap.source.archive]\nx = 1", "5:24", "archive");
-    for key in ["accounts", "enroll_from", "enroll_until"] {
-        let text = EPAP.replace("domains", &format!("{key} = \"2026-01-07\"\ndomains"));
-        check_whole(
-            &text,
-            &format!("pecsync.toml:2:1: {key:?} is not supported yet; take the line out"),
-        );
+}
+
+#[test]
+fn folders_may_wait_for_the_cutover() {
+    let folders = "[migration.epap.folders]\nafter_cutover = [\"Archivio\", \"Archivio/**\"]\n";
+    let etc = Etc::new(&format!(
+        "{}{folders}after_cutover_from = \"2026-02-05\"\n",
+        epap_with("cutover = \"2026-02-04T08:00\"")
+    ));
+    let rules = &etc.settings().migrations["epap"].folders;
+    assert_eq!(rules.after_cutover, ["Archivio", "Archivio/**"]);
+    assert_eq!(rules.after_cutover_from.unwrap().to_string(), "2026-02-04T23:00:00Z");
+    assert_eq!(
+        Etc::new(&format!("{EPAP}{folders}")).warnings(),
+        "pecsync.toml:6:1: the migration has no cutover after which these folders could be copied; \
+         only accounts with a cutover of their own will have them copied"
+    );
+    check_whole(
+        &format!(
+            "{}{folders}after_cutover_from = 2026-05-01\n",
+            epap_with("cutover = 2026-02-04\nsource_until = 2026-03-31")
+        ),
+        "pecsync.toml:9:22: after_cutover_from is after source_until, \
+         2026-03-31T23:59:59+02:00; nothing is read from the source after that: write an earlier day",
+    );
+}
+
+fn epap_with(line: &str) -> String {
+    EPAP.replace("domains", &format!("{line}\ndomains"))
+}
+
+#[test]
+fn the_enrolling_window_is_whole_days() {
+    let lines = "enroll_from = \"2026-01-07\"\nenroll_until = 2026-02-03";
+    let epap = &Etc::new(&epap_with(lines)).settings().migrations["epap"];
+    let instants =
+        [epap.enroll_from, epap.enroll_until].map(|instant| instant.unwrap().to_string());
+    assert_eq!(instants, ["2026-01-06T23:00:00Z", "2026-02-03T22:59:59.999999999Z"]);
+    check_whole(
+        &epap_with("enroll_from = \"2026-01-07\"\nenroll_until = \"2026-01-06\""),
+        "pecsync.toml:3:16: enroll_until is before enroll_from; write a later day",
+    );
+}
+
+/// `accounts = "accounts.csv"` with a file of these octets; the rows that were understood.
+fn roster(octets: &[u8]) -> Result<Vec<String>, String> {
+    let etc = Etc::new(&epap_with("accounts = \"accounts.csv\""));
+    fs::write(etc.path("accounts.csv"), octets).unwrap();
+    let (settings, _) = etc.load().map_err(|problems| lines(&problems))?;
+    let roster = settings.migrations["epap"].accounts.clone().unwrap();
+    let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+    let row = |(address, row): (&str, &pecsync::config::RosterRow)| {
+        let (email, phone) = (&row.contact.email, &row.contact.phone);
+        format!("{address} {} {} {}", show(&row.target_user), show(email), show(phone))
+    };
+    Ok(roster.iter().map(row).collect())
+}
+
+#[test]
+fn accounts_as_offices_export_them() {
+    let plain = "address,target_user,email,phone\nA@pec.epap.it,M1,a@x.it,+39 333 1234567\n";
+    let expected = Ok(vec!["a@pec.epap.it M1 a@x.it +393331234567".to_owned()]);
+    assert_eq!(roster(plain.as_bytes()), expected);
+    assert_eq!(roster(plain.replace(',', ";").as_bytes()), expected);
+    assert_eq!(roster(plain.replace('\n', "\r\n").as_bytes()), expected);
+    assert_eq!(roster(format!("\u{feff}{plain}").as_bytes()), expected);
+    let windows = b"Cognome;Address;Target_User;email;phone\nNicol\xf2; a@pec.epap.it ;M1;a@x.it;\"+39 333 1234567\"\n";
+    assert_eq!(roster(windows), expected);
+    let sparse = "address\nb@pec.epap.it\n\nc@other.it\n,\n";
+    assert_eq!(roster(sparse.as_bytes()), Ok(vec!["b@pec.epap.it - - -".to_owned()]));
+    let contact = "address,email,phone\na@pec.epap.it,not one,0733\n";
+    assert_eq!(roster(contact.as_bytes()), Ok(vec!["a@pec.epap.it - - -".to_owned()]));
+}
+
+#[test]
+fn mistakes_in_accounts_are_named_by_line() {
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        assert_eq!(roster(text.as_bytes()), Err(expected.to_owned()), "{text}");
     }
+    check(
+        "name,user\n",
+        "accounts.csv:1:1: no column \"address\"; begin the file with a line that names its \
+         columns: address,target_user,email,phone",
+    );
+    check(
+        "address,target-user\n",
+        "accounts.csv:1:1: unknown column \"target-user\"; did you mean \"target_user\"?",
+    );
+    check(
+        "",
+        "accounts.csv: an empty file; begin the file with a line that names its columns: \
+         address,target_user,email,phone",
+    );
+    check(
+        "address,target_user\na@pec.epap.it,M1\nA@PEC.epap.it,M2\nb@pec.epap.it,m1\n,M4\n",
+        "accounts.csv:3:1: a@pec.epap.it is already in line 2; remove one of the two rows\n\
+         accounts.csv:4:1: target_user \"m1\" is already in line 2; each account has a login of \
+         its own\n\
+         accounts.csv:5:1: no address; fill it in, or remove the row",
+    );
+    let etc = Etc::new(&epap_with("accounts = \"gone.csv\""));
+    assert_eq!(
+        etc.problems(),
+        "pecsync.toml:2:12: accounts: cannot be read: no such file; create it, or correct its name"
+    );
+    let etc = Etc::new(&epap_with("accounts = \"accounts.csv\""));
+    etc.put("accounts.csv", "address\na@other.it\n");
+    assert_eq!(etc.warnings(), "accounts.csv: no account of pec.epap.it; is it the right file?");
 }
 
 #[test]

@@ -75,3 +75,105 @@ fn an_enrollment_after_the_cutover_only_adds() {
     );
     assert!(site.events("message_removed").is_empty());
 }
+
+#[test]
+fn an_archive_waits_and_what_is_moved_there_keeps_its_copy() {
+    let stage = Stage::new("archivista");
+    stage.plant("INBOX", &mail::pec(1, 6));
+    stage.plant("INBOX.Archivio", &mail::pec(2, 2));
+    stage.plant("INBOX.Archivio.2024", &mail::pec(3, 5));
+    let plan = stage.plan().migration("cutover_window = \"25s\"").sweep_every("2s");
+    let plan = plan.folders("after_cutover = [\"Archivio\", \"Archivio/**\"]");
+    let site = plan.cutover_in(Duration::from_secs(20)).write();
+    let mut daemon = site.start();
+    site.enroll(&stage.account);
+    let following = daemon.wait_following(stage.address());
+    let folders = following["folders"].as_array().unwrap();
+    let deferred: Vec<&str> = folders
+        .iter()
+        .filter(|folder| folder["state"] == "deferred")
+        .map(|folder| folder["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(deferred, ["Archivio", "Archivio/2024"]);
+    stage.at_source().move_messages("INBOX", "2", "INBOX.Archivio.2024");
+    site.wait_event("account_sealed", 60);
+    let in_archive = |stage: &Stage| {
+        let folders = stage.target_snapshot().folders;
+        let archive = folders.iter().filter(|(name, _)| name.contains("Archivio"));
+        archive.map(|(_, folder)| folder.messages.len()).sum::<usize>()
+    };
+    assert_eq!(in_archive(&stage), 1, "only what was moved there: {}", site.log());
+    assert_eq!(stage.at_target().count("INBOX"), 5);
+    daemon.wait_completed(120);
+    stage.assert_exact();
+    assert_eq!(in_archive(&stage), 2 + 5 + 1);
+    assert_eq!(site.events("message_moved").len(), 1);
+    assert!(site.events("message_removed").is_empty());
+}
+
+#[test]
+fn an_operator_cuts_over_reopens_and_cuts_over_again() {
+    let stage = Stage::new("riaperta");
+    stage.plant("INBOX", &mail::pec(1, 6));
+    let site = stage.plan().migration("cutover = \"2198-02-04\"").sweep_every("2s").write();
+    let mut daemon = site.start();
+    site.enroll(&stage.account);
+    daemon.wait_following(stage.address());
+    let order = |arguments: &[&str]| {
+        let output = site.command(arguments);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    };
+    let phase = |daemon: &mut support::daemon::Daemon, phase: &str| {
+        let found = support::poll(Duration::from_secs(60), || {
+            let account = daemon.account(stage.address())?;
+            (account["phase"] == phase).then_some(())
+        });
+        assert!(
+            found.is_some(),
+            "never {phase}: {}",
+            site.log().lines().rev().take(25).collect::<Vec<_>>().join("\n")
+        );
+    };
+    order(&["cutover", stage.address(), "--now"]);
+    phase(&mut daemon, "completed");
+    // The old provider still takes mail: it is added, and nothing that the owner did is undone.
+    stage.at_target().expunge("INBOX", "1");
+    stage.at_source().expunge("INBOX", "2");
+    order(&["reopen", stage.address()]);
+    phase(&mut daemon, "archiving");
+    stage.plant("INBOX", &mail::pec(2, 2));
+    let added = support::poll(Duration::from_secs(60), || {
+        (stage.at_target().count("INBOX") == 7).then_some(())
+    });
+    assert!(added.is_some(), "6 - 1 + 2: {}", site.log());
+    assert_eq!(site.events("account_reopened").len(), 1);
+    order(&["cutover", stage.address(), "--now"]);
+    phase(&mut daemon, "completed");
+    assert_eq!(stage.at_target().count("INBOX"), 7);
+    assert!(site.events("message_removed").is_empty());
+    // What has completed again stays so after a restart.
+    drop(daemon);
+    let mut daemon = site.start();
+    phase(&mut daemon, "completed");
+}
+
+#[test]
+fn a_paused_account_is_left_alone() {
+    let stage = Stage::new("in.pausa");
+    stage.plant("INBOX", &mail::pec(1, 3));
+    let site = stage.plan().sweep_every("1s").write();
+    let mut daemon = site.start();
+    site.enroll(&stage.account);
+    daemon.wait_following(stage.address());
+    assert!(site.command(&["pause", stage.address()]).status.success());
+    let paused = support::poll(Duration::from_secs(30), || {
+        (daemon.account(stage.address())?["condition"] == "paused").then_some(())
+    });
+    assert!(paused.is_some(), "{}", site.log());
+    stage.plant("INBOX", &mail::pec(2, 2));
+    std::thread::sleep(Duration::from_secs(5));
+    assert_eq!(stage.at_target().count("INBOX"), 3);
+    assert!(site.command(&["resume", stage.address()]).status.success());
+    stage.wait_exact("after the pause", 60);
+}

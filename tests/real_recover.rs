@@ -3,6 +3,8 @@
 mod support;
 
 use std::fs;
+use std::io::Write;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -160,4 +162,55 @@ fn sigterm_in_mid_copy_ends_within_ten_seconds_and_loses_nothing() {
     let mut daemon = site.start();
     daemon.wait_following(stage.address());
     stage.wait_exact("after the restart", 60);
+}
+
+/// A file system of its own under the state directory, gone with this.
+struct SmallDisk(std::path::PathBuf);
+
+impl SmallDisk {
+    fn at(dir: std::path::PathBuf) -> SmallDisk {
+        let mut mount = Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=8m,mode=700", "tmpfs"]).arg(&dir);
+        assert!(mounted.status().is_ok_and(|status| status.success()), "this test needs root");
+        SmallDisk(dir)
+    }
+
+    /// Takes all the room there is.
+    fn fill(&self) {
+        let mut ballast = fs::File::create(self.0.join("ballast")).unwrap();
+        while ballast.write(&[0; 4096]).is_ok_and(|written| written > 0) {}
+    }
+
+    fn make_room(&self) {
+        fs::remove_file(self.0.join("ballast")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_said_and_copying_goes_on_once_there_is_room() {
+    let stage = Stage::new("stretto");
+    stage.plant("INBOX", &mail::pec(1, 40));
+    let site = stage.plan().write();
+    let disk = SmallDisk::at(site.state());
+    let mut daemon = site.start();
+    site.enroll(&stage.account);
+    daemon.wait_following(stage.address());
+    disk.fill();
+    stage.plant("INBOX", &mail::pec(2, 60));
+    daemon.wait("the full disk is said", stage.address(), 30, |account| {
+        account["reason"]["code"] == "disk_full"
+    });
+    sleep(Duration::from_secs(5));
+    stage.plant("INBOX", &mail::pec(3, 10));
+    disk.make_room();
+    daemon.wait("recovered", stage.address(), 60, |account| account["reason"].is_null());
+    stage.wait_exact("after there was room", 30);
+    assert_eq!(site.events("daemon_started").len(), 1, "without a restart");
+    site.wait_event("account_recovered", 30);
 }

@@ -31,6 +31,10 @@ impl Chunk {
         (!self.slots.is_empty()).then_some(octets)
     }
 
+    pub(super) fn get(&self, slot: u8) -> Option<&[u8]> {
+        self.slots.get(&slot).map(Vec::as_slice)
+    }
+
     pub(super) fn set(&mut self, slot: u8, record: Option<Vec<u8>>) {
         match record {
             Some(record) => self.slots.insert(slot, record),

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use tokio::runtime::{self, Runtime};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Edit;
-use super::disk::Disk;
+use super::disk::{Disk, Refusal};
+use super::opening;
 use super::staged::{Changes, Staged};
 use super::witness::Witness;
 
@@ -22,6 +23,8 @@ const GROUP_REQUESTS_MAX: usize = 128;
 const GROUP_EDITS_MAX: usize = 8_192;
 /// Requests that may wait; who has one more waits with it.
 const QUEUE_REQUESTS_MAX: usize = 128;
+/// A full disk is tried again this often.
+const MEND_EVERY: Duration = Duration::from_secs(2);
 /// How long edits for which nobody waits are gathered.
 const LAZY_WAIT: Duration = Duration::from_millis(200);
 
@@ -61,9 +64,14 @@ struct Committer {
     requests: mpsc::Receiver<Request>,
     /// Waits for a request or a deadline.
     clock: Runtime,
-    /// After a failed write nobody knows what is on the disk: all that follows is refused until
-    /// the store is opened again.
-    broken: Option<Failure>,
+    broken: Option<Broken>,
+}
+
+/// After a failed write nobody knows what is on the disk: all that follows is refused until the
+/// store is opened again. Where the disk was full, the committer does so itself.
+struct Broken {
+    failure: Failure,
+    tried_at: Instant,
 }
 
 impl Committer {
@@ -71,7 +79,8 @@ impl Committer {
         while let Some(group) = self.next_group() {
             let settled = catch_unwind(AssertUnwindSafe(|| self.settle(group)));
             if settled.is_err() {
-                self.broken = Some(Failure::of(&io::Error::other("the committer panicked")));
+                let failure = Failure::of(&io::Error::other("the committer panicked"));
+                self.broken = Some(Broken { failure, tried_at: Instant::now() });
             }
         }
     }
@@ -79,7 +88,7 @@ impl Committer {
     /// Whatever waits, up to the bounds. Where nobody waits for it to be durable, a little more
     /// is waited for: neighbouring links share a chunk.
     fn next_group(&mut self) -> Option<Vec<Request>> {
-        let mut group = vec![self.requests.blocking_recv()?];
+        let mut group = vec![self.first_request()?];
         let deadline = Instant::now() + LAZY_WAIT;
         while !is_full(&group) {
             let next = match self.requests.try_recv() {
@@ -95,20 +104,51 @@ impl Committer {
         Some(group)
     }
 
+    /// Waits for it, and for room while there is none: a store that is closed cannot even be read.
+    fn first_request(&mut self) -> Option<Request> {
+        while self.broken.as_ref().is_some_and(Broken::is_full) {
+            let requests = &mut self.requests;
+            let wait = async { timeout(MEND_EVERY, requests.recv()).await };
+            match self.clock.block_on(wait) {
+                Ok(request) => return request,
+                Err(_) => self.mend(),
+            }
+        }
+        self.requests.blocking_recv()
+    }
+
     fn next_until(&mut self, deadline: Instant) -> Option<Request> {
         let requests = &mut self.requests;
         self.clock.block_on(async { timeout_at(deadline, requests.recv()).await.ok().flatten() })
     }
 
     fn settle(&mut self, group: Vec<Request>) {
-        if let Some(failure) = &self.broken {
+        self.mend();
+        if let Some(Broken { failure, .. }) = &self.broken {
             group.into_iter().for_each(|request| request.answer(Err(failure.clone())));
             return;
         }
         let (entered, changes) = self.stage(group);
         let outcome = self.make_durable(changes).map_err(|error| Failure::of(&error));
-        self.broken = outcome.as_ref().err().cloned();
+        let broken = |failure| Broken { failure, tried_at: Instant::now() };
+        self.broken = outcome.as_ref().err().cloned().map(broken);
         entered.into_iter().for_each(|request| request.answer(outcome.clone()));
+    }
+
+    /// There may be room again. Whether there is shows when the next group is written.
+    fn mend(&mut self) {
+        let due = |broken: &&mut Broken| {
+            broken.failure.kind == ErrorKind::StorageFull && broken.tried_at.elapsed() >= MEND_EVERY
+        };
+        let Some(broken) = self.broken.as_mut().filter(due) else { return };
+        match opening::open_again(&self.disk) {
+            Ok(witness) => (self.witness, self.broken) = (witness, None),
+            Err(Refusal::Damaged(damage)) => {
+                let error = io::Error::new(ErrorKind::InvalidData, damage);
+                broken.failure = Failure::of(&error);
+            }
+            Err(Refusal::Locked | Refusal::Failed(_)) => broken.tried_at = Instant::now(),
+        }
     }
 
     fn make_durable(&mut self, mut changes: Changes) -> io::Result<()> {
@@ -132,6 +172,12 @@ impl Committer {
             }
         }
         (entered, staged.into_changes())
+    }
+}
+
+impl Broken {
+    fn is_full(&self) -> bool {
+        self.failure.kind == ErrorKind::StorageFull
     }
 }
 

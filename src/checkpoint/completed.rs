@@ -143,7 +143,7 @@ impl State {
 
 /// A line as it stands in the file.
 #[derive(Serialize, Deserialize)]
-struct Line {
+pub(super) struct Line {
     schema: u32,
     address: String,
     phase: String,
@@ -166,7 +166,7 @@ const SCHEMA: u32 = 1;
 const PHASES: [Phase; 3] = [Phase::Archiving, Phase::Completed, Phase::Closed];
 
 /// An account, and whether it was reopened; `None` for a line that is not ours to understand.
-fn parse(line: &[u8]) -> Option<(CompletedAccount, bool)> {
+pub(super) fn parse(line: &[u8]) -> Option<(CompletedAccount, bool)> {
     let line: Line = serde_json::from_slice(line).ok()?;
     let time = |text: Option<String>| match text {
         None => Some(None),
@@ -189,7 +189,7 @@ fn phase_of(name: &str) -> Option<Phase> {
 
 impl Line {
     /// An `InvalidInput` error for an account before its seal, or a time beyond the calendar.
-    fn of(account: &CompletedAccount, reopened: bool) -> io::Result<Line> {
+    pub(super) fn of(account: &CompletedAccount, reopened: bool) -> io::Result<Line> {
         let refuse = |why: String| io::Error::new(ErrorKind::InvalidInput, why);
         let time = |second: Option<i64>| {
             let time = second.map(Timestamp::from_second).transpose();

@@ -2,8 +2,9 @@
 //!
 //! What sled 0.34 leaves open is closed here: its `flush` is `sync_file_range`, so the data file
 //! is synced through a descriptor of our own; it does not sync the files of its `blobs`; it
-//! panics on some damage, so every call is guarded; and a directory deleted under it goes on
-//! taking writes, which is noticed.
+//! panics on some damage, so every call is guarded; a directory deleted under it goes on taking
+//! writes, which is noticed; and after one failed write it refuses all others until it is opened
+//! again, which can be done behind the same handle.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -12,18 +13,26 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::staged::Changes;
 
-/// Cache of pages. By itself no cap on memory: see [`Disk::forget_other_pages`].
+/// Cache of pages. By itself no cap on memory: see [`Files::forget_other_pages`].
 const CACHE_BYTES: u64 = 16 << 20;
 
 /// A stored value.
 pub(super) type Value = sled::IVec;
 
-/// The open store.
+/// The store. It is open but between [`Disk::close`] and [`Disk::take_over`].
 pub(super) struct Disk {
+    dir: PathBuf,
+    files: Mutex<Option<Arc<Files>>>,
+    openings: AtomicU64,
+}
+
+/// What is open. Who reads holds on to it, and with it to sled's lock.
+struct Files {
     tree: sled::Db,
     /// `<dir>/db`, to sync what sled wrote.
     data: File,
@@ -44,6 +53,101 @@ pub(super) enum Refusal {
 
 impl Disk {
     pub(super) fn open(dir: &Path) -> Result<Disk, Refusal> {
+        let files = Mutex::new(Some(Arc::new(Files::open(dir)?)));
+        Ok(Disk { dir: dir.to_owned(), files, openings: AtomicU64::new(1) })
+    }
+
+    /// Lets go of the directory as soon as those who read have done so. Until it is open again
+    /// every call fails.
+    pub(super) fn close(&self) {
+        // Dropped outside the lock: sled may take a while.
+        let closed = self.slot().take();
+        drop(closed);
+    }
+
+    /// Goes on with the same directory, opened anew and as it stands on the disk: what was applied
+    /// and not made durable may be gone.
+    pub(super) fn take_over(&self, opened: Disk) {
+        self.openings.fetch_add(1, Ordering::Relaxed);
+        *self.slot() = opened.files.into_inner().unwrap_or_else(PoisonError::into_inner);
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// How often it was opened.
+    pub(super) fn openings(&self) -> u64 {
+        self.openings.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn get(&self, key: &[u8]) -> io::Result<Option<Value>> {
+        let files = self.files()?;
+        guarded(|| Ok(files.tree.get(key)?))
+    }
+
+    /// Calls `each` with every key that begins with `prefix`, ascending, and its value.
+    pub(super) fn scan(
+        &self,
+        prefix: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let files = self.files()?;
+        guarded(|| {
+            for entry in files.tree.scan_prefix(prefix) {
+                let (key, value) = entry?;
+                each(&key, &value)?;
+                files.forget_other_pages(&key)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The highest key that begins with `prefix`.
+    pub(super) fn last_key(&self, prefix: &[u8]) -> io::Result<Option<Value>> {
+        let files = self.files()?;
+        guarded(|| {
+            let last = files.tree.scan_prefix(prefix).next_back().transpose()?;
+            Ok(last.map(|(key, _)| key))
+        })
+    }
+
+    /// Puts one value, which is durable when anything written later is: the log has an order.
+    pub(super) fn put(&self, key: &[u8], value: Vec<u8>) -> io::Result<()> {
+        let files = self.files()?;
+        guarded(|| Ok(files.tree.insert(key, value).map(drop)?))
+    }
+
+    /// All the changes or none; `None` removes.
+    pub(super) fn apply(&self, changes: Changes) -> io::Result<()> {
+        let files = self.files()?;
+        let mut batch = sled::Batch::default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        guarded(|| Ok(files.tree.apply_batch(batch)?))
+    }
+
+    /// Makes durable what was applied.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.files()?.sync()
+    }
+
+    fn files(&self) -> io::Result<Arc<Files>> {
+        let closed = || io::Error::new(ErrorKind::StorageFull, "checkpoint: closed, it was full");
+        self.slot().clone().ok_or_else(closed)
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<Files>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Files {
+    fn open(dir: &Path) -> Result<Files, Refusal> {
         let config = sled::Config::new().path(dir).cache_capacity(CACHE_BYTES);
         let config = config.mode(sled::Mode::LowSpace);
         let opened = catch_unwind(AssertUnwindSafe(|| config.open()));
@@ -53,27 +157,7 @@ impl Disk {
             Err(_) => return Err(Refusal::Damaged("sled panicked while it opened".into())),
         };
         let data = File::open(dir.join("db")).map_err(Refusal::Failed)?;
-        Ok(Disk { tree, data, blobs: dir.join("blobs"), synced_blobs: Mutex::default() })
-    }
-
-    pub(super) fn get(&self, key: &[u8]) -> io::Result<Option<Value>> {
-        guarded(|| Ok(self.tree.get(key)?))
-    }
-
-    /// Calls `each` with every key that begins with `prefix`, ascending, and its value.
-    pub(super) fn scan(
-        &self,
-        prefix: &[u8],
-        mut each: impl FnMut(&[u8], &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        guarded(|| {
-            for entry in self.tree.scan_prefix(prefix) {
-                let (key, value) = entry?;
-                each(&key, &value)?;
-                self.forget_other_pages(&key)?;
-            }
-            Ok(())
-        })
+        Ok(Files { tree, data, blobs: dir.join("blobs"), synced_blobs: Mutex::default() })
     }
 
     /// Each of the cache's 256 parts evicts only after every 64th access to it, so that reading
@@ -83,33 +167,7 @@ impl Disk {
         (0..6).try_for_each(|_| self.tree.get(key).map(drop)).map_err(io::Error::from)
     }
 
-    /// The highest key that begins with `prefix`.
-    pub(super) fn last_key(&self, prefix: &[u8]) -> io::Result<Option<Value>> {
-        guarded(|| {
-            let last = self.tree.scan_prefix(prefix).next_back().transpose()?;
-            Ok(last.map(|(key, _)| key))
-        })
-    }
-
-    /// Puts one value, which is durable when anything written later is: the log has an order.
-    pub(super) fn put(&self, key: &[u8], value: Vec<u8>) -> io::Result<()> {
-        guarded(|| Ok(self.tree.insert(key, value).map(drop)?))
-    }
-
-    /// All the changes or none; `None` removes.
-    pub(super) fn apply(&self, changes: Changes) -> io::Result<()> {
-        let mut batch = sled::Batch::default();
-        for (key, value) in changes {
-            match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
-            }
-        }
-        guarded(|| Ok(self.tree.apply_batch(batch)?))
-    }
-
-    /// Makes durable what was applied.
-    pub(super) fn sync(&self) -> io::Result<()> {
+    fn sync(&self) -> io::Result<()> {
         guarded(|| Ok(self.tree.flush().map(drop)?))?;
         self.sync_blobs()?;
         self.data.sync_data()?;

@@ -9,7 +9,6 @@ mod messages;
 use std::io;
 
 use super::octets::{Octets, Put, unreadable};
-use super::{AccountRecord, FolderRecord, Intent, Known, Link};
 
 /// Of every value in the store. A value with another one is unreadable, not guessed at.
 pub(super) const VERSION: u8 = 1;
@@ -44,18 +43,6 @@ pub(super) fn encode_slot(record: &impl Record) -> Vec<u8> {
 
 pub(super) fn decode_slot<R: Record>(octets: &[u8]) -> io::Result<R> {
     read_all(Octets::of(octets))
-}
-
-/// Tries every kind of record on the same octets: what the fuzzer calls.
-#[doc(hidden)]
-pub fn decode_anything(octets: &[u8]) -> bool {
-    let slots = super::chunk::slots(octets).unwrap_or_default();
-    decode::<AccountRecord>(octets).is_ok()
-        | decode::<FolderRecord>(octets).is_ok()
-        | decode::<Intent>(octets).is_ok()
-        | decode::<u64>(octets).is_ok()
-        | slots.iter().any(|(_, slot)| decode_slot::<Known>(slot).is_ok())
-        | slots.iter().any(|(_, slot)| decode_slot::<Link>(slot).is_ok())
 }
 
 fn read_all<R: Record>(mut octets: Octets) -> io::Result<R> {

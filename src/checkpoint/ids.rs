@@ -21,8 +21,14 @@ pub(super) struct Ids {
 pub(super) struct Counter {
     key: &'static [u8],
     block: u64,
-    /// Put, not yet given out.
-    free: Mutex<Range<u64>>,
+    free: Mutex<Free>,
+}
+
+struct Free {
+    /// Not yet given out.
+    numbers: Range<u64>,
+    /// At which opening of the disk their end was put: at a later one that may be gone.
+    put_at: Option<u64>,
 }
 
 impl Ids {
@@ -51,16 +57,18 @@ impl Counter {
         let put = disk.get(key)?.map(|value| decode::<u64>(&value)).transpose()?;
         let last = disk.last_key(used)?.and_then(|key| number(&key));
         let begin = put.unwrap_or(1).max(last.map_or(1, |last| last + 1));
-        Ok(Counter { key, block, free: Mutex::new(begin..begin) })
+        let free = Free { numbers: begin..begin, put_at: None };
+        Ok(Counter { key, block, free: Mutex::new(free) })
     }
 
     pub(super) fn next(&self, disk: &Disk) -> io::Result<u64> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        if free.is_empty() {
-            let end = free.end + self.block;
+        let opening = Some(disk.openings());
+        if free.numbers.is_empty() || free.put_at != opening {
+            let end = free.numbers.start + self.block;
             disk.put(self.key, encode(&end))?;
-            free.end = end;
+            *free = Free { numbers: free.numbers.start..end, put_at: opening };
         }
-        free.next().ok_or_else(|| io::Error::other("checkpoint: no numbers left"))
+        free.numbers.next().ok_or_else(|| io::Error::other("checkpoint: no numbers left"))
     }
 }

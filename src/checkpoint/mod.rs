@@ -8,6 +8,7 @@ mod committer;
 mod completed;
 mod disk;
 mod encoding;
+pub(crate) mod fuzzing;
 mod ids;
 mod keys;
 mod lock;
@@ -18,8 +19,6 @@ mod store;
 mod witness;
 
 pub use completed::{Completed, CompletedAccount};
-#[doc(hidden)]
-pub use encoding::decode_anything;
 pub use store::{OpenError, Store, StoreError, Writer};
 
 use crate::words::{Flags, HeaderDigest, InternalDate, ModSeq, Sha256, Uid, UidValidity};
@@ -149,6 +148,18 @@ pub enum Origin {
     Twin,
 }
 
+/// How it is known that the copy has the source's bytes; each depth includes those before it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub enum Proof {
+    /// The target took the bytes as they came; UID, size and instant are compared in passes.
+    #[default]
+    Listed,
+    /// A pass downloaded the copy again and compared it.
+    ReadBack,
+    /// `pecsync verify` did.
+    Verified,
+}
+
 /// Two ends of one message.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Link {
@@ -162,8 +173,7 @@ pub struct Link {
     pub sha256: Sha256,
     /// The source's flags as last written to the target.
     pub flags: Flags,
-    /// The copy was downloaded and compared.
-    pub verified: bool,
+    pub proof: Proof,
     /// A copy worth comparing: it holds what some servers alter.
     pub suspect: bool,
     /// How the target's bytes differ, where they do.
@@ -231,6 +241,9 @@ pub enum Edit {
     DropFolder(FolderId),
     PutKnown(FolderId, Uid, Known),
     DropKnown(FolderId, Uid),
+    /// The copy with that target UID was downloaded and has these bytes: [`Proof::Verified`].
+    /// Nothing happens where the source UID is linked to another copy, or no more.
+    Prove(FolderId, Uid, Uid, Sha256),
     /// All links of the folder (a new UIDVALIDITY).
     DropAllKnown(FolderId),
     PutOrphan(FolderId, Orphan),

@@ -26,7 +26,16 @@ pub(super) struct Opened {
     pub(super) moved_aside: Option<PathBuf>,
 }
 
-pub(super) fn open(state_dir: &Path) -> Result<Opened, OpenError> {
+/// What becomes of a store that cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Damage {
+    /// It is moved aside and a new one begun.
+    Replace,
+    /// It stays as it is.
+    Refuse,
+}
+
+pub(super) fn open(state_dir: &Path, damage: Damage) -> Result<Opened, OpenError> {
     make_private_dir(state_dir).map_err(|error| failed(state_dir, &error))?;
     let lock = StateLock::take(state_dir).map_err(|error| failed(state_dir, &error))?;
     let Some(lock) = lock else {
@@ -34,7 +43,9 @@ pub(super) fn open(state_dir: &Path) -> Result<Opened, OpenError> {
     };
     let dir = state_dir.join("checkpoint");
     let opened = match open_or_mend(&dir) {
-        Err(Refusal::Damaged(_)) => replace(state_dir, &dir).map(|(whole, to)| (whole, Some(to))),
+        Err(Refusal::Damaged(_)) if damage == Damage::Replace => {
+            replace(state_dir, &dir).map(|(whole, to)| (whole, Some(to)))
+        }
         opened => opened.map(|whole| (whole, None)),
     };
     let ((disk, witness), moved_aside) = opened.map_err(|refusal| open_error(&dir, refusal))?;
@@ -69,6 +80,16 @@ fn open_whole(dir: &Path) -> Result<Whole, Refusal> {
     keys::ALL_BUT_LINKS.iter().try_for_each(probe).map_err(of_reading)?;
     let witness = Witness::open(dir, &disk).map_err(of_reading)?;
     Ok((disk, witness))
+}
+
+/// Opens a store again whose writes failed, behind the same handle. Nothing is mended and nothing
+/// moved aside while accounts are at work: that is for the next start. Where it cannot be had
+/// whole it stays closed.
+pub(super) fn open_again(disk: &Disk) -> Result<Witness, Refusal> {
+    disk.close();
+    let (opened, witness) = open_whole(disk.dir())?;
+    disk.take_over(opened);
+    Ok(witness)
 }
 
 /// sled may let go of its own lock only a moment after it was closed, by this very process; the

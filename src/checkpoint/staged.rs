@@ -8,10 +8,13 @@ use std::io;
 
 use super::chunk::Chunk;
 use super::disk::Disk;
-use super::encoding::{decode, encode, encode_slot};
+use super::encoding::{decode, decode_slot, encode, encode_slot};
 use super::keys::{self, Key};
 use super::octets::unreadable;
-use super::{AccountId, AccountRecord, Edit, FolderId, FolderRecord, Intent, IntentId};
+use super::{
+    AccountId, AccountRecord, Edit, FolderId, FolderRecord, Intent, IntentId, Known, Proof,
+};
+use crate::words::{Sha256, Uid};
 
 /// What becomes of each key; `None` removes it.
 pub(super) type Changes = BTreeMap<Key, Option<Vec<u8>>>;
@@ -57,6 +60,9 @@ impl<'a> Staged<'a> {
             }
             Edit::DropKnown(folder, uid) => {
                 self.set(keys::known(folder, uid), keys::slot(uid), None)
+            }
+            Edit::Prove(folder, uid, target_uid, sha256) => {
+                self.prove(folder, uid, target_uid, sha256)
             }
             Edit::DropAllKnown(folder) => self.remove_under(&keys::all_known(folder)),
             Edit::PutOrphan(folder, orphan) => {
@@ -152,8 +158,36 @@ impl<'a> Staged<'a> {
         self.get(key)?.map(|value| decode(&value)).transpose()
     }
 
+    /// Whoever proves a copy has not the account's hand on its links: only what was compared is
+    /// marked.
+    fn prove(
+        &mut self,
+        folder: FolderId,
+        uid: Uid,
+        target_uid: Uid,
+        sha256: Sha256,
+    ) -> io::Result<()> {
+        let (key, slot) = (keys::known(folder, uid), keys::slot(uid));
+        let Some(Known::Linked(mut link)) = self.slot(&key, slot)? else { return Ok(()) };
+        if link.target_uid != Some(target_uid) || link.sha256 != sha256 {
+            return Ok(());
+        }
+        link.proof = Proof::Verified;
+        self.set(key, slot, Some(encode_slot(&Known::Linked(link))))
+    }
+
+    fn slot(&mut self, key: &Key, slot: u8) -> io::Result<Option<Known>> {
+        let chunk = self.open_chunk(key.clone())?;
+        chunk.get(slot).map(decode_slot).transpose()
+    }
+
     /// Sets or clears one slot of a chunk.
     fn set(&mut self, key: Key, slot: u8, record: Option<Vec<u8>>) -> io::Result<()> {
+        self.open_chunk(key)?.set(slot, record);
+        Ok(())
+    }
+
+    fn open_chunk(&mut self, key: Key) -> io::Result<&mut Chunk> {
         if self.open.as_ref().is_none_or(|(open, _)| *open != key) {
             let chunk = match self.get(&key)? {
                 Some(octets) => Chunk::decode(&octets)?,
@@ -161,10 +195,10 @@ impl<'a> Staged<'a> {
             };
             self.open = Some((key, chunk));
         }
-        if let Some((_, chunk)) = &mut self.open {
-            chunk.set(slot, record);
+        match &mut self.open {
+            Some((_, chunk)) => Ok(chunk),
+            None => Err(unreadable("chunk")),
         }
-        Ok(())
     }
 
     fn close_chunk(&mut self) {

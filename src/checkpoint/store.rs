@@ -14,7 +14,7 @@ use super::ids::Ids;
 use super::keys;
 use super::lock::StateLock;
 use super::octets::unreadable;
-use super::opening;
+use super::opening::{self, Damage, Opened};
 use super::{
     AccountId, AccountRecord, Edit, FolderId, FolderRecord, Intent, IntentId, Known, Link, Orphan,
 };
@@ -35,9 +35,10 @@ pub enum OpenError {
 /// queued lazily whatever the committer has come to. They never wait for a sync. A record that
 /// cannot be decoded is an `InvalidData` error for whoever asks for it.
 ///
-/// After a failed write (a full disk is `StorageFull`) all further writes fail, and reads may,
-/// until the store is opened again: nobody knows what is on the disk. Dropping the last clone and the last writer
-/// waits for the committer and lets go of the directory.
+/// After a failed write all further writes fail, and reads may, until the store is opened again:
+/// nobody knows what is on the disk. Where it was full (`StorageFull`) the store does so itself
+/// every few seconds: what was acknowledged is there again, and what was not may be. Dropping the
+/// last clone and the last writer waits for the committer and lets go of the directory.
 #[derive(Clone)]
 pub struct Store {
     shared: Arc<Shared>,
@@ -69,7 +70,22 @@ impl Store {
     /// Opens or creates `dir`/checkpoint. A store that cannot be read is moved aside (named in
     /// the second value) and a new one begun: the servers can re-derive everything.
     pub fn open(dir: &Path) -> Result<(Store, Option<PathBuf>), OpenError> {
-        let opened = opening::open(dir)?;
+        let mut opened = opening::open(dir, Damage::Replace)?;
+        let moved_aside = opened.moved_aside.take();
+        Ok((Store::start(dir, opened)?, moved_aside))
+    }
+
+    /// Opens `dir`/checkpoint for somebody who only wants to know what is in it: one that is not
+    /// there is not made, and one that cannot be read stays where it is.
+    pub fn open_existing(dir: &Path) -> Result<Store, OpenError> {
+        let checkpoint = dir.join("checkpoint");
+        if let Err(error) = checkpoint.read_dir() {
+            return Err(OpenError::Failed(format!("{}: {error}", checkpoint.display())));
+        }
+        Store::start(dir, opening::open(dir, Damage::Refuse)?)
+    }
+
+    fn start(dir: &Path, opened: Opened) -> Result<Store, OpenError> {
         let failed = |error: StoreError| OpenError::Failed(format!("{}: {error}", dir.display()));
         let disk = Arc::new(opened.disk);
         let ids = Ids::read(&disk).map_err(failed)?;
@@ -82,7 +98,7 @@ impl Store {
             committer: Some(committer),
             _lock: opened.lock,
         };
-        Ok((Store { shared: Arc::new(shared) }, opened.moved_aside))
+        Ok(Store { shared: Arc::new(shared) })
     }
 
     /// All accounts but those whose record cannot be read: see

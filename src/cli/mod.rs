@@ -2,20 +2,23 @@
 
 pub mod check;
 mod numbers;
+mod offline;
 mod orders;
 mod place;
+mod report;
 mod status;
 mod table;
 mod terminal;
 mod verdict;
+mod verify;
 mod watch;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::daemon::protocol::{Consent, Request};
+use crate::daemon::protocol::{Consent, Request, Scope};
 use crate::journal::Output;
 
 /// Moves certified mailboxes (PEC) between two IMAP servers, each message exactly once.
@@ -57,6 +60,68 @@ enum Command {
     Approve { address: String, what: What },
     /// Re-reads settings, migrations and enrollments; returns when done
     Reload,
+    /// Does nothing more for accounts, also after a restart, until they are resumed
+    Pause(Whom),
+    /// Ends a pause
+    Resume(Whom),
+    /// Moves the cutover of an account or of a migration
+    Cutover {
+        #[command(flatten)]
+        of: Which,
+        /// At this instant
+        #[arg(long, required_unless_present = "at", conflicts_with = "at")]
+        now: bool,
+        /// When, as in the configuration: local time of the migration without an offset
+        #[arg(long, value_name = "TIME")]
+        at: Option<String>,
+    },
+    /// Returns sealed accounts to following: what is missing is added, nothing else
+    Reopen(Which),
+    /// Downloads the target and compares it with what was copied; 1 on differences
+    Verify(verify::Options),
+    /// The proof of the move: counts, every message with how it was proved, one digest
+    Report(report::Options),
+}
+
+/// An account, or all of a migration or host.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Whom {
+    address: Option<String>,
+    /// All accounts of the migration
+    #[arg(long, value_name = "NAME")]
+    migration: Option<String>,
+    /// All accounts with that host on either side
+    #[arg(long, value_name = "NAME")]
+    host: Option<String>,
+}
+
+/// An account, or all of a migration.
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct Which {
+    address: Option<String>,
+    /// All accounts of the migration
+    #[arg(long, value_name = "NAME")]
+    migration: Option<String>,
+}
+
+impl Whom {
+    fn scope(self) -> Scope {
+        match self.host {
+            Some(host) => Scope::Host(host),
+            None => Which { address: self.address, migration: self.migration }.scope(),
+        }
+    }
+}
+
+impl Which {
+    fn scope(self) -> Scope {
+        match (self.address, self.migration) {
+            (_, Some(migration)) => Scope::Migration(migration),
+            (address, None) => Scope::Account(address.unwrap_or_default()),
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum, Debug)]
@@ -108,6 +173,14 @@ pub fn main() -> ExitCode {
             orders::run(&config, &Request::Approve { address, what })
         }
         Command::Reload => orders::run(&config, &Request::Reload {}),
+        Command::Pause(whom) => orders::run(&config, &Request::Pause { of: whom.scope() }),
+        Command::Resume(whom) => orders::run(&config, &Request::Resume { of: whom.scope() }),
+        Command::Cutover { of, at, .. } => {
+            orders::run(&config, &Request::Cutover { of: of.scope(), at })
+        }
+        Command::Reopen(which) => orders::run(&config, &Request::Reopen { of: which.scope() }),
+        Command::Verify(options) => verify::run(&config, &options),
+        Command::Report(options) => report::run(&config, &options),
     };
     ExitCode::from(code)
 }
@@ -145,7 +218,28 @@ mod tests {
         check("pecsync retry a@b --all", false);
         check("pecsync approve a@b deletions", true);
         check("pecsync approve a@b everything", false);
+        check("pecsync verify a@b --source --repair --json", true);
+        check("pecsync verify --all", true);
+        check("pecsync verify", false);
+        check("pecsync verify a@b --all", false);
+        check("pecsync report a@b", true);
+        check("pecsync report --migration epap --format html --lang en", true);
+        check("pecsync report", false);
+        check("pecsync report a@b --migration epap", false);
+        check("pecsync report a@b --format pdf", false);
         check("pecsync plan a@b", false);
+        check("pecsync pause a@b", true);
+        check("pecsync pause --migration epap", true);
+        check("pecsync resume --host imap.it", true);
+        check("pecsync pause", false);
+        check("pecsync pause a@b --migration epap", false);
+        check("pecsync pause --host imap.it --migration epap", false);
+        check("pecsync cutover a@b --now", true);
+        check("pecsync cutover --migration epap --at 2026-02-04T08:00", true);
+        check("pecsync cutover a@b", false);
+        check("pecsync cutover a@b --now --at 2026-02-04", false);
+        check("pecsync cutover --host x --now", false);
+        check("pecsync reopen --migration epap", true);
         check("pecsync", false);
     }
 }

@@ -51,6 +51,8 @@ fn level(account: &AccountStatus, now: Timestamp) -> u8 {
     match (account.condition.as_str(), account.phase.as_str()) {
         _ if critical => 2,
         (_, "closed") => 2,
+        // Early is nobody's trouble, and pausing somebody's wish.
+        _ if reason.is_some_and(|reason| reason.code == "window_not_open") => 0,
         ("held", _) if is_past(account.cutover.as_deref(), now) => 2,
         ("held", _) => 1,
         ("retrying", _) => {

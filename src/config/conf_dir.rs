@@ -6,6 +6,7 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -23,6 +24,8 @@ pub struct FileRead {
     pub path: PathBuf,
     /// Over the text, the permissions that matter and the password files it names.
     pub digest: [u8; 32],
+    /// When its content was last written, as far as the file system knows.
+    pub written: Option<Timestamp>,
     pub(super) content: Content,
 }
 
@@ -91,12 +94,17 @@ impl FileRead {
     pub fn of_path(path: &Path) -> Option<FileRead> {
         match files::read_text(path, FILE_OCTETS_MAX, true) {
             Ok(None) => None,
-            Ok(Some(Text { text, others_read })) => Some(FileRead::of(path, text, others_read)),
+            Ok(Some(Text { text, others_read })) => {
+                let written = fs::metadata(path).and_then(|facts| facts.modified()).ok();
+                let written = written.and_then(|written| Timestamp::try_from(written).ok());
+                Some(FileRead { written, ..FileRead::of(path, text, others_read) })
+            }
             Err(unreadable) => {
                 let digest = Sha256::digest(format!("unreadable {unreadable:?}")).into();
                 Some(FileRead {
                     path: path.to_owned(),
                     digest,
+                    written: None,
                     content: Content::Unreadable(unreadable),
                 })
             }
@@ -127,12 +135,18 @@ impl FileRead {
             .collect();
         let digest = digest(&text, others_read, &passwords);
         let content = Content::Text(EnrollmentText { text, others_read, passwords });
-        FileRead { path: path.to_owned(), digest, content }
+        FileRead { path: path.to_owned(), digest, written: None, content }
+    }
+
+    /// The same, written at that time; for tests.
+    pub fn written_at(self, written: Timestamp) -> FileRead {
+        FileRead { written: Some(written), ..self }
     }
 
     fn unlisted(dir: &Path, wrong: Wrong) -> FileRead {
         let digest = Sha256::digest(format!("unlisted {wrong}")).into();
-        FileRead { path: dir.to_owned(), digest, content: Content::UnlistedDirectory(wrong) }
+        let content = Content::UnlistedDirectory(wrong);
+        FileRead { path: dir.to_owned(), digest, written: None, content }
     }
 }
 

@@ -11,7 +11,7 @@ use super::dates::{self, BareDay};
 use super::endpoint::one_at_most;
 use super::load::shown;
 use super::problem::{Problem, Sink, Wrong, nearest, quoted};
-use super::settings::{Contact, Endpoint, Enrollment, Migration, ServiceStyle, Settings};
+use super::settings::{Contact, Decree, Endpoint, Enrollment, Migration, ServiceStyle, Settings};
 use super::table::{self, Table};
 use super::{files, keys, presets, secrets, values};
 
@@ -94,7 +94,15 @@ impl Reading<'_> {
             .as_ref()
             .and_then(|table| Some(table.instant("expires", &zone, BareDay::LastInstant)?.value));
         let source_user = user(source.as_ref()).unwrap_or_else(|| address.clone());
-        let target_user = target_user(root, target.as_ref(), &address, &migration.target);
+        let row = migration.accounts.as_ref().and_then(|accounts| accounts.get(&address));
+        let listed_user = row.and_then(|row| row.target_user.clone());
+        let target_user = match target.as_ref().filter(|target| target.has("user")) {
+            Some(target) => user(Some(target)),
+            None => {
+                listed_user.or_else(|| target_user(root, target.as_ref(), &address, &migration))
+            }
+        };
+        let contact = merged(contact, row.map(|row| &row.contact));
         let login = |key, table: &Option<Table<'_>>, endpoint: &Endpoint| {
             self.password(root, key, table.as_ref(), endpoint.service_login.is_some())
         };
@@ -110,6 +118,7 @@ impl Reading<'_> {
             target_password,
             contact,
             file: self.file.to_owned(),
+            decree: Decree::default(),
             migration,
         };
         keep_sides_apart(root, &enrollment);
@@ -221,16 +230,21 @@ fn user(table: Option<&Table<'_>>) -> Option<String> {
     Some(table?.parsed("user", values::user)?.value)
 }
 
-/// The address, unless the provider's logins are codes and nobody says which.
+/// What the file says, else what is known of the account.
+fn merged(contact: Contact, known: Option<&Contact>) -> Contact {
+    let known = known.cloned().unwrap_or_default();
+    Contact { email: contact.email.or(known.email), phone: contact.phone.or(known.phone) }
+}
+
+/// Where neither the file nor the migration's accounts name it: the address, unless the
+/// provider's logins are codes.
 fn target_user(
     root: &Table<'_>,
     table: Option<&Table<'_>>,
     address: &str,
-    endpoint: &Endpoint,
+    migration: &Migration,
 ) -> Option<String> {
-    if table.is_some_and(|table| table.has("user")) {
-        return user(table);
-    }
+    let endpoint = &migration.target;
     let preset = endpoint.provider.as_deref().and_then(presets::by_name);
     let by_address = endpoint.service_login.as_ref().is_some_and(|login| {
         // A master login appends itself to the account's own login, so it needs the code too.
@@ -241,7 +255,10 @@ fn target_user(
         Some(preset) => {
             let message =
                 format!("\"user\" of the target is missing: {} logins are codes", preset.name);
-            let hint = "add user = \"M…\" under [target]";
+            let hint = match &migration.accounts {
+                Some(_) => "add user = \"M…\" under [target], or its row to the accounts",
+                None => "add user = \"M…\" under [target]",
+            };
             table.unwrap_or(root).missing(Wrong::new(message, hint));
             None
         }

@@ -16,6 +16,13 @@ pub(super) struct Text {
     pub others_read: bool,
 }
 
+impl Text {
+    /// As if read from a file that nobody else can read.
+    pub fn private(text: &str) -> Text {
+        Text { text: Zeroizing::new(text.to_owned()), others_read: false }
+    }
+}
+
 /// Why a file could not be read, with its place where there is one.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Unreadable {
@@ -37,12 +44,30 @@ impl From<Wrong> for Unreadable {
     }
 }
 
-/// Reads a regular file of at most `octets_max`. `Ok(None)` where it has just vanished.
+/// As [`Text`], in whatever encoding.
+pub(super) struct Octets {
+    pub octets: Zeroizing<Vec<u8>>,
+    pub others_read: bool,
+}
+
+/// Reads a regular file of at most `octets_max` as UTF-8. `Ok(None)` where it has just vanished.
 pub(super) fn read_text(
     path: &Path,
     octets_max: u64,
     follow_links: bool,
 ) -> Result<Option<Text>, Unreadable> {
+    let Some(Octets { octets, others_read }) = read_octets(path, octets_max, follow_links)? else {
+        return Ok(None);
+    };
+    Ok(Some(Text { text: utf8(octets)?, others_read }))
+}
+
+/// [`read_text`] in whatever encoding.
+pub(super) fn read_octets(
+    path: &Path,
+    octets_max: u64,
+    follow_links: bool,
+) -> Result<Option<Octets>, Unreadable> {
     let file = match open(path, follow_links) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return vanished(path),
@@ -56,8 +81,7 @@ pub(super) fn read_text(
     let octets =
         read_bounded(file, facts.len(), octets_max).map_err(|error| cannot_read(path, &error))?;
     let octets = octets.ok_or_else(|| too_long(octets_max))?;
-    let text = utf8(octets)?;
-    Ok(Some(Text { text, others_read: facts.mode() & 0o004 != 0 }))
+    Ok(Some(Octets { octets, others_read: facts.mode() & 0o004 != 0 }))
 }
 
 /// Without waiting, should somebody have put a FIFO there.
@@ -67,7 +91,7 @@ fn open(path: &Path, follow_links: bool) -> io::Result<File> {
 }
 
 /// A file that is gone is gone; a link that leads nowhere is somebody's mistake.
-fn vanished(path: &Path) -> Result<Option<Text>, Unreadable> {
+fn vanished(path: &Path) -> Result<Option<Octets>, Unreadable> {
     match path.symlink_metadata() {
         Ok(_) => Err(Wrong::new("a symbolic link that leads nowhere", "mend or remove it").into()),
         Err(_) => Ok(None),

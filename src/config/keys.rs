@@ -49,17 +49,20 @@ pub const MIGRATION: Keys = settings(
     &[
         "domains",
         "timezone",
+        "enroll_from",
+        "enroll_until",
         "cutover",
         "cutover_window",
         "settle",
         "source_until",
+        "accounts",
         "target_is_ours",
         "source",
         "target",
         "folders",
         "sync",
     ],
-    &["enroll_from", "enroll_until", "accounts"],
+    &[],
 );
 pub const SOURCE: Keys = settings("[migration.NAME.source]", ENDPOINT, &["archive"]);
 pub const TARGET: Keys = settings("[migration.NAME.target]", ENDPOINT, &[]);
@@ -70,8 +73,8 @@ pub const SERVICE_LOGIN: Keys = settings(
 );
 pub const FOLDERS: Keys = settings(
     "[migration.NAME.folders]",
-    &["exclude", "rename"],
-    &["after_cutover", "after_cutover_from"],
+    &["exclude", "after_cutover", "after_cutover_from", "rename"],
+    &[],
 );
 pub const SYNC: Keys = settings(
     "[migration.NAME.sync]",

@@ -54,6 +54,23 @@ pub fn load_in(path: &Path, context: &Context) -> Result<(Settings, Vec<Problem>
     loading.finish(dir, daemon, limits)
 }
 
+/// [`load_in`] for texts that stand in no file: pecsync.toml and one of migrations.d.
+pub(super) fn load_texts(
+    dir: &Path,
+    main: &str,
+    migrations: Option<&str>,
+    context: &Context,
+) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
+    let mut loading = Loading::default();
+    let (path, text) = (dir.join("pecsync.toml"), Text::private(main));
+    let (daemon, limits) = loading.main_text(&path, dir, &text, context);
+    if let Some(text) = migrations {
+        let path = dir.join("migrations.d/more.toml");
+        loading.migration_text(&path, dir, &Text::private(text), context);
+    }
+    loading.finish(dir.to_owned(), daemon, limits)
+}
+
 /// A file as the operator would name it.
 pub(super) fn shown(dir: &Path, path: &Path) -> PathBuf {
     path.strip_prefix(dir).unwrap_or(path).to_owned()
@@ -71,25 +88,43 @@ struct Loading {
 
 impl Loading {
     fn main_file(&mut self, path: &Path, dir: &Path, context: &Context) -> (Daemon, Limits) {
-        self.file(path, dir, |loading, root| {
+        let Some(text) = self.read(path, dir) else {
+            return (limits::daemon(None, dir), limits::limits(None));
+        };
+        self.main_text(path, dir, &text, context)
+    }
+
+    fn main_text(
+        &mut self,
+        path: &Path,
+        dir: &Path,
+        text: &Text,
+        context: &Context,
+    ) -> (Daemon, Limits) {
+        self.text(path, dir, text, |loading, root| {
             root.allow(&keys::TOP);
-            loading.migrations_in(&root, dir, context);
+            loading.migrations_in(&root, dir, dir, context);
             let daemon = limits::daemon(root.table("daemon").as_ref(), dir);
             (daemon, limits::limits(root.table("limits").as_ref()))
         })
-        .unwrap_or_else(|| (limits::daemon(None, dir), limits::limits(None)))
     }
 
     fn migration_file(&mut self, path: &Path, dir: &Path, context: &Context) {
+        if let Some(text) = self.read(path, dir) {
+            self.migration_text(path, dir, &text, context);
+        }
+    }
+
+    fn migration_text(&mut self, path: &Path, dir: &Path, text: &Text, context: &Context) {
         let own_dir = path.parent().unwrap_or(dir);
-        self.file(path, dir, |loading, root| {
+        self.text(path, dir, text, |loading, root| {
             for key in ["daemon", "limits"].into_iter().filter(|key| root.has(key)) {
                 let message = format!("[{key}] stands in a file of migrations");
                 let wrong = Wrong::new(message, "it belongs in pecsync.toml");
                 root.wrong(&root.at_key(key), wrong);
             }
             root.allow(&keys::TOP);
-            loading.migrations_in(&root, own_dir, context);
+            loading.migrations_in(&root, dir, own_dir, context);
         });
     }
 
@@ -111,28 +146,30 @@ impl Loading {
         paths
     }
 
-    fn file<T>(
+    fn read(&mut self, path: &Path, dir: &Path) -> Option<Text> {
+        let problem = match files::read_text(path, FILE_OCTETS_MAX, true) {
+            Ok(Some(text)) => return Some(text),
+            Ok(None) => {
+                let wrong = files::cannot_read(path, &std::io::ErrorKind::NotFound.into());
+                Problem::of_file(&shown(dir, path), wrong)
+            }
+            Err(unreadable) => unreadable.problem(&shown(dir, path)),
+        };
+        self.problems.push(problem);
+        None
+    }
+
+    fn text<T>(
         &mut self,
         path: &Path,
         dir: &Path,
+        Text { text, others_read }: &Text,
         read: impl FnOnce(&mut Loading, Table<'_>) -> T,
-    ) -> Option<T> {
+    ) -> T {
         let name = shown(dir, path);
-        let Text { text, others_read } = match files::read_text(path, FILE_OCTETS_MAX, true) {
-            Ok(Some(text)) => text,
-            Ok(None) => {
-                let wrong = files::cannot_read(path, &std::io::ErrorKind::NotFound.into());
-                self.problems.push(Problem::of_file(&name, wrong));
-                return None;
-            }
-            Err(unreadable) => {
-                self.problems.push(unreadable.problem(&name));
-                return None;
-            }
-        };
-        let sink = Sink::new(&name, &text);
-        let value = table::read_document(&sink, &text, |root| {
-            if others_read && holds_password(&root) {
+        let sink = Sink::new(&name, text);
+        let value = table::read_document(&sink, text, |root| {
+            if *others_read && holds_password(&root) {
                 sink.wrong_file(files::others_read(path, "a file with a plain password"));
             }
             read(self, root)
@@ -140,13 +177,22 @@ impl Loading {
         let (problems, warnings) = sink.finish();
         self.problems.extend(problems);
         self.warnings.extend(warnings);
-        Some(value)
+        value
     }
 
-    fn migrations_in(&mut self, root: &Table<'_>, dir: &Path, context: &Context) {
+    fn migrations_in(
+        &mut self,
+        root: &Table<'_>,
+        config_dir: &Path,
+        dir: &Path,
+        context: &Context,
+    ) {
         let Some(migrations) = root.table("migration") else { return };
         for (name, table) in migrations.tables() {
-            let Read { name, domains, migration } = migration::read(name, &table, dir, context);
+            let read = migration::read(name, &table, config_dir, dir, context);
+            let Read { name, domains, migration, problems, warnings } = read;
+            self.problems.extend(problems);
+            self.warnings.extend(warnings);
             if let Some(first) = self.names.get(name.value) {
                 let message = format!("migration {} is already in {first}", quoted(name.value));
                 let wrong = Wrong::new(message, "give one of them another name, or remove it");

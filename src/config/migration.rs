@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -9,10 +10,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::dates::{self, BareDay};
 use super::load::Context;
-use super::problem::{Wrong, quoted};
+use super::problem::{Problem, Wrong, quoted};
 use super::settings::{Deletions, FolderRules, Migration, ReadBack, SyncRules};
 use super::table::{Found, Table};
-use super::{endpoint, keys, values};
+use super::{endpoint, keys, roster, values};
 
 const CUTOVER_WINDOW: Duration = Duration::from_secs(6 * 60 * 60);
 /// How long the source stays open where `source_until` is left out.
@@ -28,12 +29,16 @@ pub(super) struct Read<'t> {
     pub domains: Vec<Found<String>>,
     /// `None` if no endpoint could be made of it; the problem is in the sink.
     pub migration: Option<Migration>,
+    /// Of its file of accounts.
+    pub problems: Vec<Problem>,
+    pub warnings: Vec<Problem>,
 }
 
-/// `dir` is that of the file.
+/// `dir` is that of the file, `config_dir` that of pecsync.toml.
 pub(super) fn read<'t>(
     name: Found<&'t str>,
     table: &Table<'t>,
+    config_dir: &Path,
     dir: &Path,
     context: &Context,
 ) -> Read<'t> {
@@ -41,6 +46,7 @@ pub(super) fn read<'t>(
     check_name(&name, table);
     let domains = domains(table);
     let (timezone, zone) = zone(table);
+    let (enroll_from, enroll_until) = enrolling(table, &zone);
     let cutover = cutover(table, &zone, context);
     let source_until = source_until(table, &zone, cutover.as_ref());
     let source = match table.table("source") {
@@ -56,27 +62,40 @@ pub(super) fn read<'t>(
         Some(target) => endpoint::read(&target, &keys::TARGET, dir, context),
         None => Some(endpoint::legalmail()),
     };
-    let folders = table.table("folders").map(|table| folders(&table)).unwrap_or_default();
+    let folders = table.table("folders");
+    let folders = folders.map(|table| folder_rules(&table, &zone, cutover.is_some(), source_until));
+    let folders = folders.unwrap_or_default();
     let sync = sync(table.table("sync").as_ref());
     let span = |key, most| duration(table, key, Duration::ZERO, most);
     let cutover_window = span("cutover_window", 30 * DAY).unwrap_or(CUTOVER_WINDOW);
     let settle = span("settle", 90 * DAY).unwrap_or(Duration::ZERO);
     let target_is_ours = table.flag("target_is_ours").unwrap_or(false);
+    let domain_names: Vec<String> = domains.iter().map(|domain| domain.value.clone()).collect();
+    let accounts =
+        table.parsed("accounts", |written| roster::read(config_dir, dir, written, &domain_names));
+    let accounts = accounts.map(|found| found.value);
+    let (accounts, problems, warnings) = match accounts {
+        Some(read) => (Some(Arc::new(read.roster)), read.problems, read.warnings),
+        None => (None, Vec::new(), Vec::new()),
+    };
     let migration = source.zip(target).map(|(source, target)| Migration {
         name: name.value.to_owned(),
-        domains: domains.iter().map(|domain| domain.value.clone()).collect(),
+        domains: domain_names,
         timezone,
+        enroll_from,
+        enroll_until,
         cutover: cutover.map(|cutover| cutover.value),
         cutover_window,
         settle,
         source_until,
+        accounts,
         target_is_ours,
         source,
         target,
         folders,
         sync,
     });
-    Read { name, domains, migration }
+    Read { name, domains, migration, problems, warnings }
 }
 
 /// Names go into journal fields, commands and file names.
@@ -112,6 +131,19 @@ fn zone(table: &Table<'_>) -> (String, TimeZone) {
     }
 }
 
+/// When enrollments are taken.
+fn enrolling(table: &Table<'_>, zone: &TimeZone) -> (Option<Timestamp>, Option<Timestamp>) {
+    let from = table.instant("enroll_from", zone, BareDay::FirstInstant);
+    let until = table.instant("enroll_until", zone, BareDay::LastInstant);
+    if let (Some(from), Some(until)) = (&from, &until)
+        && until.value <= from.value
+    {
+        let wrong = Wrong::new("enroll_until is before enroll_from", "write a later day");
+        table.wrong(&until.at, wrong);
+    }
+    (from.map(|from| from.value), until.map(|until| until.value))
+}
+
 fn cutover(table: &Table<'_>, zone: &TimeZone, context: &Context) -> Option<Found<Timestamp>> {
     let cutover = table.instant("cutover", zone, BareDay::FirstInstant)?;
     if cutover.value <= context.now {
@@ -142,11 +174,39 @@ fn source_until(
     Some(until.value)
 }
 
-fn folders(table: &Table<'_>) -> FolderRules {
+fn folder_rules(
+    table: &Table<'_>,
+    zone: &TimeZone,
+    has_cutover: bool,
+    source_until: Option<Timestamp>,
+) -> FolderRules {
     table.allow(&keys::FOLDERS);
-    let exclude = table.list("exclude", values::folder).unwrap_or_default();
-    let rename = table.table("rename").map(|table| rename(&table)).unwrap_or_default();
-    FolderRules { exclude: exclude.into_iter().map(|found| found.value).collect(), rename }
+    let patterns = |key| {
+        let found = table.list(key, values::folder).unwrap_or_default();
+        found.into_iter().map(|found| found.value).collect::<Vec<String>>()
+    };
+    let after_cutover = patterns("after_cutover");
+    if !after_cutover.is_empty() && !has_cutover {
+        let message = "the migration has no cutover after which these folders could be copied";
+        let hint = "only accounts with a cutover of their own will have them copied";
+        table.sink().warn(&table.at_key("after_cutover"), Wrong::new(message, hint));
+    }
+    let from = table.instant("after_cutover_from", zone, BareDay::FirstInstant);
+    if let (Some(from), Some(until)) = (&from, source_until)
+        && from.value > until
+    {
+        let message = format!("after_cutover_from is after source_until, {}", {
+            dates::in_zone(until, zone)
+        });
+        let hint = "nothing is read from the source after that: write an earlier day";
+        table.wrong(&from.at, Wrong::new(message, hint));
+    }
+    FolderRules {
+        exclude: patterns("exclude"),
+        after_cutover,
+        after_cutover_from: from.map(|from| from.value),
+        rename: table.table("rename").map(|table| rename(&table)).unwrap_or_default(),
+    }
 }
 
 fn rename(table: &Table<'_>) -> BTreeMap<String, String> {

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 /// A file of noise must not become a report of thousands of lines.
-const PROBLEMS_PER_FILE_MAX: usize = 20;
+pub(super) const PROBLEMS_PER_FILE_MAX: usize = 20;
 
 /// How much of a file's own words a message repeats.
 const QUOTED_CHARS_MAX: usize = 80;

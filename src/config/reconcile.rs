@@ -13,6 +13,7 @@ use secrecy::ExposeSecret;
 
 use super::conf_dir::{Content, EnrollmentText, FileRead};
 use super::conflicts;
+use super::dates;
 use super::enrollment::{self, ClaimedAt, Parsed};
 use super::load::shown;
 use super::problem::{Problem, Wrong};
@@ -130,7 +131,7 @@ fn step(
     settings: &Settings,
     known: &BTreeMap<String, PathBuf>,
 ) -> Snapshot {
-    let mut now = parse_all(previous, files, settings);
+    let mut now = parse_all(previous, files, settings, known);
     let unlisted = keep_unlisted(previous, files, &mut now, settings);
     conflicts::resolve(&previous.files, &mut now, settings, known);
     let active = now.values().filter_map(|file| file.active.clone());
@@ -144,6 +145,7 @@ fn parse_all(
     previous: &Snapshot,
     files: &[FileRead],
     settings: &Settings,
+    known: &BTreeMap<String, PathBuf>,
 ) -> BTreeMap<PathBuf, File> {
     let same_settings = same_generation(&previous.migrations, &settings.migrations);
     let mut now = BTreeMap::new();
@@ -153,7 +155,12 @@ fn parse_all(
         let parsed = match (&file.content, unchanged) {
             (Content::UnlistedDirectory(_), _) => continue,
             (_, Some(unchanged)) => File { conflicts: Vec::new(), ..unchanged.clone() },
-            (Content::Text(text), None) => parse(file, text, before, settings),
+            (Content::Text(text), None) => {
+                let is_known = |address: &str| {
+                    known.contains_key(address) || previous.active.contains_key(address)
+                };
+                parse(file, text, before, settings, is_known)
+            }
             (Content::Unreadable(unreadable), None) => {
                 let problem = unreadable.problem(&shown(&settings.dir, &file.path));
                 File::bad(file, vec![problem], None).after(before, settings)
@@ -177,6 +184,7 @@ fn parse(
     content: &EnrollmentText,
     before: Option<&File>,
     settings: &Settings,
+    is_known: impl Fn(&str) -> bool,
 ) -> File {
     let password_file = |written: &str| match content.passwords.get(written) {
         Some(password) => password.clone(),
@@ -185,10 +193,34 @@ fn parse(
     let EnrollmentText { text, others_read, .. } = content;
     let parsed = enrollment::parse_with(&file.path, text, *others_read, settings, &password_file);
     let parsed = match parsed {
+        Ok(Parsed { enrollment, .. })
+            if !is_known(&enrollment.address) && is_too_late(file, &enrollment.migration) =>
+        {
+            let problem = too_late(&shown(&settings.dir, &file.path), &enrollment.migration);
+            File::bad(file, vec![problem], Some(enrollment.address))
+        }
         Ok(parsed) => File::good(file, parsed),
         Err(problems) => File::bad(file, problems, enrollment::address_in(text)),
     };
     parsed.after(before, settings)
+}
+
+/// Was it written after the enrolling window?
+fn is_too_late(file: &FileRead, migration: &Migration) -> bool {
+    let until = migration.enroll_until;
+    until.is_some_and(|until| file.written.is_some_and(|written| written > until))
+}
+
+fn too_late(file: &Path, migration: &Migration) -> Problem {
+    let zone = dates::zone(&migration.timezone).unwrap_or(jiff::tz::TimeZone::UTC);
+    let until = migration.enroll_until.map(|until| dates::in_zone(until, &zone));
+    let message = format!(
+        "enrolling for migration {:?} ended at {}",
+        migration.name,
+        until.map(|until| until.to_string()).unwrap_or_default()
+    );
+    let hint = "move enroll_until in the migration and reload, if it is to be moved all the same";
+    Problem::of_file(file, Wrong::new(message, hint))
 }
 
 impl File {

@@ -9,6 +9,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
+use super::roster::Roster;
+
 /// What `pecsync.toml` and `migrations.d` say, checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -49,10 +51,16 @@ pub struct Migration {
     pub name: String,
     pub domains: Vec<String>,
     pub timezone: String,
+    /// An enrollment that comes before waits for it.
+    pub enroll_from: Option<Timestamp>,
+    /// An enrollment that is written after is rejected, unless the account is known.
+    pub enroll_until: Option<Timestamp>,
     pub cutover: Option<Timestamp>,
     pub cutover_window: Duration,
     pub settle: Duration,
     pub source_until: Option<Timestamp>,
+    /// Who is to be moved, where a file says so.
+    pub accounts: Option<Arc<Roster>>,
     pub target_is_ours: bool,
     pub source: Endpoint,
     pub target: Endpoint,
@@ -110,6 +118,10 @@ pub enum ServiceStyle {
 pub struct FolderRules {
     /// Patterns with `*` (within a level) and `**`.
     pub exclude: Vec<String>,
+    /// Patterns of folders that are copied only after the cutover.
+    pub after_cutover: Vec<String>,
+    /// Not before this; by default not before the end of `cutover_window`.
+    pub after_cutover_from: Option<Timestamp>,
     pub rename: BTreeMap<String, String>,
 }
 
@@ -151,6 +163,19 @@ pub struct Enrollment {
     pub target_password: Option<SecretString>,
     pub contact: Contact,
     pub file: PathBuf,
+    /// What operators decided since; no file says so.
+    pub decree: Decree,
+}
+
+/// What an operator decided about an account over the control socket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decree {
+    /// Nothing is done for it.
+    pub paused: bool,
+    /// From a seal before this it returns to append-only following.
+    pub reopened_at: Option<Timestamp>,
+    /// Its migration's cutover, where that was moved.
+    pub migration_cutover: Option<Timestamp>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -226,6 +226,12 @@ impl Accounts {
         self.accounts.values().filter(kept).map(|account| account.status.clone()).collect()
     }
 
+    /// Is the account past its seal?
+    pub fn is_sealed(&self, address: &str) -> bool {
+        let phase = self.accounts.get(address).map(|account| phase_of(&account.status));
+        phase.is_some_and(|phase| ["archiving", "completed", "closed"].contains(&&*phase))
+    }
+
     pub fn contains(&self, address: &str) -> bool {
         self.accounts.contains_key(address)
     }
@@ -258,6 +264,19 @@ impl Accounts {
     /// The enrollment an account lives by.
     pub fn enrollment(&self, address: &str) -> Option<&Arc<Enrollment>> {
         self.accounts.get(address).map(|account| &account.enrollment)
+    }
+
+    /// Enrollments of all accounts, by address.
+    pub fn enrollments(&self) -> impl Iterator<Item = &Arc<Enrollment>> {
+        self.accounts.values().map(|account| &account.enrollment)
+    }
+
+    /// So many copies of the account were proved by now.
+    pub fn show_verified(&mut self, address: &str, proved: u64) {
+        if let Some(account) = self.accounts.get(address) {
+            let mut status = account.status.lock().unwrap_or_else(PoisonError::into_inner);
+            status.messages.verified = Some(proved);
+        }
     }
 
     /// Warns of passwords that expire soon. Call it now and then.
@@ -379,4 +398,4 @@ fn phase_of(status: &StatusCell) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub mod tests;

@@ -7,7 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
-use crate::status::{AccountStatus, Connections, DaemonStatus, RejectedFile, Status};
+use crate::journal::shown;
+use crate::report::LeftOut;
+use crate::status::{AccountStatus, Connections, DaemonStatus, FolderCounts, RejectedFile, Status};
 use crate::sync::account::StatusCell;
 
 pub const SCHEMA: u32 = 1;
@@ -61,6 +63,16 @@ impl Board {
             || posted.cells.iter().any(|cell| read(cell).address == address)
     }
 
+    /// Folders of the account that are not copied.
+    pub fn left_out(&self, address: &str) -> Vec<LeftOut> {
+        let posted = self.posted();
+        let mut cells = posted.cells.iter().map(read);
+        let Some(account) = cells.find(|account| account.address == address) else {
+            return Vec::new();
+        };
+        left_out(&account)
+    }
+
     /// The status of this instant, accounts by address.
     pub fn status(&self) -> Status {
         let Posted { cells, held, rejected, missing, connections } = self.posted().clone();
@@ -75,6 +87,21 @@ impl Board {
         };
         Status { schema: SCHEMA, daemon, accounts, rejected, missing }
     }
+}
+
+/// Folders that a status says are not copied.
+pub fn left_out(account: &AccountStatus) -> Vec<LeftOut> {
+    let left_out = account.folders.iter().filter(|folder| folder.target.is_empty());
+    let why = |folder: &FolderCounts| {
+        folder.reason.as_ref().map_or_else(String::new, |reason| shown(&reason.message))
+    };
+    left_out
+        .map(|folder| LeftOut {
+            name: shown(&folder.name),
+            state: folder.state.clone(),
+            why: why(folder),
+        })
+        .collect()
 }
 
 /// A poisoned cell belongs to a task that panicked; what it says still stands.

@@ -1,6 +1,6 @@
 //! What a newly read configuration changes: settings in use, accounts that come, change and go.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError};
 
 use jiff::Timestamp;
@@ -11,7 +11,7 @@ use super::reading::Reading;
 use super::supervisor::{STARTS_A_TICK, Supervisor};
 use super::words::{first_status, held_by_its_file, rejected_file};
 use crate::checkpoint::AccountRecord;
-use crate::config::{Difference, Enrollment, Problem, Settings};
+use crate::config::{Difference, Enrollment, Problem, Roster, Settings};
 use crate::journal::{Entry, Event};
 
 impl Supervisor {
@@ -51,6 +51,7 @@ impl Supervisor {
         self.snapshot = reading.snapshot;
         self.act_on(reading.differences);
         self.rejected = self.snapshot.problems().map(rejected_file).collect();
+        self.missing = self.missing();
         self.count_accounts_of_hosts();
         self.post();
         let counts = self.board.counts().to_string();
@@ -97,7 +98,8 @@ impl Supervisor {
         for difference in differences {
             match difference {
                 Difference::Accepted(enrollment) => accepted.push(enrollment),
-                Difference::Replaced(enrollment) => {
+                Difference::Replaced(configured) => {
+                    let enrollment = self.decrees.applied(&configured);
                     let text = "a new version of the enrollment takes effect";
                     self.emit(of(Event::EnrollmentReplaced, text, &enrollment));
                     let before = self.accounts.enrollment(&enrollment.address);
@@ -123,6 +125,9 @@ impl Supervisor {
     /// The freshest cutover first, whether it is to come or just gone; without one, last.
     fn accept(&mut self, mut accepted: Vec<Arc<Enrollment>>) {
         let now = Timestamp::now().as_second();
+        for enrollment in &mut accepted {
+            *enrollment = self.decrees.applied(enrollment);
+        }
         accepted.sort_by_cached_key(|enrollment| match enrollment.cutover {
             Some(cutover) => (false, (cutover.as_second() - now).abs()),
             None => (true, 0),
@@ -158,6 +163,22 @@ impl Supervisor {
         }
     }
 
+    /// Who stands in a migration's accounts and has neither a file nor a past.
+    fn missing(&self) -> Vec<String> {
+        let rejected = self.snapshot.rejected().filter_map(|file| file.address);
+        let mut there: HashSet<&str> = rejected.collect();
+        there.extend(self.records.iter().map(|record| record.address.as_str()));
+        there.extend(self.snapshot.active().keys().map(String::as_str));
+        let rosters = self.settings.migrations.values().filter_map(|m| m.accounts.as_deref());
+        let listed = rosters.flat_map(Roster::iter).map(|(address, _)| address);
+        let missing = listed.filter(|address| {
+            !there.contains(address) && self.shared.completed.get(address).is_none()
+        });
+        let mut missing: Vec<String> = missing.map(str::to_owned).collect();
+        missing.sort();
+        missing
+    }
+
     /// Tells the board which accounts there are.
     pub(super) fn post(&self) {
         let absent = self.records.iter().filter(|record| !self.accounts.contains(&record.address));
@@ -166,6 +187,7 @@ impl Supervisor {
             cells: self.accounts.cells(),
             held: held.collect(),
             rejected: self.rejected.clone(),
+            missing: self.missing.clone(),
             ..Posted::default()
         });
     }
@@ -188,7 +210,7 @@ fn of(event: Event, text: &str, enrollment: &Enrollment) -> Entry {
     entry.migration(&enrollment.migration.name).file(&enrollment.file, 0)
 }
 
-fn cutover_of(enrollment: &Enrollment) -> Entry {
+pub(super) fn cutover_of(enrollment: &Enrollment) -> Entry {
     let text = match enrollment.cutover {
         Some(cutover) => format!("cutover at {cutover}"),
         None => "no cutover any more: followed for ever".to_owned(),

@@ -16,13 +16,15 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::board::Board;
-use super::protocol::{Answer, REQUEST_MAX, Request, exit};
+use super::protocol::{Answer, Line, REQUEST_MAX, Request, exit};
 use crate::journal::shown;
 
 /// Clients served at once, a socket; the others wait in the kernel's queue.
 const CLIENTS_MAX: usize = 32;
 /// How long a client may take to say what it wants, or to take its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Lines written together.
+const LINES_AT_ONCE: usize = 128;
 const NOBODY: u32 = 65534;
 /// Members of it may give orders.
 const ADMIN_GROUP: &std::ffi::CStr = c"pecsync-admin";
@@ -32,7 +34,14 @@ pub struct Command {
     pub request: Request,
     /// Who asks, for the journal.
     pub uid: Option<u32>,
-    pub answer: oneshot::Sender<Answer>,
+    pub answer: oneshot::Sender<Reply>,
+}
+
+/// What the supervisor has to say.
+pub enum Reply {
+    Answer(Answer),
+    /// Many lines; the last one is an answer.
+    Lines(mpsc::Receiver<Line>),
 }
 
 /// Listens at `path`, instead of a socket that a dead daemon left. Fails with `AddrInUse` where
@@ -120,41 +129,42 @@ async fn attend(
     let mut reader = BufReader::new(reader);
     loop {
         let answer = match read_line(&mut reader).await? {
-            Line::End => return Ok(()),
-            Line::TooLong => {
+            Heard::End => return Ok(()),
+            Heard::TooLong => {
                 let answer = Answer::refuse(exit::USAGE, "the request is too long");
                 return write_line(&mut writer, serde_json::to_vec(&answer)?).await;
             }
-            Line::Request(line) => match (understand(&line), &commands) {
+            Heard::Request(line) => match (understand(&line), &commands) {
                 (Err(why), _) => serde_json::to_vec(&Answer::refuse(exit::USAGE, why))?,
                 (Ok(Request::Status {}), _) => status(board).await?,
                 (Ok(_), None) => {
                     serde_json::to_vec(&Answer::refuse(exit::NO, "this socket only tells status"))?
                 }
-                (Ok(request), Some(commands)) => {
-                    serde_json::to_vec(&forward(request, uid, commands).await)?
-                }
+                (Ok(request), Some(commands)) => match forward(request, uid, commands).await {
+                    Reply::Answer(answer) => serde_json::to_vec(&answer)?,
+                    Reply::Lines(lines) => write_lines(&mut writer, lines).await?,
+                },
             },
         };
         write_line(&mut writer, answer).await?;
     }
 }
 
-enum Line {
+enum Heard {
     Request(Vec<u8>),
     TooLong,
     End,
 }
 
-async fn read_line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Line> {
+async fn read_line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Heard> {
     let mut line = Vec::new();
     let mut bounded = reader.take(REQUEST_MAX as u64);
     timeout(PATIENCE, bounded.read_until(b'\n', &mut line)).await??;
     Ok(match line.last() {
-        Some(b'\n') => Line::Request(line),
-        _ if line.len() >= REQUEST_MAX => Line::TooLong,
+        Some(b'\n') => Heard::Request(line),
+        _ if line.len() >= REQUEST_MAX => Heard::TooLong,
         // Whoever hangs up in the middle of a line wants nothing any more.
-        _ => Line::End,
+        _ => Heard::End,
     })
 }
 
@@ -163,10 +173,31 @@ async fn write_line(writer: &mut OwnedWriteHalf, mut line: Vec<u8>) -> io::Resul
     timeout(PATIENCE, writer.write_all(&line)).await?
 }
 
+/// Passes on what comes; gives the answer that is its last line. Who produces the lines notices
+/// by their channel that the client has gone.
+async fn write_lines(
+    writer: &mut OwnedWriteHalf,
+    mut lines: mpsc::Receiver<Line>,
+) -> io::Result<Vec<u8>> {
+    let mut some = Vec::new();
+    while lines.recv_many(&mut some, LINES_AT_ONCE).await > 0 {
+        let mut octets = Vec::new();
+        for line in some.drain(..) {
+            if let Line::Answer(answer) = line {
+                timeout(PATIENCE, writer.write_all(&octets)).await??;
+                return Ok(serde_json::to_vec(&answer)?);
+            }
+            serde_json::to_writer(&mut octets, &line)?;
+            octets.push(b'\n');
+        }
+        timeout(PATIENCE, writer.write_all(&octets)).await??;
+    }
+    Ok(serde_json::to_vec(&Answer::refuse(exit::NO, "it ended without an answer"))?)
+}
+
 /// Or why not.
-fn understand(line: &[u8]) -> Result<Request, String> {
-    const LATER: [&str; 9] =
-        ["enroll", "plan", "pause", "resume", "cutover", "reopen", "verify", "report", "forget"];
+pub(super) fn understand(line: &[u8]) -> Result<Request, String> {
+    const LATER: [&str; 3] = ["enroll", "plan", "forget"];
     serde_json::from_slice(line).map_err(|error| {
         let named = serde_json::from_slice::<serde_json::Value>(line).ok();
         let named = named.as_ref().and_then(|value| value.get("do")).and_then(|name| name.as_str());
@@ -186,9 +217,11 @@ async fn status(board: &Arc<Board>) -> io::Result<Vec<u8>> {
     Ok(written.await.map_err(io::Error::other)??)
 }
 
-async fn forward(request: Request, uid: Option<u32>, commands: &mpsc::Sender<Command>) -> Answer {
+async fn forward(request: Request, uid: Option<u32>, commands: &mpsc::Sender<Command>) -> Reply {
     let (answer, heard) = oneshot::channel();
     let _ = commands.send(Command { request, uid, answer }).await;
     // No answer: the supervisor has left its loop.
-    heard.await.unwrap_or_else(|_| Answer::refuse(exit::UNAVAILABLE, "the daemon is stopping"))
+    heard.await.unwrap_or_else(|_| {
+        Reply::Answer(Answer::refuse(exit::UNAVAILABLE, "the daemon is stopping"))
+    })
 }

@@ -7,11 +7,14 @@ mod accounts;
 mod board;
 mod changes;
 mod control;
+mod decrees;
 mod expiry;
+pub(crate) mod fuzzing;
 pub mod last_state;
 mod notify;
 mod orders;
 mod process;
+pub mod proofs;
 pub mod protocol;
 mod reading;
 mod signals;
@@ -28,8 +31,10 @@ use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use accounts::{Accounts, Live};
+use anyhow::Context as _;
 use board::Board;
-pub use board::{Counts, PHASES};
+pub use board::{Counts, PHASES, left_out};
+use decrees::Decrees;
 use protocol::{exit, status_socket};
 use signals::Signals;
 use supervisor::Supervisor;
@@ -124,12 +129,19 @@ async fn supervise(
     let sockets = Sockets::open(&settings.daemon.control_socket)?;
     let board = Arc::new(Board::new(Timestamp::now()));
     let completed = Completed::open(&settings.daemon.state_dir)?;
-    let shared = Arc::new(Shared::new(store, completed, journal.clone(), &settings.limits));
+    let decrees = Decrees::load(&settings.daemon.state_dir).with_context(|| {
+        // Without it paused accounts would be copied: somebody has to look.
+        format!("{} cannot be read", Decrees::file(&settings.daemon.state_dir).display())
+    })?;
+    let reports = Some(settings.daemon.state_dir.join("reports"));
+    let shared = Shared::new(store, completed, journal.clone(), &settings.limits);
+    let shared = Arc::new(Shared { reports, ..shared });
     let state_dir = settings.daemon.state_dir.clone();
     let accounts = Accounts::new(live(shared.clone()), journal.clone());
     let (ready, is_ready) = oneshot::channel();
     let settings = Arc::new(settings);
-    let supervisor = Supervisor::new(config, settings, shared, board.clone(), accounts, ready);
+    let supervisor =
+        Supervisor::new(config, settings, shared, board.clone(), accounts, decrees, ready);
 
     let (orders, commands) = mpsc::channel(COMMANDS_MAX);
     let (served, kept) = (board.clone(), board.clone());
@@ -166,7 +178,6 @@ impl Sockets {
     /// `control.sock` for its owner and the group pecsync-admin; `status.sock` for whoever can
     /// reach its directory, which the unit limits to the same.
     fn open(control: &Path) -> anyhow::Result<Sockets> {
-        use anyhow::Context;
         let status = status_socket(control);
         let listen = |path: &Path, mode| {
             control::listen(path, mode).with_context(|| path.display().to_string())

@@ -1,5 +1,7 @@
-//! What goes over the sockets: one JSON object a line, a request and its answer.
+//! What goes over the sockets: one JSON object a line, a request and its answer. A report and a
+//! verification are many lines, of which the answer is the last.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -7,12 +9,17 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::report::Row;
 use crate::status::{RejectedFile, Status};
+use crate::sync::verify::Told;
 
 /// Longest request line. None of ours comes near it.
 pub const REQUEST_MAX: usize = 16 * 1024;
 /// Longest answer a client takes: the status of very many accounts with very many folders.
 const ANSWER_MAX: u64 = 1 << 30;
+
+/// Longest of many lines: an account with very many folders.
+const LINE_MAX: u64 = 1 << 28;
 
 /// Exit codes of the contract, which an answer carries for the command to end with.
 pub mod exit {
@@ -38,6 +45,66 @@ pub enum Request {
         what: Consent,
     },
     Reload {},
+    Pause {
+        of: Scope,
+    },
+    Resume {
+        of: Scope,
+    },
+    /// Moves a cutover: to a time as the configuration would write it, or to this instant.
+    Cutover {
+        of: Scope,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        at: Option<String>,
+    },
+    Reopen {
+        of: Scope,
+    },
+    /// No address: all.
+    Verify {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        #[serde(default)]
+        source: bool,
+        #[serde(default)]
+        repair: bool,
+    },
+    /// Of one account, or of all of a migration.
+    Report {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        migration: Option<String>,
+    },
+}
+
+/// Whom an order concerns.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    Account(String),
+    Migration(String),
+    /// All accounts with that host on either side.
+    Host(String),
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Scope::Account(address) => write!(f, "{address}"),
+            Scope::Migration(name) => write!(f, "migration {name}"),
+            Scope::Host(host) => write!(f, "host {host}"),
+        }
+    }
+}
+
+/// One line of what the daemon says.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    Answer(Answer),
+    Row(Row),
+    Told(Told),
 }
 
 /// What an operator may consent to.
@@ -94,6 +161,34 @@ pub fn ask(socket: &Path, request: &Request, patience: Duration) -> io::Result<A
     Ok(serde_json::from_slice(&answer)?)
 }
 
+/// The same where the answer is the last of many lines. `each` is given the others, until it
+/// says that it has heard enough.
+pub fn ask_for_lines(
+    socket: &Path,
+    request: &Request,
+    patience: Duration,
+    mut each: impl FnMut(Line) -> io::Result<()>,
+) -> io::Result<Answer> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_write_timeout(Some(patience))?;
+    stream.set_read_timeout(Some(patience))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    stream.write_all(&line)?;
+    let mut reader = BufReader::with_capacity(1 << 16, stream);
+    loop {
+        line.clear();
+        reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line)?;
+        if line.last() != Some(&b'\n') {
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the daemon hung up"));
+        }
+        match serde_json::from_slice(&line)? {
+            Line::Answer(answer) => return Ok(answer),
+            line => each(line)?,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +203,22 @@ mod tests {
                 r#"{"do":"approve","address":"a@b","what":"deletions"}"#,
             ),
             (Request::Reload {}, r#"{"do":"reload"}"#),
+            (
+                Request::Pause { of: Scope::Host("imap.it".into()) },
+                r#"{"do":"pause","of":{"host":"imap.it"}}"#,
+            ),
+            (
+                Request::Cutover { of: Scope::Migration("epap".into()), at: None },
+                r#"{"do":"cutover","of":{"migration":"epap"}}"#,
+            ),
+            (
+                Request::Verify { address: None, source: true, repair: false },
+                r#"{"do":"verify","source":true,"repair":false}"#,
+            ),
+            (
+                Request::Report { address: None, migration: Some("epap".into()) },
+                r#"{"do":"report","migration":"epap"}"#,
+            ),
         ];
         for (request, line) in cases {
             assert_eq!(serde_json::to_string(&request).unwrap(), line);

@@ -14,9 +14,11 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::accounts::Accounts;
 use super::board::Board;
-use super::control::Command;
+use super::control::{Command, Reply};
+use super::decrees::Decrees;
 use super::notify::{Notifier, watchdog_interval};
-use super::protocol::{Answer, exit};
+use super::proofs::Proofs;
+use super::protocol::exit;
 use super::reading::{self, Reading};
 use super::signals::{Signal, Signals};
 use crate::checkpoint::AccountRecord;
@@ -40,8 +42,13 @@ pub struct Supervisor {
     pub(super) shared: Arc<Shared>,
     pub(super) board: Arc<Board>,
     pub(super) accounts: Accounts,
+    pub(super) decrees: Decrees,
+    /// The one in use: another in the settings waits for a restart.
+    pub(super) state_dir: PathBuf,
     pub(super) snapshot: Snapshot,
     pub(super) rejected: Vec<RejectedFile>,
+    /// Who should enroll and has not.
+    pub(super) missing: Vec<String>,
     /// What the checkpoint knew at the last reading.
     pub(super) records: Vec<AccountRecord>,
     pub(super) notifier: Notifier,
@@ -49,6 +56,7 @@ pub struct Supervisor {
     pub(super) ready: Option<oneshot::Sender<()>>,
     reading: Option<Underway>,
     pub(super) wanted: Wanted,
+    pub(super) proofs: Proofs,
     watchdog: Option<(Duration, Instant)>,
     expiry_checked_at: Option<Instant>,
 }
@@ -60,12 +68,12 @@ pub(super) struct Wanted {
     pub settings: bool,
     pub conf_dir: bool,
     /// Who waits for the end of it.
-    pub waiters: Vec<oneshot::Sender<Answer>>,
+    pub waiters: Vec<oneshot::Sender<Reply>>,
 }
 
 struct Underway {
     task: JoinHandle<Reading>,
-    waiters: Vec<oneshot::Sender<Answer>>,
+    waiters: Vec<oneshot::Sender<Reply>>,
 }
 
 impl Supervisor {
@@ -76,21 +84,26 @@ impl Supervisor {
         shared: Arc<Shared>,
         board: Arc<Board>,
         accounts: Accounts,
+        decrees: Decrees,
         ready: oneshot::Sender<()>,
     ) -> Supervisor {
         Supervisor {
+            state_dir: settings.daemon.state_dir.clone(),
             config,
             settings,
             shared,
             board,
             accounts,
+            decrees,
             snapshot: Snapshot::default(),
             rejected: Vec::new(),
+            missing: Vec::new(),
             records: Vec::new(),
             notifier: Notifier::new(),
             ready: Some(ready),
             reading: None,
             wanted: Wanted::default(),
+            proofs: Proofs::new(),
             watchdog: watchdog_interval().map(|every| (every, Instant::now())),
             expiry_checked_at: None,
         }
@@ -117,7 +130,7 @@ impl Supervisor {
                     let waiters = self.reading.take().map(|underway| underway.waiters);
                     let answer = self.take_in(reading);
                     for waiter in waiters.into_iter().flatten() {
-                        let _ = waiter.send(answer.clone());
+                        let _ = waiter.send(Reply::Answer(answer.clone()));
                     }
                     if watched != self.settings.daemon.conf_dir {
                         let conf_dir = self.settings.daemon.conf_dir.clone();
@@ -125,6 +138,7 @@ impl Supervisor {
                     }
                 }
                 () = self.accounts.next_end() => self.post(),
+                Some(verified) = self.proofs.verified.recv() => self.take_verified(verified),
                 _ = tick.tick() => {
                     self.tick();
                     if let Some(code) = self.all_done() {

@@ -99,6 +99,26 @@ impl Attributes {
         self.body = self.body.take().or(other.body);
         self.tells_metadata |= other.tells_metadata;
     }
+
+    /// What two readers of one response make of it together. Where they contradict each other it
+    /// is too broken for either to be believed.
+    pub fn and(self, other: Attributes) -> Attributes {
+        Attributes {
+            uid: undisputed(self.uid, other.uid),
+            flags: undisputed(self.flags, other.flags),
+            instant: undisputed(self.instant, other.instant),
+            size: undisputed(self.size, other.size),
+            body: undisputed(self.body, other.body),
+            tells_metadata: self.tells_metadata || other.tells_metadata,
+        }
+    }
+}
+
+fn undisputed<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<T> {
+    match (one, other) {
+        (Some(one), Some(other)) => (one == other).then_some(one),
+        (one, other) => one.or(other),
+    }
 }
 
 /// A body that came inside the response.

@@ -26,7 +26,7 @@ use crate::words::{Flags, InternalDate, ModSeq, Uid};
 /// Lists nested deeper go to the scanner only: the decoders recurse.
 const NESTING_MAX: usize = 16;
 
-/// FETCH: each decoder in turn adds what those before could not read.
+/// FETCH: what imap-codec cannot read, imap-proto and the scanner read together.
 pub(super) fn fetch(octets: &[u8]) -> Attributes {
     let mut found = Attributes::default();
     if is_shallow(octets) {
@@ -35,8 +35,12 @@ pub(super) fn fetch(octets: &[u8]) -> Attributes {
         }
         proto_fetch(octets, &mut found);
     }
-    found.complete_from(scan::fetch(octets));
-    found
+    let scanned = scan::fetch(octets);
+    if scanned.flags.is_some() {
+        // imap-proto stops short of the end of a list at times.
+        found.flags = None;
+    }
+    found.and(scanned)
 }
 
 fn codec(octets: &[u8]) -> Option<CodecData<'_>> {
@@ -84,8 +88,9 @@ fn body(octets: Option<Cow<'_, [u8]>>) -> Body {
     octets.map_or(Body::Nil, |octets| Body::Octets(octets.into_owned()))
 }
 
-/// imap-proto leaves out what it does not understand, so an attribute may still be missing. It
-/// stops short of the end of a list at times: its FLAGS are believed only if not empty.
+/// imap-proto leaves out what it does not understand, so an attribute may still be missing. Its
+/// FLAGS are believed only if not empty. Its strings keep their backslashes: bodies are left to
+/// the scanner.
 fn proto_fetch(octets: &[u8], found: &mut Attributes) {
     let Some(imap_proto::Response::Fetch(_, attributes)) = proto(octets) else { return };
     for attribute in attributes {
@@ -96,9 +101,6 @@ fn proto_fetch(octets: &[u8], found: &mut Attributes) {
             AttributeValue::Flags(flags) if !flags.is_empty() => {
                 found.flags =
                     Some(Flags::of_names(flags.iter().take(scan::FLAGS_MAX).map(|flag| &**flag)));
-            }
-            AttributeValue::BodySection { data, .. } | AttributeValue::Rfc822(data) => {
-                found.body = Some(body(data));
             }
             _ => {}
         }
@@ -276,6 +278,22 @@ mod tests {
             assert_eq!(found.instant, instant.then_some(InternalDate(1)), "{line}");
             assert_eq!(found.size, Some(size), "{line}");
         }
+    }
+
+    #[test]
+    fn a_quoted_body_is_unescaped_whoever_reads_it() {
+        for more in ["", " EMAILID (M1)", " X"] {
+            let found = attributes(&format!("* 3 FETCH (UID 5 BODY[] \"a\\\"\\\\\"{more})\r\n"));
+            assert_eq!(found.body, Some(Body::Octets(b"a\"\\".to_vec())), "{more}");
+        }
+    }
+
+    #[test]
+    fn of_two_uids_neither_is_believed() {
+        let broken =
+            b"* 2 FETCH (FLAGS ( \\Seen) RFC822.SIZE 5000000000 UID 8 INTERNALDATE \"17-Nov-2023 \
+            22:13: 3 FETCH (BODY[]<0> {0}\r\n\xfcFLAGS () UID 9)\r\n";
+        assert_eq!(fetch(broken).uid, None);
     }
 
     #[test]

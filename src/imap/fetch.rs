@@ -56,6 +56,15 @@ impl Changes {
     }
 }
 
+/// A message that was downloaded and digested.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WholeSeen {
+    pub uid: Uid,
+    pub instant: InternalDate,
+    pub flags: Flags,
+    pub digests: Digests,
+}
+
 impl Session {
     /// Every message with UID ≥ `from` of the selected folder: UID FETCH from:* (UID FLAGS
     /// INTERNALDATE RFC822.SIZE), ascending, each once. UIDs below `from` are dropped (a server
@@ -253,6 +262,23 @@ impl Session {
         match self.digest_each(uids, Asked::Messages, &mut each).await? {
             Some(refusal) => Err(refusal),
             None => Ok(found),
+        }
+    }
+
+    /// The same with what the server says of each message beside its octets. A message that is
+    /// refused is left out; so is one whose size or date cannot be read.
+    pub async fn whole_messages(&mut self, uids: &[Uid]) -> Result<Vec<WholeSeen>, Error> {
+        let mut seen = Vec::new();
+        let mut each = |attributes: &Attributes, digests: Digests| {
+            if let (Some(uid), Some(instant)) = (attributes.uid, attributes.instant) {
+                let flags = attributes.flags.clone().unwrap_or_default();
+                seen.push(WholeSeen { uid, instant, flags, digests });
+            }
+            Ok(())
+        };
+        match self.digest_each(uids, Asked::Messages, &mut each).await? {
+            Some(refusal) => Err(refusal),
+            None => Ok(seen),
         }
     }
 

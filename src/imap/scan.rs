@@ -46,20 +46,22 @@ impl<'a> Cursor<'a> {
         self.until(|octet| matches!(octet, b' ' | b'(' | b')' | b'\r' | b'\n' | b'\t'))
     }
 
-    /// An atom in which `[…]` may hold anything, as in `BODY[HEADER.FIELDS (DATE)]<0>`.
-    pub fn item_name(&mut self) -> &'a [u8] {
+    /// An atom in which `[…]` may hold anything, as in `BODY[HEADER.FIELDS (DATE)]<0>`; header
+    /// names may hold a `]`. `None` where the line ends inside: in a literal, which nobody asks for.
+    pub fn item_name(&mut self) -> Option<&'a [u8]> {
         self.more();
-        let start = self.rest;
-        let mut inside = false;
-        self.until(|octet| {
+        let (mut inside, mut depth) = (false, 0u32);
+        let name = self.until(|octet| {
             match octet {
                 b'[' => inside = true,
-                b']' => inside = false,
+                b']' => inside &= depth > 0,
+                b'(' if inside => depth += 1,
+                b')' if inside => depth = depth.saturating_sub(1),
                 _ => {}
             }
             matches!(octet, b'\r' | b'\n') || (!inside && matches!(octet, b' ' | b'(' | b')'))
         });
-        &start[..start.len() - self.rest.len()]
+        (!inside).then_some(name)
     }
 
     /// An atom, quoted string or literal; `None` for NIL and for what is none of them.
@@ -161,7 +163,7 @@ pub(super) fn fetch(response: &[u8]) -> Attributes {
     let mut cursor = Cursor::new(&response[start + 1..]);
     while cursor.more() && !cursor.accept(b')') {
         let before = cursor.rest().len();
-        let name = cursor.item_name().to_ascii_uppercase();
+        let Some(name) = cursor.item_name().map(<[u8]>::to_ascii_uppercase) else { break };
         found.tells_metadata |= matches!(name.as_slice(), b"RFC822.SIZE" | b"INTERNALDATE");
         match name.as_slice() {
             b"UID" => found.uid = cursor.number().and_then(uid),
@@ -313,7 +315,7 @@ mod tests {
     #[test]
     fn fetch_in_any_order_and_spacing() {
         let odd = b"* 7 FETCH (  RFC822.SIZE 5000000000 X-GM-LABELS (\"a)\" (b)) FLAGS ( \\Seen  $a]) \
-            BODY[HEADER.FIELDS (A B)] {3}\r\n)(\" INTERNALDATE \" 1-Jan-1970 00:00:07 +0000\" UID 9 )\r\n";
+            BODY[HEADER.FIELDS (A B])] {3}\r\n)(\" INTERNALDATE \" 1-Jan-1970 00:00:07 +0000\" UID 9 )\r\n";
         let found = fetch(odd);
         assert_eq!(found.uid, Uid::new(9));
         assert_eq!(found.size, Some(5_000_000_000));
@@ -329,7 +331,8 @@ mod tests {
                 &b"* 1 FETCH (UID 0 FLAGS NIL INTERNALDATE NIL RFC822.SIZE -1 BODY[] NIL)\r\n"[..],
                 true,
             ),
-            (b"* 1 FETCH (BODY[", true),
+            (b"* 1 FETCH (BODY[", false),
+            (b"* 1 FETCH (BODY[HEADER.FIELDS (A]B {2}\r\nCD)] {1}\r\nE)\r\n", false),
             (b"* 1 FETCH", false),
             (b"* 1 FETCH (UID", false),
             (b"* 1 FETCH (FLAGS (a (b", false),

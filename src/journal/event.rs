@@ -53,6 +53,8 @@ events! {
         "Something in the configuration that stops nothing but should be known.";
     EnrollmentAccepted, "enrollment_accepted", "4c9cc4d9ad9d4c868233b26440cf084b", 5,
         "A file of conf.d asks for an account to be moved, and it begins.";
+    EnrollmentWaits, "enrollment_waits", "411302b51b654a31a7a0a5c84b08c85f", 5,
+        "The enrolling window of the migration is not open yet: the account begins when it opens.";
     EnrollmentReplaced, "enrollment_replaced", "d92d8230ee434fbe8708192505554a63", 5,
         "A new version of an enrollment takes effect.";
     EnrollmentRejected, "enrollment_rejected", "10a678c3bd734d5a8b9b02dc53d51584", 4,
@@ -121,10 +123,18 @@ events! {
         "The cutover window is over and the account's last pass is not.";
     AccountSealed, "account_sealed", "3318fc8b94c549229424d196f549c164", 5,
         "The last reconciling pass ended: from now on only missing messages are added.";
+    AccountReopened, "account_reopened", "9b1f7f4d0a6c4a55a6f1f6d1b7a1d3c2", 5,
+        "An operator returned a sealed account to following: what is missing is added, nothing else.";
     AccountCompleted, "account_completed", "b355e8981761487490841ed8023ef7eb", 5,
         "Everything is at the target or listed; nothing connects to the source any more.";
     AccountClosed, "account_closed", "abde1b05b0a04efab3013aa1ca0bc6c1", 4,
         "The source may no longer be read and the account has not completed.";
+    ReportWritten, "report_written", "bbf962dc22be4f18ad1eba9ec5a0bf64", 5,
+        "The proof of an account's move was written into the state directory.";
+    ReportFailed, "report_failed", "e61202b557c442e09a528d339d7ace95", 4,
+        "The proof of an account's move could not be written; its completion stands.";
+    AccountVerified, "account_verified", "1a3876bec28e4597849ae1b949a5df74", 5,
+        "An operator had an account verified, and what was found.";
     MigrationCompleted, "migration_completed", "9f6f4e8bcf4f435ea9ff46b0ce576ac5", 5,
         "Every account of a migration has completed.";
     OrderReceived, "order_received", "6f9d6038021b4b2ca60efb4cf3e90361", 5,

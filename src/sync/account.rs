@@ -2,8 +2,8 @@
 //!
 //! Here errors end: they are understood ([`super::trouble`]), waited out or held, and told.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -14,19 +14,21 @@ use super::backoff;
 use super::board::Board;
 use super::book::{Book, Learned};
 use super::connect::{
-    credentials_digest, endpoint, jitter, jittered, service_login, worked_digest,
+    credentials_digest, endpoint, jitter, jittered, place, service_login, worked_digest,
 };
 use super::copy::{Failure, HostSays};
 use super::follow::{self, Following, Over};
 use super::hosts::Verdict;
+use super::proof;
 use super::trouble::{self, Blame, Remedy, Trouble};
+use super::verify;
 use crate::checkpoint::{
-    self, AccountRecord, CompletedAccount, Edit, Phase, Refused, StoreError, Writer,
+    self, AccountRecord, CompletedAccount, Edit, FolderId, Phase, Refused, StoreError, Writer,
 };
 use crate::config::{self, Enrollment};
 use crate::imap::Error;
 use crate::journal::{Entry, Event};
-use crate::words::Side;
+use crate::words::{Side, Uid};
 
 pub use super::board::StatusCell;
 pub use super::shared::Shared;
@@ -40,6 +42,9 @@ pub enum Order {
     ApproveEndpoint,
     ApproveLate,
     ApproveCompleted,
+    /// The account was verified beside its session: what was proved counts, and these messages,
+    /// whose copies are missing, are copied again by the next pass (before the cutover).
+    Verified(Vec<(FolderId, Uid)>),
     /// A new version of the enrollment (or of its migration): takes effect at once.
     Replace(Arc<Enrollment>),
 }
@@ -59,6 +64,8 @@ pub struct Control {
     pub asked: AtomicBool,
     /// The operator consented to the removals that wait.
     pub removals_approved: AtomicBool,
+    /// What a verification found missing; `None`: there was none.
+    pub verified: Mutex<Option<Vec<(FolderId, Uid)>>>,
     /// A pass ended well: what was wrong before is over.
     pub well: AtomicBool,
 }
@@ -98,6 +105,7 @@ pub async fn run(
         told: None,
         approved: Approved::default(),
         suspect_tries: 0,
+        cutover_moved: false,
         learned: None,
     };
     // Boxed, so that the task of a quiet account is small.
@@ -125,6 +133,8 @@ struct Life {
     told: Option<&'static str>,
     approved: Approved,
     suspect_tries: u32,
+    /// Another cutover was given while it lived.
+    cutover_moved: bool,
     /// What the last session learned.
     learned: Option<Learned>,
 }
@@ -152,6 +162,12 @@ impl Life {
                     }
                     if until.is_some() {
                         self.forgive().await;
+                    }
+                    continue;
+                }
+                Err(Gate::Paused) => {
+                    if self.pause().await == Flow::Stop {
+                        return;
                     }
                     continue;
                 }
@@ -203,18 +219,24 @@ impl Life {
     async fn open_book(&mut self) -> Result<Option<Book>, Gate> {
         let done = self.shared.completed.get(&self.enrollment.address);
         let done = done.filter(|done| self.is_same_place(&done.source, &done.target));
-        if let Some(done) = done.filter(|_| !self.approved.completed) {
+        let reopened = done.as_ref().is_some_and(|done| self.is_reopened(done.completed_at));
+        if let Some(done) = done.filter(|_| !self.approved.completed && !reopened) {
             self.board.show_phase(done.phase, done.sealed_at, done.completed_at);
             self.board.well();
+            self.prove().await;
             return Ok(None);
         }
         let record = match self.shared.store.account(&self.enrollment.address)? {
-            Some(record) => self.known_account(record).await?,
+            Some(record) => {
+                let record = self.known_account(record).await?;
+                self.reenter(record).await?
+            }
             None => self.new_account().await?,
         };
         let mut learned = self.learned.take().unwrap_or_else(|| Learned::new(self.shared.apart));
         learned.removals_approved |= std::mem::take(&mut self.approved.removals);
-        let mut book = Book { record, pairs: Vec::new(), left_out: Vec::new(), learned };
+        let mut book =
+            Book { record, pairs: Vec::new(), left_out: Vec::new(), surveyed: false, learned };
         if book.learned.removals_approved && book.record.removals_suspended {
             book.record.removals_suspended = false;
             self.writer.commit(vec![Edit::PutAccount(book.record.clone())]).await?;
@@ -227,6 +249,9 @@ impl Life {
             self.board.well();
             return Ok(None);
         }
+        if self.enrollment.decree.paused {
+            return Err(Gate::Paused);
+        }
         if let Some(refused) = &book.record.refused_credentials
             && refused.digest == self.credentials_digest(at_side(refused.at_target))
         {
@@ -236,6 +261,64 @@ impl Life {
             return Err(Gate::Held(refused_before(refused), worked.then_some(pause)));
         }
         Ok(Some(book))
+    }
+
+    /// Did an operator reopen the account after it had completed or closed?
+    fn is_reopened(&self, completed_at: Option<i64>) -> bool {
+        let reopened = self.enrollment.decree.reopened_at.map(|at| at.as_second());
+        reopened.is_some_and(|at| completed_at.is_none_or(|completed| completed <= at))
+    }
+
+    /// The two ways back, each an operator's word: a reopened account returns from its end to
+    /// append-only following, and one whose cutover was moved on from its last pass to following.
+    async fn reenter(&mut self, mut record: AccountRecord) -> Result<AccountRecord, Gate> {
+        let now = self.shared.clock.now();
+        let ahead = self.enrollment.cutover.is_none_or(|cutover| now < cutover.as_second());
+        let moved = std::mem::take(&mut self.cutover_moved);
+        if record.phase >= Phase::Completed && self.is_reopened(record.completed_at) {
+            self.shared.completed.reopen(&record.address)?;
+            (record.phase, record.completed_at) = (Phase::Archiving, None);
+            record.sealed_at.get_or_insert(now);
+            let text = "followed again: what is missing is added, nothing else";
+            self.emit(Entry::new(Event::AccountReopened, text));
+        } else if record.phase == Phase::Draining && moved && ahead {
+            let copied = record.first_copy_completed;
+            record.phase = if copied { Phase::Following } else { Phase::Copying };
+        } else {
+            return Ok(record);
+        }
+        self.writer.commit(vec![Edit::PutAccount(record.clone())]).await?;
+        Ok(record)
+    }
+
+    /// A new version of the enrollment takes effect.
+    fn replace(&mut self, enrollment: Arc<Enrollment>) {
+        self.cutover_moved |= self.enrollment.cutover != enrollment.cutover;
+        self.enrollment = enrollment;
+        self.attempts = 0;
+    }
+
+    /// Does nothing until somebody says so; the clock goes on.
+    async fn pause(&mut self) -> Flow {
+        let message = "an operator paused it".to_owned();
+        let hint = "`pecsync resume ADDRESS`, or its migration or host.";
+        let trouble =
+            Trouble { code: "paused", side: None, message, hint, remedy: Remedy::Operator };
+        let reason = self.board.reason_of(&trouble, None);
+        self.board.unwell("paused", reason);
+        self.board.rest();
+        let flow = self.wait(None).await;
+        self.board.well();
+        flow
+    }
+
+    /// Writes the report that a completion cut short has left unwritten.
+    async fn prove(&self) {
+        if let Ok(Some(record)) = self.shared.store.account(&self.enrollment.address)
+            && proof::is_wanted(&self.shared, &record)
+        {
+            proof::write(&self.shared, &record, []).await;
+        }
     }
 
     /// The clock goes on for accounts that are held, too: their cutover comes, and their end. True
@@ -258,11 +341,7 @@ impl Life {
     }
 
     fn place(&self, side: Side) -> checkpoint::Place {
-        let (endpoint, user) = match side {
-            Side::Source => (&self.enrollment.migration.source, &self.enrollment.source_user),
-            Side::Target => (&self.enrollment.migration.target, &self.enrollment.target_user),
-        };
-        checkpoint::Place { host: endpoint.host.clone(), user: user.clone() }
+        place(&self.enrollment, side)
     }
 
     fn is_same_place(&self, source: &checkpoint::Place, target: &checkpoint::Place) -> bool {
@@ -300,6 +379,17 @@ impl Life {
     /// is its owner's, so what was enrolled before it is not guessed.
     async fn new_account(&mut self) -> Result<AccountRecord, Gate> {
         let now = self.shared.clock.now();
+        let opens = self.enrollment.migration.enroll_from.map(|from| from.as_second());
+        if let Some(wait) = opens.and_then(|opens| u64::try_from(opens - now).ok())
+            && wait > 0
+        {
+            let trouble = held(
+                "window_not_open",
+                "the migration takes enrollments only from enroll_from on",
+                "Nothing: it begins by itself.",
+            );
+            return Err(Gate::Held(trouble, Some(Duration::from_secs(wait))));
+        }
         let past = self.enrollment.cutover.filter(|cutover| now >= cutover.as_second());
         let late = past.is_some_and(|cutover| self.enrolled_after(cutover));
         if past.is_some() && !late && !self.approved.late {
@@ -382,6 +472,11 @@ impl Life {
                         control.removals_approved.store(true, Ordering::Relaxed);
                         control.wake.notify_one();
                     }
+                    Some(Order::Verified(missing)) => {
+                        let mut verified = control.verified.lock().expect("no panic while held");
+                        verified.get_or_insert_default().extend(missing);
+                        control.wake.notify_one();
+                    }
                     Some(_) => control.wake.notify_one(),
                 },
             }
@@ -391,8 +486,7 @@ impl Life {
             (self.told, self.attempts, self.suspect_tries) = (None, 0, 0);
         }
         if let Some(enrollment) = replaced {
-            self.enrollment = enrollment;
-            self.attempts = 0;
+            self.replace(enrollment);
             return Ended::Replaced;
         }
         match result {
@@ -473,7 +567,12 @@ impl Life {
         if self.told != Some(trouble.code) {
             self.told = Some(trouble.code);
             let text = format!("{}{} – {}", told_side(&trouble), trouble.message, trouble.hint);
-            self.emit(Entry::new(Event::AccountHeld, text).reason(trouble.code));
+            // Who is early needs nobody's help.
+            let event = match trouble.code {
+                "window_not_open" => Event::EnrollmentWaits,
+                _ => Event::AccountHeld,
+            };
+            self.emit(Entry::new(event, text).reason(trouble.code));
         }
     }
 
@@ -510,8 +609,7 @@ impl Life {
         match order {
             None => return Flow::Stop,
             Some(Order::Replace(enrollment)) => {
-                self.enrollment = enrollment;
-                self.attempts = 0;
+                self.replace(enrollment);
                 self.show_enrollment();
             }
             Some(Order::Retry) => self.forgive().await,
@@ -519,8 +617,21 @@ impl Life {
             Some(Order::ApproveEndpoint) => self.approved.endpoint = true,
             Some(Order::ApproveLate) => self.approved.late = true,
             Some(Order::ApproveCompleted) => self.approved.completed = true,
+            Some(Order::Verified(missing)) => self.copy_again(missing).await,
         }
         Flow::Go
+    }
+
+    /// Marks what a verification found missing, while no session runs.
+    async fn copy_again(&mut self, missing: Vec<(FolderId, Uid)>) {
+        let Ok(Some(record)) = self.shared.store.account(&self.enrollment.address) else { return };
+        if !verify::may_repair(record.phase) {
+            return;
+        }
+        // If it cannot be written, the next verification finds it missing again.
+        if let Ok(edits) = verify::repair(&self.shared.store, record.id, &missing) {
+            let _ = self.writer.commit(edits).await;
+        }
     }
 
     /// An operator asked: refused credentials may be tried once more.
@@ -640,6 +751,8 @@ enum Flow {
 enum Gate {
     /// With the time after which it may try again, if there is one.
     Held(Trouble, Option<Duration>),
+    /// By an operator.
+    Paused,
     Failed(StoreError),
 }
 

@@ -8,7 +8,7 @@ use super::copy::Failure;
 use super::pass::{Absence, Look, Pass};
 use super::plan;
 use super::target::Verified;
-use crate::checkpoint::{Edit, Known, Link, Origin, Orphan, Phase};
+use crate::checkpoint::{Edit, Known, Link, Origin, Orphan, Phase, Proof};
 use crate::config::{Deletions, ReadBack};
 use crate::imap::Error;
 use crate::journal::{Entry, Event};
@@ -332,7 +332,10 @@ impl Pass<'_> {
                 ReadBack::Suspect => link.suspect || looks_altered(look, link),
                 ReadBack::Off => false,
             };
-            asked && !link.verified && link.altered.is_none() && link.origin == Origin::Copied
+            asked
+                && link.proof == Proof::Listed
+                && link.altered.is_none()
+                && link.origin == Origin::Copied
         };
         let doubted = plan::links(&look.known).filter(|(_, link)| due(link));
         let links: Vec<(Uid, Uid)> =
@@ -356,7 +359,9 @@ impl Pass<'_> {
                 continue;
             }
             link.altered = alteration(link, found, seen);
-            link.verified = link.altered.is_none();
+            if link.altered.is_none() {
+                link.proof = Proof::ReadBack;
+            }
             edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link.clone())));
             if let Some(text) = &link.altered {
                 let shown = self.book.pairs[look.pair].shown();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use super::gone::Evidence;
-use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, IntentId, Known, Origin};
+use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, IntentId, Known, Origin, Proof};
 use crate::imap::{PermanentFlags, WireName};
 use crate::status::{FolderCounts, Reason};
 use crate::words::Uid;
@@ -16,6 +16,8 @@ pub struct Book {
     pub pairs: Vec<Pair>,
     /// Folders that are not copied, with the reason.
     pub left_out: Vec<LeftOut>,
+    /// LIST was asked in this session, so it is known whether folders are deferred.
+    pub surveyed: bool,
     pub learned: Learned,
 }
 
@@ -74,6 +76,12 @@ impl Learned {
 }
 
 impl Book {
+    /// Does any folder wait for the cutover?
+    pub fn has_deferred(&self) -> bool {
+        self.pairs.iter().any(|pair| pair.deferred)
+            || self.left_out.iter().any(|left_out| left_out.state == "deferred")
+    }
+
     pub fn pair_of(&self, folder: FolderId) -> Option<usize> {
         self.pairs.iter().position(|pair| pair.record.id == folder)
     }
@@ -91,6 +99,8 @@ pub struct Pair {
     pub look_at_target: bool,
     /// Something is left to do although the source's status has not changed.
     pub unfinished: bool,
+    /// Nothing is appended to it before the cutover: only what was moved there is in it.
+    pub deferred: bool,
     pub in_doubt: u64,
     /// The highest UID of the source's folder when it was first listed in this session.
     pub listed_to: Option<Uid>,
@@ -102,9 +112,11 @@ pub struct Pair {
 pub struct LeftOut {
     pub source: WireName,
     pub shown: String,
-    /// `excluded` or `held`.
+    /// `excluded`, `held` or `deferred`.
     pub state: &'static str,
     pub why: String,
+    /// Where a deferred folder will go, also as users see it.
+    pub target: Option<(WireName, String)>,
 }
 
 /// What is known of a folder, in numbers.
@@ -115,6 +127,7 @@ pub struct Counts {
     pub adopted: u64,
     pub refused: u64,
     pub altered: u64,
+    /// Proved by bytes that were read back.
     pub verified: u64,
     pub source_bytes: u64,
     pub linked_bytes: u64,
@@ -133,7 +146,7 @@ impl Counts {
                     self.linked_bytes += link.size;
                     self.adopted += u64::from(link.origin != Origin::Copied);
                     self.altered += u64::from(link.altered.is_some());
-                    self.verified += u64::from(link.verified);
+                    self.verified += u64::from(link.proof >= Proof::ReadBack);
                 }
             }
         }
@@ -173,7 +186,12 @@ impl Pair {
             source: Some(self.counts.source),
             copied: Some(self.counts.linked),
             refused: Some(self.counts.refused),
-            state: if self.trouble.is_some() { "held" } else { "ok" }.to_owned(),
+            state: match (&self.trouble, self.deferred) {
+                (Some(_), _) => "held",
+                (None, true) => "deferred",
+                (None, false) => "ok",
+            }
+            .to_owned(),
             reason: self.trouble.clone(),
         }
     }

@@ -6,6 +6,7 @@ use super::backoff;
 use super::copy::{Failure, HostSays};
 use super::shared::{Berth, Shared};
 use super::trouble::{self, Remedy};
+use crate::checkpoint;
 use crate::config::{self, Enrollment, ServiceStyle};
 use crate::imap::{Endpoint, Error, Login, Session, Tls};
 use crate::words::Side;
@@ -68,6 +69,15 @@ pub fn endpoint(enrollment: &Enrollment, side: Side) -> Endpoint {
         },
         ca_file: endpoint.ca_file.clone(),
     }
+}
+
+/// Where the account lives on that side.
+pub fn place(enrollment: &Enrollment, side: Side) -> checkpoint::Place {
+    let (endpoint, user) = match side {
+        Side::Source => (&enrollment.migration.source, &enrollment.source_user),
+        Side::Target => (&enrollment.migration.target, &enrollment.target_user),
+    };
+    checkpoint::Place { host: endpoint.host.clone(), user: user.clone() }
 }
 
 /// The service login that stands in for the account's own on that side.

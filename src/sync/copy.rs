@@ -13,7 +13,8 @@ use tokio::sync::Notify;
 
 use super::hosts::Verdict;
 use crate::checkpoint::{
-    Edit, FolderId, Intended, Intent, IntentId, Known, Link, Origin, Store, StoreError, Writer,
+    Edit, FolderId, Intended, Intent, IntentId, Known, Link, Origin, Proof, Store, StoreError,
+    Writer,
 };
 use crate::digest::Digester;
 use crate::imap::{
@@ -542,7 +543,7 @@ pub fn link_of(message: &Intended, target_uid: Option<Uid>) -> Link {
         header: message.header,
         sha256: message.sha256,
         flags: message.flags.clone(),
-        verified: false,
+        proof: Proof::Listed,
         suspect: message.suspect,
         altered: None,
     }

@@ -16,6 +16,39 @@ pub struct Facts {
     /// When the last pass began that found everything linked, refused or listed, looking at every
     /// folder in full, in this phase and by a clock that was not suspect.
     pub clean_since: Option<i64>,
+    /// When folders are copied that wait for the cutover, if the account has any.
+    pub archive_from: Option<i64>,
+    /// Whether an operator returned the sealed account to append-only following.
+    pub reopened: Reopened,
+}
+
+/// An account that was sealed, and then?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reopened {
+    No,
+    /// It is followed until another cutover is given.
+    Open,
+    /// Another cutover was given since.
+    CutAgain,
+}
+
+impl Facts {
+    /// From when on a clean pass completes a sealed account: after `settle`, counted from the
+    /// seal, or from the cutover that was given after it was reopened.
+    fn settled(&self) -> Option<i64> {
+        let from = match self.reopened {
+            Reopened::No => self.sealed_at,
+            Reopened::Open => None,
+            Reopened::CutAgain => self.cutover,
+        };
+        from.map(|from| from + self.settle_secs)
+    }
+
+    /// The instants after the seal at which everything is looked at: when there was time enough
+    /// for stragglers, and when the folders that waited for the cutover may be copied.
+    pub fn full_looks(&self) -> impl Iterator<Item = i64> {
+        [self.settled(), self.archive_from].into_iter().flatten()
+    }
 }
 
 /// The phase that follows from the facts, one step at a time: never an earlier one.
@@ -35,25 +68,34 @@ pub fn next_phase(phase: Phase, facts: &Facts) -> Phase {
         Phase::Enrolled => Phase::Copying,
         Phase::Copying if facts.first_copy_completed => Phase::Following,
         Phase::Draining if clean_after(facts.cutover) => Phase::Archiving,
+        Phase::Archiving if facts.archive_from.is_some() && !clean_after(facts.archive_from) => {
+            phase
+        }
         // Without `settle` the pass that sealed it was the last one.
-        Phase::Archiving if facts.settle_secs == 0 && clean_after(facts.cutover) => {
+        Phase::Archiving
+            if facts.settle_secs == 0
+                && facts.reopened == Reopened::No
+                && clean_after(facts.cutover) =>
+        {
             Phase::Completed
         }
-        Phase::Archiving if clean_after(facts.sealed_at.map(|at| at + facts.settle_secs)) => {
-            Phase::Completed
-        }
+        Phase::Archiving if clean_after(facts.settled()) => Phase::Completed,
         _ => phase,
     }
 }
 
+/// Are the folders copied now that waited for the cutover? `from` is when that begins.
+pub fn copies_archive(phase: Phase, facts: &Facts, from: Option<i64>) -> bool {
+    phase == Phase::Archiving && !facts.clock_suspect && from.is_some_and(|from| facts.now >= from)
+}
+
 /// The next instant at which the clock alone may change the phase or is worth a full look.
 pub fn next_instant(phase: Phase, facts: &Facts) -> Option<i64> {
-    let settled = facts.sealed_at.map(|at| at + facts.settle_secs);
     let candidates = match phase {
-        Phase::Completed | Phase::Closed => [None, None],
-        Phase::Archiving => [settled, facts.source_until],
-        Phase::Draining => [None, facts.source_until],
-        _ => [facts.cutover, facts.source_until],
+        Phase::Completed | Phase::Closed => [None; 3],
+        Phase::Archiving => [facts.settled(), facts.archive_from, facts.source_until],
+        Phase::Draining => [None, None, facts.source_until],
+        _ => [facts.cutover, None, facts.source_until],
     };
     candidates.into_iter().flatten().filter(|instant| *instant > facts.now).min()
 }
@@ -71,6 +113,8 @@ mod tests {
         sealed_at: None,
         first_copy_completed: true,
         clean_since: Some(40),
+        archive_from: None,
+        reopened: Reopened::No,
     };
 
     fn check(phase: Phase, facts: Facts, expected: Phase) {
@@ -107,6 +151,47 @@ mod tests {
         check(Phase::Archiving, Facts { clean_since: Some(180), ..settling }, Phase::Completed);
         assert_eq!(next_instant(Phase::Archiving, &settling), Some(180));
         check(Phase::Completed, Facts { now: 10, ..sealed }, Phase::Completed);
+    }
+
+    #[test]
+    fn the_archive_comes_after_the_seal() {
+        let sealed = Facts { now: 150, sealed_at: Some(120), clean_since: Some(110), ..QUIET };
+        let waiting = Facts { archive_from: Some(200), ..sealed };
+        check(Phase::Archiving, waiting, Phase::Archiving);
+        assert_eq!(next_instant(Phase::Archiving, &waiting), Some(200));
+        assert!(!copies_archive(Phase::Archiving, &waiting, Some(200)));
+        let come = Facts { now: 200, ..waiting };
+        assert!(copies_archive(Phase::Archiving, &come, Some(200)));
+        assert!(!copies_archive(Phase::Draining, &come, Some(200)), "the last pass goes first");
+        assert!(!copies_archive(
+            Phase::Archiving,
+            &Facts { clock_suspect: true, ..come },
+            Some(200)
+        ));
+        assert!(!copies_archive(Phase::Archiving, &come, None));
+        check(Phase::Archiving, come, Phase::Archiving);
+        check(Phase::Archiving, Facts { clean_since: Some(201), ..come }, Phase::Completed);
+        check(Phase::Archiving, Facts { now: 1000, ..waiting }, Phase::Closed);
+    }
+
+    #[test]
+    fn a_reopened_account_completes_after_a_new_cutover_only() {
+        let open = Facts {
+            now: 300,
+            sealed_at: Some(120),
+            reopened: Reopened::Open,
+            clean_since: Some(290),
+            ..QUIET
+        };
+        check(Phase::Archiving, open, Phase::Archiving);
+        assert_eq!(next_instant(Phase::Archiving, &open), Some(1000));
+        let reopened = Reopened::CutAgain;
+        let given = Facts { cutover: Some(400), settle_secs: 10, reopened, ..open };
+        check(Phase::Archiving, given, Phase::Archiving);
+        assert_eq!(next_instant(Phase::Archiving, &given), Some(410));
+        check(Phase::Archiving, Facts { clean_since: Some(405), ..given }, Phase::Archiving);
+        check(Phase::Archiving, Facts { clean_since: Some(410), ..given }, Phase::Completed);
+        check(Phase::Archiving, Facts { now: 1000, ..open }, Phase::Closed);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::copy::{Failure, link_of};
 use super::pass::{Look, Pass};
 use super::plan;
 use super::resolve::of_link;
-use crate::checkpoint::{Edit, Intended, Intent, Known, Link};
+use crate::checkpoint::{Edit, Intended, Intent, Known, Link, Proof};
 use crate::journal::{Entry, Event};
 use crate::words::{Digests, Uid};
 
@@ -173,7 +173,7 @@ impl Pass<'_> {
                 left.push(uid);
                 continue;
             };
-            let link = Link { verified: true, ..link_of(intended, Some(*target_uid)) };
+            let link = Link { proof: Proof::ReadBack, ..link_of(intended, Some(*target_uid)) };
             look.known.insert(uid, Known::Linked(link.clone()));
             edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link)));
             match look.wants.remove(&uid) {

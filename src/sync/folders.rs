@@ -23,6 +23,8 @@ pub struct Mapped {
     /// As users see it.
     pub source_shown: String,
     pub fate: Fate,
+    /// It is copied only after the cutover.
+    pub deferred: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -60,11 +62,17 @@ pub fn map(
     let settled = wishes.into_iter().zip(fates);
     settled
         .map(|(wish, fate)| Mapped {
+            deferred: is_deferred(rules, &wish.shown),
             source: wish.source,
             source_shown: wish.shown,
             fate: fate.expect("every wish was settled above"),
         })
         .collect()
+}
+
+/// Is the folder, named as users see it, one of those that wait for the cutover?
+pub fn is_deferred(rules: &FolderRules, shown: &str) -> bool {
+    rules.after_cutover.iter().any(|pattern| matches(pattern, shown))
 }
 
 /// How strong a folder's right to its target is; the stronger sorts first.
@@ -306,7 +314,7 @@ mod tests {
 
     fn rename(pairs: &[(&str, &str)]) -> FolderRules {
         let pairs = pairs.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned()));
-        FolderRules { exclude: Vec::new(), rename: pairs.collect() }
+        FolderRules { rename: pairs.collect(), ..FolderRules::default() }
     }
 
     #[test]
@@ -350,13 +358,27 @@ mod tests {
 
     #[test]
     fn some_are_left_out() {
-        let rules = FolderRules { exclude: vec!["Sp*".into()], rename: BTreeMap::new() };
+        let rules = FolderRules { exclude: vec!["Sp*".into()], ..FolderRules::default() };
         check(
             "INBOX.Spam, INBOX.Tutti!all, INBOX.Up!noselect",
             "",
             &rules,
             &["Spam Excluded", "Tutti Virtual"],
         );
+    }
+
+    #[test]
+    fn some_wait_for_the_cutover() {
+        let after_cutover = vec!["Archivio".to_owned(), "Archivio/**".to_owned()];
+        let rules = FolderRules { after_cutover, ..FolderRules::default() };
+        for (shown, expected) in [
+            ("Archivio", true),
+            ("Archivio/2024/Gennaio", true),
+            ("Archivio 2", false),
+            ("INBOX", false),
+        ] {
+            assert_eq!(is_deferred(&rules, shown), expected, "{shown}");
+        }
     }
 
     #[test]

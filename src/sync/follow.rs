@@ -16,11 +16,13 @@ use super::board::{Board, rfc3339};
 use super::book::{Book, Counts, Pair};
 use super::connect::{connect, worked_digest};
 use super::copy::Failure;
-use super::cutover::{self, Facts};
+use super::cutover::{self, Facts, Reopened};
 use super::pass::{Pass, Scope, Verdict, at_source};
 use super::plan;
+use super::proof;
 use super::shared::Shared;
 use super::target::Target;
+use super::verify;
 use super::watch;
 use crate::checkpoint::{Edit, Known, Phase, StoreError, Writer};
 use crate::config::Enrollment;
@@ -123,6 +125,7 @@ pub fn open_pairs(shared: &Shared, book: &mut Book) -> Result<(), StoreError> {
             counts,
             look_at_target: false,
             unfinished: !intents.is_empty() || known.values().any(plan::is_to_be_tried),
+            deferred: false,
             in_doubt: in_doubt.map(|intent| intent.messages.len() as u64).sum(),
             listed_to: None,
             trouble: None,
@@ -232,6 +235,7 @@ impl Following<'_> {
                 return Ok(Over::Stopped);
             }
             self.take_approval(book, &mut course).await?;
+            self.take_verification(book).await?;
             let swept = Instant::now();
             let verdict = self.one_pass(book, source, target, &mut course).await?;
             if verdict.copied_all {
@@ -268,6 +272,28 @@ impl Following<'_> {
         if book.learned.removals_approved {
             course.scope = Some(Scope::Full);
         }
+        Ok(())
+    }
+
+    /// What was proved beside the session counts, and what is missing is copied again.
+    async fn take_verification(&self, book: &mut Book) -> Result<(), Failure> {
+        let verified = self.control.verified.lock().expect("no panic while held").take();
+        let Some(missing) = verified else { return Ok(()) };
+        let may_repair = verify::may_repair(book.record.phase);
+        for pair in &mut book.pairs {
+            let uids = verify::of_folder(&missing, pair.record.id);
+            if may_repair && !uids.is_empty() {
+                self.writer.commit(verify::recopy(&mut pair.record, &uids)).await?;
+                (pair.look_at_target, pair.unfinished) = (true, true);
+                for uid in uids {
+                    let text = "missing when it was verified; copied again";
+                    let entry = Entry::new(Event::CopyVanished, text).folder(pair.shown());
+                    self.emit(entry.source_uid(uid));
+                }
+            }
+            pair.counts.recount(&self.shared.store.known(pair.record.id)?.into_iter().collect());
+        }
+        self.board.show_book(book);
         Ok(())
     }
 
@@ -318,6 +344,7 @@ impl Following<'_> {
         target: &'p mut Target,
         course: &mut Course,
     ) -> Pass<'p> {
+        let deferring = self.is_deferring(book);
         Pass {
             shared: self.shared,
             enrollment: self.enrollment,
@@ -330,6 +357,7 @@ impl Following<'_> {
             scope: course.scope.unwrap_or(Scope::Changed),
             told: course.told.take(),
             fresh_from: course.fresh_from.take(),
+            deferring,
             again: false,
             surprises: Vec::new(),
             due: None,
@@ -353,7 +381,7 @@ impl Following<'_> {
         let facts = self.facts(book, None);
         match book.record.phase {
             Phase::Draining => true,
-            Phase::Archiving => settled_at(&facts).is_some_and(|settled| facts.now >= settled),
+            Phase::Archiving => facts.full_looks().any(|instant| facts.now >= instant),
             Phase::Following => {
                 let compared = book.pairs.iter().map(|pair| pair.record.compared_at).max();
                 let compared = compared.max(course.full_since);
@@ -391,7 +419,9 @@ impl Following<'_> {
     /// Everything was looked at and copied once. True at the moment this becomes so.
     async fn first_copy(&self, book: &mut Book) -> Result<bool, Failure> {
         // A folder that a server refuses is its own trouble: the account is followed without it.
-        let is_copied = |pair: &Pair| pair.record.first_copy_completed || pair.trouble.is_some();
+        let is_copied = |pair: &Pair| {
+            pair.record.first_copy_completed || pair.trouble.is_some() || pair.deferred
+        };
         let copied = book.pairs.iter().all(is_copied);
         if book.record.first_copy_completed || !copied || book.pairs.is_empty() {
             return Ok(false);
@@ -414,6 +444,8 @@ impl Following<'_> {
             self.emit(Entry::new(Event::ClockSuspect, text).reason("clock_suspect"));
         }
         let migration = &self.enrollment.migration;
+        // Before LIST was asked nobody knows whether the account has any.
+        let may_defer = book.has_deferred() || !book.surveyed;
         Facts {
             now: reading.now,
             clock_suspect: reading.suspect,
@@ -423,7 +455,33 @@ impl Following<'_> {
             sealed_at: book.record.sealed_at,
             first_copy_completed: book.record.first_copy_completed,
             clean_since,
+            archive_from: self.archive_from().filter(|_| may_defer),
+            reopened: match (self.enrollment.decree.reopened_at, self.enrollment.cutover) {
+                (None, _) => Reopened::No,
+                (Some(at), Some(cutover)) if cutover > at => Reopened::CutAgain,
+                (Some(_), _) => Reopened::Open,
+            },
         }
+    }
+
+    /// When the folders are copied that wait for the cutover: never before every account of the
+    /// migration had its window.
+    fn archive_from(&self) -> Option<i64> {
+        let migration = &self.enrollment.migration;
+        let rules = &migration.folders;
+        let migrations = self.enrollment.decree.migration_cutover.or(migration.cutover);
+        let cutover = self.enrollment.cutover.max(migrations)?.as_second();
+        let window_ends = cutover + migration.cutover_window.as_secs() as i64;
+        let from = rules.after_cutover_from.map_or(window_ends, |from| from.as_second());
+        (!rules.after_cutover.is_empty()).then_some(from.max(window_ends))
+    }
+
+    /// Are folders still left alone that wait for the cutover?
+    fn is_deferring(&self, book: &Book) -> bool {
+        let facts = self.facts(book, None);
+        let rules = &self.enrollment.migration.folders;
+        !rules.after_cutover.is_empty()
+            && !cutover::copies_archive(book.record.phase, &facts, self.archive_from())
     }
 
     /// Takes every phase change that is due. True once the life is over.
@@ -483,6 +541,8 @@ impl Following<'_> {
             self.board.well();
             let done = completed_account(&book.record);
             self.shared.completed.record(done).map_err(Failure::Store)?;
+            let left_out = book.left_out.iter().map(|one| (&*one.shown, one.state, &*one.why));
+            proof::write(self.shared, &book.record, left_out).await;
         }
         Ok(())
     }
@@ -665,10 +725,11 @@ impl Following<'_> {
     /// Does the clock ask for another phase, or for the full pass after `settle`?
     fn is_phase_due(&self, book: &Book, course: &Course) -> bool {
         let facts = self.facts(book, course.clean_since);
-        let settled = settled_at(&facts).filter(|_| book.record.phase == Phase::Archiving);
-        let looked = |settled: i64| course.full_since.is_some_and(|full| full >= settled);
+        let looked = |instant: i64| course.full_since.is_some_and(|full| full >= instant);
+        let is_due = |instant: i64| facts.now >= instant && !looked(instant);
+        let archiving = book.record.phase == Phase::Archiving;
         cutover::next_phase(book.record.phase, &facts) != book.record.phase
-            || settled.is_some_and(|settled| facts.now >= settled && !looked(settled))
+            || (archiving && facts.full_looks().any(is_due))
     }
 
     async fn rest_target(&self, target: &mut Target, now: Instant) {
@@ -696,11 +757,6 @@ fn fresh_inbox(book: &Book, course: &mut Course) {
         course.told = Some((pair.source.clone(), News::default()));
         (course.scope, course.fresh_from) = (Some(Scope::Told), Some(from));
     }
-}
-
-/// When the source has been looked at for stragglers long enough.
-fn settled_at(facts: &Facts) -> Option<i64> {
-    facts.sealed_at.map(|sealed| sealed + facts.settle_secs)
 }
 
 /// The source's INBOX, as it is paired or as it is always called.

@@ -1,8 +1,9 @@
 //! What must happen for the target to equal the source, decided purely; and one account's life.
 //!
-//! Pure: [`plan`], [`adopt`], [`folders`], [`gone`], [`cutover`], [`trouble`], [`backoff`]. Doing:
-//! [`copy`] (the pipeline), [`pass`] with `survey`, `resolve`, `doubt`, `moves`, `relay` and
-//! `apply` (one look at an account), `follow` (one session), [`account`] (one life), [`hosts`]
+//! Pure: [`plan`], [`adopt`], [`folders`], [`gone`], [`cutover`], [`trouble`], [`backoff`],
+//! [`compare`]. Doing: [`copy`] (the pipeline), [`pass`] with `survey`, `resolve`, `doubt`, `moves`,
+//! `deferred`, `relay` and `apply` (one look at an account), `follow` (one session), [`account`]
+//! (one life), [`verify`] (a comparison beside it), `proof` (the report at its end), [`hosts`]
 //! (what accounts of a host share).
 
 pub mod account;
@@ -12,9 +13,11 @@ pub mod backoff;
 pub mod board;
 pub mod book;
 pub mod clock;
+pub mod compare;
 mod connect;
 pub mod copy;
 pub mod cutover;
+mod deferred;
 mod doubt;
 pub mod folders;
 mod follow;
@@ -23,10 +26,12 @@ pub mod hosts;
 mod moves;
 pub mod pass;
 pub mod plan;
+mod proof;
 mod relay;
 mod resolve;
 pub mod shared;
 mod survey;
 mod target;
 pub mod trouble;
+pub mod verify;
 mod watch;

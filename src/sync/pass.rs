@@ -64,6 +64,8 @@ pub struct Pass<'a> {
     pub told: Option<(WireName, News)>,
     /// Copy only messages from this UID on: the backlog waits.
     pub fresh_from: Option<Uid>,
+    /// Folders that wait for the cutover are still left alone.
+    pub deferring: bool,
     pub again: bool,
     /// Memory for listings of more messages than STATUS told of.
     pub surprises: Vec<SemaphorePermit<'a>>,
@@ -136,6 +138,7 @@ pub enum Absence {
 impl<'a> Pass<'a> {
     pub async fn run(mut self) -> Result<Verdict, Failure> {
         let began_at = self.shared.clock.now();
+        self.mark_deferred();
         let statuses = match self.scope {
             Scope::Told => HashMap::new(),
             Scope::Changed | Scope::Full => self.survey().await?,
@@ -143,12 +146,14 @@ impl<'a> Pass<'a> {
         let _memory = self.reserve(&statuses).await?;
         let mut looks = self.look(&statuses).await?;
         self.board.show_book(self.book);
+        self.look_into_deferred(&mut looks, &statuses).await?;
         for look in &mut looks {
             let done = self.resolve_folder(look).await;
             self.tolerate(look, done)?;
             self.set_backlog_aside(look);
         }
         self.resolve_moves(&mut looks).await?;
+        self.leave_deferred(&mut looks);
         let interrupted = self.copy(&mut looks).await?;
         if !interrupted {
             for look in &mut looks {
@@ -305,7 +310,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Looks at a folder of which STATUS told so many messages.
-    async fn look_at(&mut self, at: usize, told: Option<u32>) -> Result<Option<Look>, Failure> {
+    pub async fn look_at(&mut self, at: usize, told: Option<u32>) -> Result<Option<Look>, Failure> {
         let name = self.book.pairs[at].source.clone();
         let selected = match self.select_source(&name).await {
             Ok(selected) => selected,
@@ -543,7 +548,7 @@ impl<'a> Pass<'a> {
         let mut copied = None;
         if !pair.unfinished {
             pair.record.source_seen = Some(look.seen);
-            if !pair.record.first_copy_completed {
+            if !pair.record.first_copy_completed && !pair.deferred {
                 pair.record.first_copy_completed = true;
                 pair.record.compared_at = began_at;
                 copied = Some(folder_copied(pair));

@@ -135,7 +135,7 @@ pub fn is_mass_deletion(removed: usize, linked_before: usize) -> bool {
 #[cfg(test)]
 pub mod tests {
     use super::*;
-    use crate::checkpoint::Origin;
+    use crate::checkpoint::{Origin, Proof};
     use crate::words::{HeaderDigest, InternalDate, Sha256};
 
     pub fn uid(number: u32) -> Uid {
@@ -160,7 +160,7 @@ pub mod tests {
             header: HeaderDigest([0; 16]),
             sha256: Sha256([0; 32]),
             flags: Flags::of_names(flags.split_whitespace()),
-            verified: false,
+            proof: Proof::Listed,
             suspect: false,
             altered: None,
         }

@@ -7,7 +7,7 @@ use super::adopt::{self, Candidate};
 use super::copy::Failure;
 use super::pass::{Look, Pass, Scope, at_source, at_target};
 use super::plan;
-use crate::checkpoint::{Edit, Known, Link, Origin, Seen};
+use crate::checkpoint::{Edit, Known, Link, Origin, Proof, Seen};
 use crate::imap::{Error, HeaderSeen};
 use crate::journal::{Entry, Event};
 use crate::words::{Digests, Message, Uid};
@@ -154,7 +154,7 @@ impl Pass<'_> {
         let mut edits = Vec::new();
         for (uid, target_uid) in &found {
             let Some(Known::Linked(link)) = look.known.get_mut(uid) else { continue };
-            (link.target_uid, link.verified) = (Some(*target_uid), true);
+            (link.target_uid, link.proof) = (Some(*target_uid), Proof::ReadBack);
             edits.push(Edit::PutKnown(look.folder, *uid, Known::Linked(link.clone())));
         }
         let lost = wants.iter().map(|want| want.key);
@@ -316,7 +316,7 @@ impl Pass<'_> {
             header: digests.header,
             sha256: digests.sha256,
             flags: if follows { copy.flags.clone() } else { want.flags.clone() },
-            verified: true,
+            proof: Proof::ReadBack,
             suspect: digests.suspect,
             altered: altered.then(text),
         }
@@ -358,7 +358,7 @@ fn haves_here(look: &Look) -> Vec<Candidate<Have>> {
 /// size and instant too, where the copy was never compared in full.
 pub fn is_the_links(seen: &HeaderSeen, link: &Link) -> bool {
     let as_copied = seen.instant == link.instant && seen.size == link.size;
-    let compared = link.verified || link.suspect || link.altered.is_some();
+    let compared = link.proof >= Proof::ReadBack || link.suspect || link.altered.is_some();
     seen.header == link.header && (compared || as_copied)
 }
 

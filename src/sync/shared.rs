@@ -1,6 +1,7 @@
 //! What all accounts of a daemon share: the store, the journal, and budgets.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -33,6 +34,8 @@ pub struct Shared {
     pub connections: Arc<OpenConnections>,
     /// Service logins that were refused, by migration and side: not tried again until reloaded.
     pub refused_services: Mutex<HashSet<(String, Side)>>,
+    /// Where reports are written at completion; `None`: nowhere.
+    pub reports: Option<PathBuf>,
     /// How far apart two listings must be for what both lack to be gone, and two tries of a
     /// message that was refused.
     pub apart: Duration,
@@ -53,6 +56,7 @@ impl Shared {
             memory: Memory::new(limits.memory_bytes),
             connections: Arc::default(),
             refused_services: Mutex::default(),
+            reports: None,
             apart: gone::APART,
         }
     }

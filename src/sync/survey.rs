@@ -21,7 +21,11 @@ impl Pass<'_> {
         let known: HashSet<&WireName> = self.book.pairs.iter().map(|pair| &pair.source).collect();
         // A refusal may have been for that moment: a full pass tries held folders again.
         let retry = self.scope == Scope::Full;
-        let left_out = self.book.left_out.iter().filter(|one| !(retry && one.state == "held"));
+        let left_out = self.book.left_out.iter().filter(|one| match one.state {
+            "held" => !retry,
+            "deferred" => self.deferring,
+            _ => true,
+        });
         let left_out: HashSet<&WireName> = left_out.map(|left_out| &left_out.source).collect();
         let is_new = |listed: &&Listed| {
             !listed.no_select && !known.contains(&listed.name) && !left_out.contains(&listed.name)
@@ -29,6 +33,7 @@ impl Pass<'_> {
         if listed.iter().any(|listed| is_new(&listed)) {
             self.map_folders(&listed).await?;
         }
+        self.book.surveyed = true;
         let statuses = self.source_statuses(&listed).await?;
         Ok(statuses)
     }
@@ -103,21 +108,27 @@ impl Pass<'_> {
         let (target, target_shown) = match mapped.fate {
             Fate::Copy { target, target_shown } => (target, target_shown),
             Fate::Excluded => {
-                self.leave_out(mapped.source, mapped.source_shown, "excluded", String::new());
+                self.leave_out(mapped.source, mapped.source_shown, "excluded", String::new(), None);
                 return Ok(());
             }
             Fate::Virtual => {
                 let why = "a view of messages that lie in other folders".to_owned();
-                self.leave_out(mapped.source, mapped.source_shown, "excluded", why);
+                self.leave_out(mapped.source, mapped.source_shown, "excluded", why, None);
                 return Ok(());
             }
             Fate::Conflict(why) => {
-                self.leave_out(mapped.source, mapped.source_shown, "held", why);
+                self.leave_out(mapped.source, mapped.source_shown, "held", why, None);
                 return Ok(());
             }
         };
         if let Some(pair) = self.book.pairs.iter_mut().find(|pair| pair.source == mapped.source) {
             pair.record.exempt = exempt;
+            return Ok(());
+        }
+        if mapped.deferred && self.deferring {
+            let (source, shown) = (mapped.source, mapped.source_shown);
+            let place = Some((target, target_shown));
+            self.leave_out(source, shown, "deferred", String::new(), place);
             return Ok(());
         }
         if !there.contains(&target) && !target.is_inbox() {
@@ -126,18 +137,31 @@ impl Pass<'_> {
                     if trouble::is_of_folder(code.as_ref(), &text) =>
                 {
                     let why = format!("the {side} refuses to create {target_shown:?}: {text}");
-                    self.leave_out(mapped.source, mapped.source_shown, "held", why);
+                    self.leave_out(mapped.source, mapped.source_shown, "held", why, None);
                     return Ok(());
                 }
                 made => made?,
             }
         }
+        self.open_pair(mapped.source, mapped.source_shown, target, target_shown, exempt).await
+    }
+
+    /// A folder that is to be copied: it is remembered from now on.
+    pub async fn open_pair(
+        &mut self,
+        source: WireName,
+        source_shown: String,
+        target: WireName,
+        target_shown: String,
+        exempt: bool,
+    ) -> Result<(), Failure> {
+        let deferred = self.is_deferred(&source_shown);
         let record = FolderRecord {
             id: self.shared.store.new_folder_id()?,
             account: self.book.record.id,
-            source_name: mapped.source.as_octets().into(),
+            source_name: source.as_octets().into(),
             target_name: target.as_octets().into(),
-            source_shown: mapped.source_shown,
+            source_shown,
             target_shown,
             exempt,
             source_seen: None,
@@ -146,15 +170,16 @@ impl Pass<'_> {
             compared_at: 0,
         };
         self.writer.commit(vec![Edit::PutFolder(record.clone())]).await?;
-        self.book.left_out.retain(|left_out| left_out.source != mapped.source);
+        self.book.left_out.retain(|left_out| left_out.source != source);
         self.book.pairs.push(Pair {
             record,
-            source: mapped.source,
+            source,
             target,
             permanent: None,
             counts: Counts::default(),
             look_at_target: true,
             unfinished: true,
+            deferred,
             in_doubt: 0,
             listed_to: None,
             trouble: None,
@@ -162,7 +187,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    async fn make_folder(&mut self, name: &WireName) -> Result<(), Failure> {
+    pub async fn make_folder(&mut self, name: &WireName) -> Result<(), Failure> {
         let target = self.target.session().await?;
         target.create(name).await.map_err(at_target)?;
         // A folder that cannot be subscribed is still a folder.
@@ -172,7 +197,14 @@ impl Pass<'_> {
         }
     }
 
-    fn leave_out(&mut self, source: WireName, shown: String, state: &'static str, why: String) {
+    fn leave_out(
+        &mut self,
+        source: WireName,
+        shown: String,
+        state: &'static str,
+        why: String,
+        target: Option<(WireName, String)>,
+    ) {
         if self.book.left_out.iter().any(|left_out| left_out.source == source) {
             return;
         }
@@ -180,7 +212,7 @@ impl Pass<'_> {
             let entry = Entry::new(Event::FolderConflict, &why).folder(&shown);
             self.emit(entry.reason("folder_conflict"));
         }
-        self.book.left_out.push(LeftOut { source, shown, state, why });
+        self.book.left_out.push(LeftOut { source, shown, state, why, target });
     }
 
     /// A source folder is gone when two LISTs a minute apart lack it and it cannot be selected:

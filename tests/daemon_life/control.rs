@@ -107,3 +107,101 @@ fn orders_for_accounts_that_are_and_are_not() {
     assert_eq!(order["PECSYNC_ACCOUNT"], "mario@pec.epap.it");
     assert_eq!(site.command(&["status", "nobody@pec.epap.it"]).status.code(), Some(1));
 }
+
+/// `status --json` of mario's account, when it holds.
+fn mario(site: &Site, holds: impl Fn(&Value) -> bool) -> Value {
+    site.wait_account("mario@pec.epap.it", holds)
+}
+
+fn said(site: &Site, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = site.command(arguments);
+    let said = if output.status.success() { &output.stdout } else { &output.stderr };
+    (output.status.code(), text(said).trim_end().trim_start_matches("pecsync: ").to_owned())
+}
+
+#[test]
+fn a_pause_outlives_a_restart() {
+    let site = Site::new();
+    site.enroll("mario");
+    let mut daemon = site.start();
+    let done = |text: &str| (Some(0), text.to_owned());
+    let refused = |text: &str| (Some(1), text.to_owned());
+    assert_eq!(said(&site, &["pause", "MARIO@pec.epap.it"]), done("mario@pec.epap.it: paused"));
+    let paused = mario(&site, |account| account["condition"] == "paused");
+    assert_eq!(paused["reason"]["code"], "paused");
+    assert_eq!(
+        said(&site, &["pause", "mario@pec.epap.it"]),
+        refused("mario@pec.epap.it: it is paused already")
+    );
+    assert_eq!(said(&site, &["retry", "mario@pec.epap.it"]).0, Some(0));
+    assert_eq!(daemon.stop().code(), Some(0));
+    let mut daemon = site.start();
+    mario(&site, |account| account["condition"] == "paused");
+    let all = "migration epap: paused (0 accounts)";
+    assert_eq!(said(&site, &["pause", "--migration", "epap"]), done(all));
+    assert_eq!(
+        said(&site, &["resume", "mario@pec.epap.it"]),
+        refused("mario@pec.epap.it: it is paused with migration epap: resume that")
+    );
+    assert_eq!(
+        said(&site, &["resume", "--migration", "epap"]),
+        done("migration epap: resumed (0 accounts)")
+    );
+    let by_host = "host 127.0.0.1: paused (0 accounts)";
+    assert_eq!(said(&site, &["pause", "--host", "127.0.0.1"]), done(by_host));
+    assert_eq!(said(&site, &["resume", "--host", "127.0.0.1"]).0, Some(0));
+    assert_eq!(said(&site, &["resume", "mario@pec.epap.it"]), done("mario@pec.epap.it: resumed"));
+    mario(&site, |account| account["condition"] != "paused");
+    for (arguments, expected) in [
+        (&["pause", "nobody@pec.epap.it"][..], "nobody@pec.epap.it: no such account"),
+        (&["pause", "--migration", "epapp"], "migration epapp: no such migration"),
+        (&["resume", "--host", "x"], "host x: no migration has that host"),
+        (&["resume", "--migration", "epap"], "migration epap: it is not paused"),
+    ] {
+        assert_eq!(said(&site, arguments), refused(expected), "{arguments:?}");
+    }
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+#[test]
+fn a_cutover_is_moved_until_the_files_say_something_new() {
+    let site = Site::new();
+    let configure = |cutover: &str| site.configure_both("", &format!("cutover = \"{cutover}\""));
+    configure("2198-02-04T08:00");
+    site.enroll("mario");
+    let mut daemon = site.start();
+    let moved = said(&site, &["cutover", "--migration", "epap", "--at", "2198-02-03T08:00"]);
+    let expected = "migration epap: cutover at 2198-02-03T07:00:00Z (1 accounts)";
+    assert_eq!(moved, (Some(0), expected.to_owned()));
+    mario(&site, |account| account["cutover"] == "2198-02-03T07:00:00Z");
+    assert_eq!(daemon.stop().code(), Some(0));
+    let mut daemon = site.start();
+    mario(&site, |account| account["cutover"] == "2198-02-03T07:00:00Z");
+    let own = said(&site, &["cutover", "mario@pec.epap.it", "--at", "2198-02-01"]);
+    assert_eq!(own.0, Some(0), "{own:?}");
+    mario(&site, |account| account["cutover"] == "2198-01-31T23:00:00Z");
+    configure("2198-02-05T08:00");
+    assert_eq!(said(&site, &["reload"]).0, Some(0));
+    mario(&site, |account| account["cutover"] == "2198-02-05T07:00:00Z");
+    for (arguments, code, expected) in [
+        (&["cutover", "mario@pec.epap.it", "--at", "soon"][..], 2, "\"soon\" is not a date"),
+        (&["cutover", "mario@pec.epap.it", "--at", "2199-01-01"], 1, "after source_until"),
+        (&["cutover", "nobody@pec.epap.it", "--now"], 1, "no such account"),
+        (&["reopen", "mario@pec.epap.it"], 1, "nobody is sealed"),
+    ] {
+        let (found, text) = said(&site, arguments);
+        assert_eq!(found, Some(code), "{arguments:?}: {text}");
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+    }
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// Paused accounts must not be copied because a file cannot be read.
+#[test]
+fn without_its_decrees_the_daemon_does_not_start() {
+    let site = Site::new();
+    std::fs::write(site.path("state/decrees.json"), "{").unwrap();
+    let mut daemon = site.spawn();
+    assert_eq!(daemon.wait().code(), Some(1));
+    assert!(site.log().contains("decrees.json cannot be read"), "{}", site.log());
+}

@@ -33,6 +33,44 @@ fn systemd_hears_of_every_turn() {
     assert_eq!(site.events("daemon_stopping").len(), 1);
 }
 
+/// The accounts that a migration expects, against those that came.
+#[test]
+fn who_is_early_waits_and_who_is_missing_is_named() {
+    let site = Site::new();
+    site.write(
+        "etc/accounts.csv",
+        "address\nmario@pec.epap.it\nanna@pec.epap.it\nugo@pec.epap.it\n",
+    );
+    site.configure_both("", "accounts = \"accounts.csv\"\nenroll_from = \"2199-01-01\"");
+    site.enroll("mario");
+    let mut daemon = site.start();
+    let early = site.wait_account("mario@pec.epap.it", |account| !account["reason"].is_null());
+    let reason = &early["reason"];
+    assert_eq!(
+        (early["phase"].as_str(), early["condition"].as_str()),
+        (Some("enrolled"), Some("held"))
+    );
+    assert_eq!(reason["code"], "window_not_open");
+    assert!(text_of(reason, "next_try").starts_with("2198-12-31T23:00:0"), "{reason}");
+    assert_eq!(site.wait_event("enrollment_waits", 1)["PRIORITY"], "5");
+    assert!(site.events("account_held").is_empty(), "nobody is to be alarmed");
+    let missing = |expected: &str| {
+        let expected: Value = serde_json::from_str(expected).unwrap();
+        site::poll(|| (site.status()["missing"] == expected).then_some(())).unwrap();
+    };
+    missing(r#"["anna@pec.epap.it","ugo@pec.epap.it"]"#);
+    site.enroll("anna");
+    missing(r#"["ugo@pec.epap.it"]"#);
+    let shown = site.command(&["status"]);
+    assert!(text(&shown.stdout).contains("Not enrolled yet: 1"), "{}", text(&shown.stdout));
+    assert_eq!(site.command(&["status", "--check"]).status.code(), Some(0));
+
+    site.configure_both("", "accounts = \"accounts.csv\"\nenroll_from = \"2020-01-01\"");
+    assert!(site.command(&["reload"]).status.success());
+    site.wait_account("mario@pec.epap.it", |account| account["phase"] == "copying");
+    assert_eq!(daemon.stop().code(), Some(0));
+}
+
 #[test]
 fn enrollments_come_change_and_go() {
     let site = Site::new();

@@ -39,11 +39,16 @@ impl Site {
 
     /// Writes pecsync.toml with further lines for `[daemon]`.
     pub fn configure(&self, daemon: &str) {
+        self.configure_both(daemon, "");
+    }
+
+    /// With further lines for `[daemon]` and `[migration.epap]`.
+    pub fn configure_both(&self, daemon: &str, migration: &str) {
         // Port 9 is discard: nobody listens there.
         let side = "host = \"127.0.0.1\"\nport = 9\ntls = \"none\"\n";
         let text = format!(
             "[daemon]\nstate_dir = \"{}\"\ncontrol_socket = \"{}\"\n{daemon}\n\
-             [migration.epap]\ndomains = [\"pec.epap.it\"]\n\
+             [migration.epap]\ndomains = [\"pec.epap.it\"]\n{migration}\n\
              [migration.epap.source]\n{side}[migration.epap.target]\n{side}",
             self.path("state").display(),
             self.path("run/control.sock").display(),

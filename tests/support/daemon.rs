@@ -243,6 +243,11 @@ impl Site {
         Daemon { site: self, child }
     }
 
+    /// Runs a daemon that finds everything completed already.
+    pub fn start_to_its_end(&self) {
+        self.spawn().wait_ended_well(30);
+    }
+
     /// Runs another command of the binary on this configuration.
     pub fn command(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(binary());

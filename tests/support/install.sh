@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests and the demo need and this machine lacks. Says nothing if all is there.
+# Arguments name further commands that are needed, each in a package of the same name.
 #
 # A Dovecot that comes in this way is not left running: both use servers of their own on loopback.
 set -euo pipefail
@@ -11,6 +12,9 @@ command -v openssl >/dev/null || missing+=(openssl)
 # One test boots a systemd of its own and reads its journal.
 [ -x /lib/systemd/systemd ] && command -v journalctl >/dev/null || missing+=(systemd)
 command -v ip >/dev/null || missing+=(iproute2)
+for command in "$@"; do
+    command -v "$command" >/dev/null || missing+=("$command")
+done
 [ "${#missing[@]}" -eq 0 ] && exit 0
 
 give_up() {

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::super::octets::{Octets, Put, unreadable};
-use super::super::{FolderId, Intended, Intent, IntentId, Known, Link, Origin};
+use super::super::{FolderId, Intended, Intent, IntentId, Known, Link, Origin, Proof};
 use super::{Record, bits, read_bits};
 use crate::words::{Flags, HeaderDigest, InternalDate, Sha256, SystemFlags, Uid, UidValidity};
 
@@ -47,11 +47,12 @@ impl Record for Link {
         octets.push(bits([
             self.target_uid.is_some(),
             self.origin != Origin::Copied,
-            self.verified,
+            self.proof != Proof::Listed,
             self.suspect,
             self.altered.is_some(),
             keywords,
             self.origin == Origin::Twin,
+            self.proof == Proof::Verified,
         ]));
         if let Some(uid) = self.target_uid {
             octets.put_number(uid.get().into());
@@ -64,7 +65,7 @@ impl Record for Link {
     }
 
     fn read(octets: &mut Octets) -> io::Result<Link> {
-        let [has_target, adopted, verified, suspect, is_altered, keywords, twin] =
+        let [has_target, adopted, read_back, suspect, is_altered, keywords, twin, verified] =
             read_bits(octets)?;
         let target_uid = if has_target { Some(read_uid(octets)?) } else { None };
         let (size, instant, header, sha256) = read_bytes_of_message(octets)?;
@@ -75,6 +76,11 @@ impl Record for Link {
             (true, false) => Origin::Adopted,
             (true, true) => Origin::Twin,
         };
+        let proof = match (read_back, verified) {
+            (false, _) => Proof::Listed,
+            (true, false) => Proof::ReadBack,
+            (true, true) => Proof::Verified,
+        };
         Ok(Link {
             target_uid,
             origin,
@@ -83,7 +89,7 @@ impl Record for Link {
             header,
             sha256,
             flags,
-            verified,
+            proof,
             suspect,
             altered,
         })

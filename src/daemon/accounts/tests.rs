@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::config::*;
 
-fn enrollment(address: &str) -> Arc<Enrollment> {
+pub fn enrollment(address: &str) -> Arc<Enrollment> {
     let endpoint = || Endpoint {
         provider: None,
         host: "imap.example".into(),
@@ -26,6 +26,9 @@ fn enrollment(address: &str) -> Arc<Enrollment> {
         name: "epap".into(),
         domains: Vec::new(),
         timezone: "Europe/Rome".into(),
+        enroll_from: None,
+        enroll_until: None,
+        accounts: None,
         cutover: None,
         cutover_window: Duration::ZERO,
         settle: Duration::ZERO,
@@ -46,6 +49,7 @@ fn enrollment(address: &str) -> Arc<Enrollment> {
         target_user: address.into(),
         target_password: None,
         contact: Contact::default(),
+        decree: Decree::default(),
         file: "conf.d/x.toml".into(),
     })
 }

@@ -151,6 +151,9 @@ pub fn enrollment(
         name: "sim".to_owned(),
         domains: vec!["pec.example.it".to_owned()],
         timezone: "Europe/Rome".to_owned(),
+        enroll_from: None,
+        enroll_until: None,
+        accounts: None,
         cutover: None,
         cutover_window: Duration::from_secs(3600),
         settle: Duration::ZERO,
@@ -177,6 +180,7 @@ pub fn enrollment(
         target_user: "M1".to_owned(),
         target_password: Some("target".to_owned().into()),
         contact: Default::default(),
+        decree: Default::default(),
         file: PathBuf::from("conf.d/mario.toml"),
     }
 }

@@ -1,0 +1,55 @@
+//! Without a daemon: its state, opened by the command itself, and its configuration.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::checkpoint::{OpenError, Store};
+use crate::config::{self, Enrollment, Settings, Snapshot};
+use crate::daemon::protocol::exit;
+
+/// Why something cannot be done: an exit code, and what to say.
+pub type Refusal = (u8, String);
+
+/// The checkpoint that a daemon left behind. Until it is dropped no daemon can start.
+pub fn open_store(state_dir: &Path) -> Result<Store, Refusal> {
+    become_owner(state_dir)
+        .map_err(|error| (exit::NO, format!("{}: {error}", state_dir.display())))?;
+    Store::open_existing(state_dir).map_err(|error| match error {
+        OpenError::Locked(_) => (exit::UNAVAILABLE, error.to_string()),
+        OpenError::Failed(_) => (exit::NO, error.to_string()),
+    })
+}
+
+/// What root opens may leave files behind that the daemon's user cannot open. So root becomes that
+/// user: nothing else is to be done after it.
+fn become_owner(state_dir: &Path) -> std::io::Result<()> {
+    let owner = state_dir.metadata()?;
+    // SAFETY: plain system calls; setgroups is given no memory.
+    let done = unsafe {
+        if libc::geteuid() != 0 || owner.uid() == 0 {
+            return Ok(());
+        }
+        libc::setgroups(0, std::ptr::null()) == 0
+            && libc::setgid(owner.gid()) == 0
+            && libc::setuid(owner.uid()) == 0
+    };
+    if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Settings and enrollments, as the daemon would read them. Call it before [`open_store`]: files
+/// may be root's only.
+pub fn read_enrollments(
+    config: &Path,
+) -> Result<(Settings, BTreeMap<String, Arc<Enrollment>>), Refusal> {
+    let (settings, _) = config::load(config).map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        (exit::CONFIGURATION, lines.join("\npecsync: "))
+    })?;
+    let files = config::read_dir_files(&settings.daemon.conf_dir);
+    let nobody: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let (snapshot, _) = config::reconcile(&Snapshot::default(), files, &settings, &nobody);
+    let active = snapshot.active().clone();
+    Ok((settings, active))
+}

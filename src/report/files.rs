@@ -1,0 +1,87 @@
+//! The reports written at completion: `<state>/reports/ADDRESS.json` and `.html`, whole or not
+//! at all.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufWriter, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use super::{Format, Lang, LeftOut, Writer, gather};
+use crate::checkpoint::{AccountRecord, Store};
+
+const FORMS: [(Format, &str); 2] = [(Format::Json, "json"), (Format::Html, "html")];
+
+/// Have both been written?
+pub fn exists(dir: &Path, address: &str) -> bool {
+    FORMS.iter().all(|(_, ending)| path(dir, address, ending).exists())
+}
+
+/// Writes both; gives the path of the page. Blocks.
+pub fn write_files(
+    dir: &Path,
+    store: &Store,
+    record: &AccountRecord,
+    left_out: &[LeftOut],
+    now: i64,
+) -> io::Result<PathBuf> {
+    make_directory(dir)?;
+    for (format, ending) in FORMS {
+        let draft = path(dir, &record.address, &format!("{ending}.tmp"));
+        let file = create(&draft)?;
+        let mut writer = Writer::begin(BufWriter::new(file), format, Lang::It)?;
+        gather(store, record, left_out, now, &mut |row| writer.take(row))?;
+        let file = writer.end()?.into_inner().map_err(|error| error.into_error())?;
+        // Without it a power loss may leave an empty file under the new name.
+        file.sync_data()?;
+        fs::rename(&draft, path(dir, &record.address, ending))?;
+    }
+    File::open(dir)?.sync_all()?;
+    Ok(path(dir, &record.address, "html"))
+}
+
+/// An address may hold what a file's name must not; it is that of one file all the same.
+fn path(dir: &Path, address: &str, ending: &str) -> PathBuf {
+    let mut name = String::new();
+    for octet in address.bytes() {
+        match octet {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'@' | b'_' | b'+' | b'-' => {
+                name.push(char::from(octet));
+            }
+            b'.' if !name.is_empty() => name.push('.'),
+            octet => name.push_str(&format!("%{octet:02X}")),
+        }
+    }
+    dir.join(format!("{name}.{ending}"))
+}
+
+/// Readable for the group, as the state directory is: it names addresses and says what was moved,
+/// and holds nothing of the messages themselves.
+fn make_directory(dir: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o750).create(dir) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
+        made => made?,
+    }
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o750))
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    let file = options.create(true).write(true).truncate(true).mode(0o640).open(path)?;
+    // The umask of a daemon keeps the group out.
+    file.set_permissions(fs::Permissions::from_mode(0o640))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::path;
+    use std::path::Path;
+
+    #[test]
+    fn every_address_has_a_file_of_its_own() {
+        let name = |address: &str| path(Path::new("/r"), address, "html").display().to_string();
+        assert_eq!(name("mario.rossi@pec.it"), "/r/mario.rossi@pec.it.html");
+        assert_eq!(name("../a/b@pec.it"), "/r/%2E.%2Fa%2Fb@pec.it.html");
+        assert_eq!(name("a%b@pec.it"), "/r/a%25b@pec.it.html");
+    }
+}

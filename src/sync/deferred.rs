@@ -1,0 +1,104 @@
+//! Folders that are copied only after the cutover: gigabytes of archive must not compete with last
+//! passes. Until then nothing is appended to them; but a message that its owner moves there keeps
+//! its one copy, which is moved at the target.
+
+use std::collections::{HashMap, HashSet};
+
+use super::copy::Failure;
+use super::folders;
+use super::pass::{Look, Pass, at_source};
+use crate::checkpoint::Known;
+use crate::imap::{Error, FolderStatus, WireName};
+use crate::words::{InternalDate, Message, Uid};
+
+/// What names a message before its bytes are compared.
+type Metadata = HashSet<(u64, InternalDate)>;
+
+impl Pass<'_> {
+    /// Is the folder, named as users see it, left alone for now?
+    pub fn is_deferred(&self, shown: &str) -> bool {
+        self.deferring && folders::is_deferred(&self.enrollment.migration.folders, shown)
+    }
+
+    /// A folder that was copied before it was deferred stays a folder like any other.
+    pub(super) fn mark_deferred(&mut self) {
+        for at in 0..self.book.pairs.len() {
+            let pair = &self.book.pairs[at];
+            let deferred = !pair.record.first_copy_completed && self.is_deferred(pair.shown());
+            self.book.pairs[at].deferred = deferred;
+        }
+    }
+
+    /// Of deferred folders only those messages are wanted that may have left another folder. A
+    /// folder where such a message lies becomes a pair, so that the copy can follow.
+    pub(super) async fn look_into_deferred(
+        &mut self,
+        looks: &mut Vec<Look>,
+        statuses: &HashMap<WireName, FolderStatus>,
+    ) -> Result<(), Failure> {
+        if !self.deferring {
+            return Ok(());
+        }
+        let left = self.left_elsewhere(looks);
+        for look in looks.iter_mut().filter(|look| self.book.pairs[look.pair].deferred) {
+            look.wants.retain(|_, message| may_be(message, &left));
+        }
+        if left.is_empty() || !self.may_change() {
+            return Ok(());
+        }
+        let waiting = self.book.left_out.iter().filter(|one| one.state == "deferred");
+        let waiting: Vec<_> = waiting
+            .filter(|one| statuses.get(&one.source).is_some_and(|status| status.messages > 0))
+            .cloned()
+            .collect();
+        for folder in waiting {
+            let Some((target, target_shown)) = folder.target else { continue };
+            if !self.holds_any(&folder.source, &left).await? {
+                continue;
+            }
+            self.make_folder(&target).await?;
+            let source = folder.source.clone();
+            self.open_pair(source, folder.shown, target, target_shown, false).await?;
+            let at = self.book.pairs.len() - 1;
+            if let Some(mut look) = self.look_at(at, None).await? {
+                look.wants.retain(|_, message| may_be(message, &left));
+                looks.push(look);
+            }
+        }
+        Ok(())
+    }
+
+    /// What no other folder held has to wait.
+    pub(super) fn leave_deferred(&self, looks: &mut [Look]) {
+        for look in looks.iter_mut().filter(|look| self.book.pairs[look.pair].deferred) {
+            look.wants.clear();
+        }
+    }
+
+    /// Copies of ours whose message is no longer where it was.
+    fn left_elsewhere(&self, looks: &[Look]) -> Metadata {
+        let missing = looks.iter().flat_map(|look| {
+            look.missing.iter().filter_map(|uid| match look.known.get(uid) {
+                Some(Known::Linked(link)) if self.is_ours(link) => Some((link.size, link.instant)),
+                _ => None,
+            })
+        });
+        missing.collect()
+    }
+
+    async fn holds_any(&mut self, name: &WireName, left: &Metadata) -> Result<bool, Failure> {
+        match self.source.examine(name).await {
+            Ok(_) => {}
+            // It went, or will not say; what left is not there.
+            Err(Error::No { .. }) => return Ok(false),
+            Err(error) => return Err(at_source(error)),
+        }
+        let first = Uid::new(1).expect("1 is a UID");
+        let messages = self.source.list_messages(first).await.map_err(at_source)?;
+        Ok(messages.iter().any(|message| may_be(message, left)))
+    }
+}
+
+fn may_be(message: &Message, left: &Metadata) -> bool {
+    left.contains(&(message.size, message.instant))
+}
