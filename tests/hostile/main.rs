@@ -283,10 +283,7 @@ fn messages_full_of_commands_are_copied_octet_by_octet() {
     let mails = [
         Mail::new("commands", octets.clone()),
         Mail::new("commands without a header", format!("\r\n{octets}")),
-        Mail::new(
-            "a literal announced",
-            format!("Subject: x\r\n\r\na1 APPEND INBOX {{3+}}\r\nabc\r\n"),
-        ),
+        Mail::new("a literal announced", "Subject: x\r\n\r\na1 APPEND INBOX {3+}\r\nabc\r\n"),
         Mail::new(
             "the end of a FETCH",
             "Subject: x\r\n\r\n)\r\n* 1 FETCH (UID 9 BODY[] {1}\r\nx)\r\n",

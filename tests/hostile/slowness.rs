@@ -42,7 +42,7 @@ async fn one_byte_a_minute_for_ever() {
         let mut dialler = Dialler::new();
         dialler.answer_within = Duration::from_millis(100);
         let begun = Instant::now();
-        let error = dialler.connect(&endpoint, &login).await.err().expect("nobody waits for ever");
+        let error = dialler.connect(&endpoint, &login).await.expect_err("nobody waits for ever");
         assert!(begun.elapsed() < Duration::from_secs(20), "{name}: {:?}", begun.elapsed());
         // Not trusted is what a handshake is that is none.
         let ended = matches!(error, Error::TimedOut(_) | Error::TlsUntrusted(_));

@@ -33,7 +33,7 @@ fn idle_is_given_up_where_it_always_ends_the_connection() {
     let mut world = odd_source(&[Habit::ClosesInIdle]);
     world.wishes.sweep_interval = Duration::from_millis(700);
     let ended = live(&world);
-    assert!(ended.logins[0] <= 12, "{} logins at the source", ended.logins[0]);
+    assert!(ended.logins[0] <= 25, "{} logins at the source", ended.logins[0]);
 }
 
 #[test]
