@@ -32,8 +32,8 @@ fuzz() {
     local name=$1 kept=target/corpus/$1 found=found/$1
     mkdir -p "$kept" "$found"
     "target/$host/release/$name" -max_total_time="$seconds" -max_len=16384 -timeout=10 \
-        -rss_limit_mb=1024 -malloc_limit_mb=256 -print_final_stats=1 \
-        -artifact_prefix="$found/" "$kept" "corpus/$name" >"target/$name.log" 2>&1 &&
+        -rss_limit_mb=512 -print_final_stats=1 -artifact_prefix="$found/" "$kept" "corpus/$name" \
+        >"target/$name.log" 2>&1 &&
         rmdir --ignore-fail-on-non-empty "$found"
 }
 
@@ -54,7 +54,7 @@ collect() { # waits for one of those that run
     else
         failed+=("$name")
         printf '%-14s FAILED\n' "$name"
-        grep -A 4 -E 'panicked at|^==.*(ERROR|WARNING)|^SUMMARY|Test unit written' "target/$name.log"
+        grep -A 3 -E 'panicked at|^==.*ERROR|unit written to' "target/$name.log" | cut -c1-200 || true
     fi
     unset "running[$pid]"
 }
