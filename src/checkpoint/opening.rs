@@ -73,7 +73,9 @@ type Whole = (Disk, Witness);
 
 /// sled opens stores whose pages are damaged, and takes a log whose end is missing for one that
 /// was never written. So everything but the links is read once, and the witness is asked. Damaged
-/// links are an error of their account, when they are read.
+/// links are an error of their account, when they are read. A segment of the log that lost its
+/// head goes unnoticed: its records come back older or not at all, and the next pass, which trusts
+/// the servers only, derives them again.
 fn open_whole(dir: &Path) -> Result<Whole, Refusal> {
     let disk = open_patiently(dir)?;
     let probe = |prefix: &&[u8]| disk.scan(prefix, |_, _| Ok(()));
