@@ -166,6 +166,10 @@ fn bodies_are_streamed_through_a_verification() {
     assert_eq!((code, &account["messages"]), (Some(0), &2.into()), "{account:#}");
     let grown = most_kb() - before;
     assert!(grown < 6 * 1024, "{grown} KiB more");
+
+    text(&site.command(&["pause", stage.address()]));
+    let (code, account) = verify(&site, &stage, &[]);
+    assert_eq!((code, &account["error"]["code"]), (Some(1), &"paused".into()), "{account:#}");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::{OpenError, Store};
 use crate::config::{self, Enrollment, Settings, Snapshot};
+use crate::daemon::decrees::Decrees;
 use crate::daemon::protocol::exit;
 
 /// Why something cannot be done: an exit code, and what to say.
@@ -38,7 +39,7 @@ fn become_owner(state_dir: &Path) -> std::io::Result<()> {
     if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-/// Settings and enrollments, as the daemon would read them. Call it before [`open_store`]: files
+/// Settings and enrollments, as the daemon would read them, with what operators decided. Call it before [`open_store`]: files
 /// may be root's only.
 pub fn read_enrollments(
     config: &Path,
@@ -50,6 +51,11 @@ pub fn read_enrollments(
     let files = config::read_dir_files(&settings.daemon.conf_dir);
     let nobody: BTreeMap<String, PathBuf> = BTreeMap::new();
     let (snapshot, _) = config::reconcile(&Snapshot::default(), files, &settings, &nobody);
-    let active = snapshot.active().clone();
+    let state_dir = &settings.daemon.state_dir;
+    let decrees = Decrees::load(state_dir)
+        .map_err(|error| (exit::NO, format!("{}: {error}", Decrees::file(state_dir).display())))?;
+    let applied =
+        |enrollment: &Arc<Enrollment>| (enrollment.address.clone(), decrees.applied(enrollment));
+    let active = snapshot.active().values().map(applied).collect();
     Ok((settings, active))
 }

@@ -7,7 +7,7 @@ mod accounts;
 mod board;
 mod changes;
 mod control;
-mod decrees;
+pub mod decrees;
 mod expiry;
 pub(crate) mod fuzzing;
 pub mod last_state;

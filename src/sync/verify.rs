@@ -185,6 +185,10 @@ async fn work(
     let Some(record) = known_account(shared, enrollment)? else {
         return Ok(nothing_yet(&enrollment.address));
     };
+    if enrollment.decree.paused {
+        let text = "an operator paused it: resume it first".to_owned();
+        return Err(Stop::Refused("paused", text));
+    }
     may_log_in(enrollment, &record, Side::Target)?;
     if options.source {
         may_read_source(shared, enrollment)?;
