@@ -1,8 +1,10 @@
 //! The IMAP client against a real Dovecot, on loopback, started and stopped by each test.
 
+#[path = "support/port.rs"]
+mod port;
+
 use std::fs;
 use std::io::Write as _;
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -11,6 +13,7 @@ use std::time::Duration;
 use pecsync::digest::Digester;
 use pecsync::imap::*;
 use pecsync::words::*;
+use port::free_port;
 
 /// A Dovecot of its own directory and ports; it dies with the test.
 struct Dovecot {
@@ -122,10 +125,6 @@ impl Drop for Dovecot {
 }
 
 const USERS: &str = "odd:{PLAIN}a b\"c\\d*è€ {x}::::::\n";
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 fn certificates(dir: &Path) {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};

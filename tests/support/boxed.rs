@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::dovecot::free_port;
 use super::imap::Imap;
+use super::port::free_port;
 use super::server::{self, Names, Server};
 use super::{poll, signal_group, tie_with};
 

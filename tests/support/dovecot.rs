@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::imap::{Imap, modified_utf7};
+use super::port::free_port;
 use super::server::{self, Names, Server};
 use super::{poll, signal_group, tie_to_this_thread};
 
@@ -487,22 +488,6 @@ impl Drop for Dovecot {
 /// Dovecot's users have to get through a directory that is made for its owner only.
 fn open_to_all(dir: &Path) {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).expect("chmod");
-}
-
-/// A port that no other test gets while this process lives: tests of several processes start
-/// servers at the same time, and one must not be taken for another.
-pub fn free_port() -> u16 {
-    loop {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-        let port = listener.local_addr().expect("bound").port();
-        let path = std::env::temp_dir().join(format!("pecsync-test-port-{port}"));
-        let reserved = fs::File::create(path).expect("a lock file");
-        if reserved.try_lock().is_ok() {
-            // Held until the process ends.
-            std::mem::forget(reserved);
-            return port;
-        }
-    }
 }
 
 fn replace_file(path: &Path, text: &str) {

@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod dovecot;
 pub mod imap;
 pub mod mail;
+pub mod port;
 pub mod server;
 pub mod stage;
 
