@@ -130,7 +130,11 @@ impl Dice {
     fn habits(&mut self, world: &mut World) {
         for traits in [&mut world.source, &mut world.target] {
             if self.chance(25) {
-                traits.habits.push(*self.0.pick(&HABITS));
+                let habit = *self.0.pick(&HABITS);
+                // Without NAMESPACE nobody can tell others' folders, and one of them cannot be had.
+                if habit != Habit::ShowsOthers || traits.has("NAMESPACE") {
+                    traits.habits.push(habit);
+                }
             }
         }
     }
