@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::sim::habits::MARK;
 use crate::sim::worlds::{WAIT_FOR_THE_LATE, post, small};
-use crate::sim::{Crash, Event, Habit, Lie, Memory, Moment, Post, Side, World};
+use crate::sim::{Crash, Habit, Lie, Memory, Moment, Post, World};
 use crate::{live, live_lagging, odd_target, told};
 
 fn odd_post(number: u64, octets: &[u8]) -> Post {
@@ -111,30 +111,6 @@ fn executes_the_body_of_an_append_refused_with_bad() {
     world.mail.insert(2, ("INBOX".into(), odd_post(40, octets.as_bytes())));
     let ended = live(&World { refused: Some(1), ..world });
     assert_eq!(told(&ended, "message_refused"), 1);
-}
-
-/// Another account's folder has the UIDs and the UIDVALIDITY of ours: nothing of it is touched,
-/// and what was ours is copied again.
-#[test]
-fn gives_the_same_uidvalidity_to_folders_of_different_accounts() {
-    let mut world = small("another account's folder under our UIDVALIDITY");
-    // A busy machine must not see one and the same loss twice.
-    world.wishes.apart = std::time::Duration::from_secs(1);
-    let stranger = Event::Stranger { folder: "Clienti/2024".into() };
-    world.plan.events.insert((Side::Source, 999_999), vec![stranger]);
-    world.plan.events.insert(
-        (Side::Source, 1_000_009),
-        vec![
-            Event::Flag {
-                folder: "Clienti/2024".into(),
-                nth: 1,
-                flag: "\\Flagged".into(),
-                on: true,
-            },
-            Event::Expunge { folder: "Clienti/2024".into(), nth: 0 },
-        ],
-    );
-    live(&world);
 }
 
 #[test]
