@@ -8,7 +8,7 @@ mod sim;
 
 use std::time::Duration;
 
-use sim::worlds::{WAIT_FOR_THE_LATE, small};
+use sim::worlds::small;
 use sim::{Crash, Memory, Moment, World, run_all};
 
 /// Longer than all worlds take, even where the machine is busy.
@@ -18,11 +18,11 @@ const MOMENTS: [Moment; 3] = [Moment::Before, Moment::Done, Moment::Answered];
 const MEMORIES: [Memory; 3] = [Memory::Kept, Memory::Older(0), Memory::Deleted];
 const RARER_MOMENTS: [Moment; 6] = [
     Moment::Later(20),
-    Moment::Late(4),
-    Moment::Late(8),
-    Moment::Late(12),
-    Moment::Late(18),
-    Moment::Late(25),
+    Moment::Late(1),
+    Moment::Late(200),
+    Moment::Late(5_000),
+    Moment::Late(30_000),
+    Moment::Late(59_000),
 ];
 const RARER_MEMORIES: [Memory; 2] = [Memory::Flushed, Memory::Older(3)];
 
@@ -55,9 +55,6 @@ fn die_everywhere(name: &str, last_pass: bool, world: impl Fn(String) -> World +
     let worlds = (first..effects).flat_map(deaths_at).map(|death| {
         let mut world = world(format!("{name}, {death:?}"));
         world.plan.crashes.push(death);
-        if matches!(death.moment, Moment::Late(_)) {
-            world.wishes.in_doubt_wait = WAIT_FOR_THE_LATE;
-        }
         world
     });
     let worlds = worlds.filter(|world| only.as_ref().is_none_or(|only| world.name.contains(only)));

@@ -8,9 +8,11 @@ mod committer;
 mod completed;
 mod disk;
 mod encoding;
+mod files;
 mod ids;
 mod keys;
 mod lock;
+mod memory;
 mod octets;
 mod opening;
 mod staged;
@@ -20,6 +22,7 @@ mod witness;
 pub use completed::{Completed, CompletedAccount};
 #[doc(hidden)]
 pub use encoding::decode_anything;
+pub use memory::Image;
 pub use store::{OpenError, Store, StoreError, Writer};
 
 use crate::words::{Flags, HeaderDigest, InternalDate, ModSeq, Sha256, Uid, UidValidity};

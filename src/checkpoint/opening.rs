@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::disk::{Disk, Refusal};
+use super::disk::Disk;
 use super::encoding::{VERSION, decode, encode};
+use super::files::{Files, Refusal};
 use super::keys;
 use super::lock::StateLock;
 use super::store::OpenError;
@@ -64,7 +65,7 @@ type Whole = (Disk, Witness);
 /// was never written. So everything but the links is read once, and the witness is asked. Damaged
 /// links are an error of their account, when they are read.
 fn open_whole(dir: &Path) -> Result<Whole, Refusal> {
-    let disk = open_patiently(dir)?;
+    let disk = Disk::Files(open_patiently(dir)?);
     let probe = |prefix: &&[u8]| disk.scan(prefix, |_, _| Ok(()));
     keys::ALL_BUT_LINKS.iter().try_for_each(probe).map_err(of_reading)?;
     let witness = Witness::open(dir, &disk).map_err(of_reading)?;
@@ -73,10 +74,10 @@ fn open_whole(dir: &Path) -> Result<Whole, Refusal> {
 
 /// sled may let go of its own lock only a moment after it was closed, by this very process; the
 /// state directory is ours, so there is nobody else to wait for.
-fn open_patiently(dir: &Path) -> Result<Disk, Refusal> {
+fn open_patiently(dir: &Path) -> Result<Files, Refusal> {
     let begun = Instant::now();
     loop {
-        match Disk::open(dir) {
+        match Files::open(dir) {
             Err(Refusal::Locked) if begun.elapsed() < LOCK_WAIT => {
                 thread::sleep(Duration::from_millis(20));
             }

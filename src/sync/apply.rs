@@ -1,9 +1,9 @@
 //! What a pass does to copies after its doubts are resolved: flags, removals, proofs.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::time::Instant;
 
 use super::board::rfc3339;
+use super::clock::Instant;
 use super::copy::Failure;
 use super::pass::{Absence, Look, Pass};
 use super::plan;

@@ -1,9 +1,10 @@
 //! In doubt: an APPEND whose answer never came may still be stored. It is looked for at once,
 //! not repeated before `in_doubt_wait`, looked for again; a late twin is removed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::adopt::{self, Candidate};
+use super::clock::Instant;
 use super::copy::{Failure, link_of};
 use super::pass::{Look, Pass};
 use super::plan;

@@ -11,6 +11,7 @@ mod apply;
 pub mod backoff;
 pub mod board;
 pub mod book;
+pub mod chance;
 pub mod clock;
 mod connect;
 pub mod copy;

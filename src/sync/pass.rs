@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 
 use super::board::Board;
 use super::book::{Book, Pair};
+use super::clock::Instant;
 use super::copy::Failure;
 use super::plan::{self, SourceDiff, SourceLook};
 use super::shared::Shared;

@@ -2,10 +2,11 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::board::Board;
 use super::book::Pair;
+use super::clock::Instant;
 use super::copy::{self, Copying, Desk, Failure, Job, Outcome, Terms};
 use super::pass::{Look, Pass, at_source, at_target};
 use super::plan;

@@ -47,7 +47,7 @@ pub async fn watch(
             let _ = idle(&mut session, &folder, &tell).await;
         }
         attempts += 1;
-        tokio::time::sleep(jittered(attempts)).await;
+        tokio::time::sleep(jittered(&shared, attempts)).await;
     }
 }
 

@@ -1,5 +1,10 @@
 //! What others do meanwhile: mail comes, its owner and the servers change things.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::model::{Account, Folder, Letter, Message};
 use super::plan::Event;
 use super::stage::{Half, Stage};
@@ -54,6 +59,25 @@ impl Stage {
                 half.with(|account| {
                     account.folders.get_mut(&wire).into_iter().for_each(Folder::lose_index);
                 });
+            }
+            Event::Jump { side, folder, by } => {
+                let half = self.half(side);
+                let wire = half.traits.wire(&folder);
+                half.with(|account| {
+                    let folder = account.folders.get_mut(&wire);
+                    folder.into_iter().for_each(|folder| folder.next += by);
+                });
+            }
+            Event::Fail { side, secs } => {
+                let until = Instant::now() + Duration::from_secs(secs);
+                *self.half(side).failing.lock().expect("no panic while held") = Some(until);
+            }
+            Event::Freeze { side } => {
+                let connections = self.connections(side);
+                self.half(side).frozen.store(connections, Ordering::Relaxed);
+            }
+            Event::SetClock { secs } => {
+                self.clock_set.fetch_add(secs, Ordering::Relaxed);
             }
             Event::OwnerFlags { folder, nth, flag, on } => {
                 let wire = target.traits.wire(&folder);

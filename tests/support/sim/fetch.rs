@@ -45,19 +45,22 @@ impl Session {
         let Some(view) = &self.view else {
             return self.finish(tag, "", "BAD no folder is selected").await;
         };
-        let folder = self.half().look(|account| account.folders.get(&view.name).cloned());
-        let Some(folder) = folder else {
+        let found = self.half().look(|account| {
+            let folder = account.folders.get(&view.name)?;
+            let mut found = Vec::new();
+            for message in folder.in_set(&set) {
+                // A message that has come since is told of first, by its EXISTS.
+                let Ok(at) = view.uids.binary_search(&message.uid) else { continue };
+                if asked.since.is_none_or(|since| message.modseq > since) {
+                    found.push((at + 1, message.clone()));
+                }
+            }
+            Some(found)
+        });
+        let Some(mut found) = found else {
             return self.finish(tag, "", "NO the folder is gone").await;
         };
-        let mut found = Vec::new();
-        for uid in folder.uids_in(&set) {
-            // A message that has come since is told of first, by its EXISTS.
-            let Some(at) = view.uids.iter().position(|known| *known == uid) else { continue };
-            let message = folder.message(uid).expect("its UID was just taken");
-            if asked.since.is_none_or(|since| message.modseq > since) {
-                found.push((at + 1, message.clone()));
-            }
-        }
+        self.stage.shuffle(self.side, &mut found);
         let mut octets = Vec::new();
         for (sequence, message) in &found {
             self.write_message(&mut octets, *sequence, message, &asked);

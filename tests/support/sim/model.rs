@@ -134,11 +134,16 @@ impl Folder {
     }
 
     pub fn message(&self, uid: u32) -> Option<&Message> {
-        self.messages.iter().find(|message| message.uid == uid)
+        let at = self.messages.binary_search_by_key(&uid, |message| message.uid).ok()?;
+        self.messages.get(at)
     }
 
     /// UIDs of an IMAP set: `1:4,7,9:*`.
     pub fn uids_in(&self, set: &str) -> Vec<u32> {
+        self.in_set(set).map(|message| message.uid).collect()
+    }
+
+    pub fn in_set(&self, set: &str) -> impl Iterator<Item = &Message> {
         let highest = self.messages.last().map_or(0, |message| message.uid);
         let number = |text: &str| if text == "*" { highest } else { text.parse().unwrap_or(0) };
         let ranges: Vec<(u32, u32)> = set
@@ -148,8 +153,8 @@ impl Folder {
                 None => (number(range), number(range)),
             })
             .collect();
-        let wanted = |uid: &u32| ranges.iter().any(|(a, b)| (a..=b).contains(&uid));
-        self.messages.iter().map(|message| message.uid).filter(wanted).collect()
+        let wanted = move |uid: u32| ranges.iter().any(|(a, b)| (*a..=*b).contains(&uid));
+        self.messages.iter().filter(move |message| wanted(message.uid))
     }
 }
 

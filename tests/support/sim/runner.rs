@@ -1,11 +1,10 @@
-//! Many worlds at once: they mostly wait, so there are more of them than processors.
+//! Many worlds, as many at once as there are processors.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::world::{Ended, World};
 
-const AT_ONCE: usize = 16;
 /// Reports printed in full.
 const REPORTS_MAX: usize = 3;
 
@@ -49,8 +48,9 @@ pub fn run_all(worlds: impl Iterator<Item = World> + Send, budget: Duration) -> 
     let summary = Mutex::new(Summary::default());
     let worlds = Mutex::new(worlds);
     let at_once = std::env::var("PECSYNC_SIM_AT_ONCE").ok().and_then(|text| text.parse().ok());
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        for _ in 0..at_once.unwrap_or(AT_ONCE) {
+        for _ in 0..at_once.unwrap_or(processors) {
             scope.spawn(|| {
                 while begun.elapsed() < budget {
                     let next = worlds.lock().expect("no panic while held").next();

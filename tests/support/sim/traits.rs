@@ -31,6 +31,8 @@ pub struct Traits {
     pub keywords: bool,
     /// FETCH answers the body before the UID.
     pub body_first: bool,
+    /// Untagged responses come in any order.
+    pub shuffled: bool,
 }
 
 impl Traits {
@@ -46,6 +48,7 @@ impl Traits {
             delimiter: '/',
             keywords: true,
             body_first: false,
+            shuffled: false,
         }
     }
 

@@ -1,9 +1,9 @@
 //! Worlds: a small one that everything can be tried on, and random ones of a seed.
 
-use std::time::Duration;
-
 use super::mail::Random;
-use super::plan::{Crash, Cut, Event, Lie, Memory, Moment, Reply, Side};
+use super::plan::{
+    Crash, Cut, Event, Kill, Late, Lie, Memory, Moment, Reply, Side, Weather, Welcome,
+};
 use super::traits::{ALL, Traits};
 use super::world::{Post, World};
 
@@ -68,10 +68,6 @@ pub fn random(seed: u64) -> World {
     for _ in 0..1 + dice.below(4) {
         dice.fault(&mut world);
     }
-    let late = |crash: &Crash| matches!(crash.moment, Moment::Late(_));
-    if !world.plan.late.is_empty() || world.plan.crashes.iter().any(late) {
-        world.wishes.in_doubt_wait = WAIT_FOR_THE_LATE;
-    }
     world.wishes.target_is_ours = dice.chance(20);
     world.rush = dice.chance(35);
     if dice.chance(10) {
@@ -80,9 +76,6 @@ pub fn random(seed: u64) -> World {
     }
     world
 }
-
-/// Longer than anything is late; otherwise nothing is waited for.
-pub const WAIT_FOR_THE_LATE: Duration = Duration::from_millis(700);
 
 struct Dice(Random);
 
@@ -192,7 +185,8 @@ impl Dice {
                 plan.replies.insert((side, self.below(100)), reply);
             }
             8 => {
-                plan.late.insert(self.below(14), self.below(30));
+                let (millis, silent) = (self.0.below(59_000), self.chance(30));
+                plan.late.insert(self.below(14), Late { millis, silent });
             }
             _ => {
                 let lies =
@@ -211,8 +205,8 @@ impl Dice {
             0 => Moment::Before,
             1 => Moment::Done,
             2 => Moment::Answered,
-            3 => Moment::Later(self.0.below(250)),
-            _ => Moment::Late(self.below(30)),
+            3 => Moment::Later(self.0.below(2_000)),
+            _ => Moment::Late(self.0.below(59_000)),
         }
     }
 
