@@ -1,8 +1,9 @@
 //! What an account's task keeps in memory: its record, its folder pairs, and what is suspected.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
+use super::clock::Instant;
 use super::gone::Evidence;
 use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, IntentId, Known, Origin};
 use crate::imap::{PermanentFlags, WireName};
@@ -43,6 +44,9 @@ pub struct Learned {
     pub said_no_removals: bool,
     /// That the cutover is overdue was said.
     pub said_overdue: bool,
+    /// Since when intents have been in doubt, or watched for what comes late. In memory: after a
+    /// restart the wait starts anew.
+    pub doubted: HashMap<IntentId, Instant>,
     /// Intents in doubt that were told.
     pub said_in_doubt: HashSet<IntentId>,
 }

@@ -45,7 +45,6 @@ impl Pass<'_> {
     /// Settles every intent of the folder as far as it can be; the target was just listed.
     pub async fn resolve_intents(&mut self, look: &mut Look) -> Result<(), Failure> {
         for intent in std::mem::take(&mut look.intents) {
-            let intent = self.not_from_the_future(intent).await?;
             let kept = if intent.repeated {
                 self.watch_repeated(look, intent).await?
             } else {
@@ -54,16 +53,6 @@ impl Pass<'_> {
             look.intents.extend(kept);
         }
         Ok(())
-    }
-
-    /// An intent written while the clock was ahead waits from now on, not until then.
-    async fn not_from_the_future(&mut self, mut intent: Intent) -> Result<Intent, Failure> {
-        let now = self.shared.clock.now();
-        if intent.written_at > now {
-            intent.written_at = now;
-            self.writer.commit(vec![Edit::PutIntent(intent.clone())]).await?;
-        }
-        Ok(intent)
     }
 
     /// Are the UIDs of an intent still those of the folders?
@@ -88,6 +77,7 @@ impl Pass<'_> {
         if wait.is_zero() {
             // Looked for, waited for, looked for again: now it may be appended anew.
             (intent.repeated, intent.written_at) = (true, self.shared.clock.now());
+            self.book.learned.doubted.insert(intent.id, Instant::now());
             self.writer.commit(vec![Edit::PutIntent(intent.clone())]).await?;
             return Ok(Some(intent));
         }
@@ -139,15 +129,12 @@ impl Pass<'_> {
         self.emit(Entry::new(Event::AppendInDoubt, text).folder(shown));
     }
 
-    /// By the wall clock: while that is suspect, nobody has waited long enough.
-    fn left_to_wait(&self, intent: &Intent, wait: Duration) -> Duration {
-        let reading = self.shared.clock.read();
-        let elapsed = u64::try_from(reading.now - intent.written_at).unwrap_or(0);
-        if reading.suspect {
-            return wait;
-        }
-        // Whole seconds: the fraction that was cut off is waited, too.
-        (wait + Duration::from_secs(1)).saturating_sub(Duration::from_secs(elapsed))
+    /// Counted from when the intent was first looked at, or began to be watched: its connection
+    /// was dead by then, while the intent itself may be much older, for a server may take as long
+    /// as it likes until the connection is given up.
+    fn left_to_wait(&mut self, intent: &Intent, wait: Duration) -> Duration {
+        let since = self.book.learned.doubted.entry(intent.id).or_insert_with(Instant::now);
+        wait.saturating_sub(since.elapsed())
     }
 
     /// Links the intended messages that are at the target; returns the source UIDs that are not.
@@ -177,8 +164,10 @@ impl Pass<'_> {
             let link = Link { verified: true, ..link_of(intended, Some(*target_uid)) };
             look.known.insert(uid, Known::Linked(link.clone()));
             edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link)));
-            if let Some(want) = look.wants.remove(&uid) {
-                look.flags.push((uid, want.flags));
+            match look.wants.remove(&uid) {
+                Some(want) => look.flags.push((uid, want.flags)),
+                // Its message may have left meanwhile, and then so must the copy.
+                None => look.unfinished = true,
             }
         }
         self.writer.commit(edits).await?;
