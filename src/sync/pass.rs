@@ -540,7 +540,8 @@ impl<'a> Pass<'a> {
     /// of them can come late.
     async fn bury_folders(&mut self, looks: &[Look]) -> Result<(), Failure> {
         for look in looks.iter().rev() {
-            if look.absence == Absence::Certain && look.known.is_empty() && look.intents.is_empty() {
+            if look.absence == Absence::Certain && look.known.is_empty() && look.intents.is_empty()
+            {
                 self.book.learned.folders_missing.settled(look.folder);
                 self.book.pairs.remove(look.pair);
                 self.writer.commit(vec![Edit::DropFolder(look.folder)]).await?;

@@ -30,6 +30,5 @@ pub mod worlds;
 
 pub use mail::Random;
 pub use plan::{Crash, Cut, Event, Kill, Late, Lie, Memory, Moment, Plan, Reply, Side, Welcome};
-pub use runner::run_all;
 pub use traits::Traits;
 pub use world::{Post, World};

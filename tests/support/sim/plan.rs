@@ -34,6 +34,19 @@ pub struct Plan {
     pub weather: [Weather; 2],
 }
 
+impl Plan {
+    /// How much is to go wrong; what others do is not wrong.
+    pub fn faults(&self) -> usize {
+        self.crashes.len()
+            + self.kills.len()
+            + self.connections.len()
+            + self.replies.len()
+            + self.cuts.len()
+            + self.late.len()
+            + self.lies.len()
+    }
+}
+
 /// How a line is, all the time.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Weather {

@@ -1,6 +1,6 @@
 //! One world from start to completion: plant, start, crash, start again, cut over, judge.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,12 +29,20 @@ const TICK: Duration = Duration::from_secs(3);
 const EVENT_EVERY: Duration = Duration::from_secs(70);
 
 /// A message to plant.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Post {
     pub octets: Vec<u8>,
     pub flags: String,
     /// Unix seconds.
     pub instant: i64,
+}
+
+impl fmt::Debug for Post {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(&self.octets);
+        let line = text.lines().next().unwrap_or_default();
+        write!(f, "{line:.40} ({} octets, {:?})", self.octets.len(), self.flags)
+    }
 }
 
 impl Post {
