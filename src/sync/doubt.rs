@@ -18,8 +18,8 @@ const WATCHED: Duration = Duration::from_secs(600);
 
 impl Pass<'_> {
     /// A folder that the checkpoint does not know may hold copies that an earlier life of ours is
-    /// still getting stored: they are waited for before the first APPEND. An empty folder is only
-    /// watched, not waited for.
+    /// still getting stored, or more than a failing server shows: they are waited for before the
+    /// first APPEND. A folder that never held anything is only watched, not waited for.
     pub async fn mark_fresh(&mut self, look: &mut Look) -> Result<(), Failure> {
         let pair = &self.book.pairs[look.pair];
         if pair.record.target_seen.is_some() || !look.intents.is_empty() {
@@ -27,6 +27,7 @@ impl Pass<'_> {
         }
         let name = pair.target.clone();
         let selected = self.target.select(&name).await?;
+        let virgin = selected.exists == 0 && selected.uid_next.is_none_or(|next| next <= 1);
         let fresh = Intent {
             id: self.shared.store.new_intent_id()?,
             folder: look.folder,
@@ -34,7 +35,7 @@ impl Pass<'_> {
             target_uid_validity: selected.uid_validity,
             target_uid_next: selected.uid_next.unwrap_or(1),
             written_at: self.shared.clock.now(),
-            repeated: selected.exists == 0,
+            repeated: virgin,
             messages: Vec::new(),
         };
         self.writer.commit(vec![Edit::PutIntent(fresh.clone())]).await?;

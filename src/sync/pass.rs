@@ -515,6 +515,8 @@ impl<'a> Pass<'a> {
             pair.trouble = None;
         }
         if look.absence != Absence::Listed {
+            // Nothing of a folder that is gone is left to copy.
+            pair.record.first_copy_completed |= look.absence == Absence::Certain;
             return None;
         }
         let mut copied = None;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::adopt::{self, Candidate};
 use super::copy::Failure;
-use super::pass::{Look, Pass, Scope, at_source, at_target};
+use super::pass::{Absence, Look, Pass, Scope, at_source, at_target};
 use super::plan;
 use crate::checkpoint::{Edit, Known, Link, Origin, Seen};
 use crate::imap::{Error, HeaderSeen};
@@ -43,6 +43,8 @@ impl Pass<'_> {
             || pair.record.target_seen.is_none()
             || self.scope == Scope::Full
             || look.intents.iter().any(|intent| !intent.repeated || intent.messages.is_empty())
+            // Nobody else looks at a folder that is gone at the source.
+            || (look.absence == Absence::Certain && !look.intents.is_empty())
             // An orphan is worth only as much as the copy that is really there.
             || (!look.wants.is_empty() && !look.orphans.is_empty());
         if needed {

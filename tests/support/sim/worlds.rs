@@ -162,7 +162,7 @@ impl Dice {
 
     fn weather(&mut self) -> Weather {
         let delays = [0, 0, 0, 5, 300, 4_000, 25_000];
-        let gulps = [0, 0, 0, 1, 7, 100];
+        let gulps = [0, 0, 0, 0, 13, 200];
         Weather { delay_millis_max: *self.0.pick(&delays), gulp: *self.0.pick(&gulps) }
     }
 
