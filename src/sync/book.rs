@@ -27,6 +27,8 @@ pub struct Learned {
     pub missing: Evidence<(FolderId, Uid)>,
     /// Source UIDs whose copy is missing from the target.
     pub vanished: Evidence<(FolderId, Uid)>,
+    /// Orphans missing from the target, by their UID there.
+    pub orphans_missing: Evidence<(FolderId, Uid)>,
     /// Source folders missing from LIST.
     pub folders_missing: Evidence<FolderId>,
     /// Copied again after their copy vanished: not a second time.
@@ -57,6 +59,7 @@ impl Learned {
         Learned {
             missing: Evidence::new(apart),
             vanished: Evidence::new(apart),
+            orphans_missing: Evidence::new(apart),
             folders_missing: Evidence::new(apart),
             ..Learned::default()
         }

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::adopt::{self, Candidate};
+use super::clock::Instant;
 use super::copy::Failure;
 use super::pass::{Absence, Look, Pass, Scope, at_source, at_target};
 use super::plan;
@@ -97,9 +98,17 @@ impl Pass<'_> {
             diff.unexplained.into_iter().map(|message| (message.uid, message)).collect();
         let listing: BTreeMap<Uid, Message> =
             listing.into_iter().map(|message| (message.uid, message)).collect();
-        // A dead orphan explains nothing. After the seal it stays: the owner's removals stand.
+        // A dead orphan explains nothing, and one listing may be half empty: until there is
+        // another, it may still be the copy of a message. After the seal it stays: the owner's
+        // removals stand.
         if self.may_change() {
-            let dead = look.orphans.extract_if(.., |uid, _| !listing.contains_key(uid));
+            let now = Instant::now();
+            let missing = &mut self.book.learned.orphans_missing;
+            missing.retain(|(of, uid)| *of != look.folder || !listing.contains_key(uid));
+            let is_dead = |uid: &Uid, _: &mut Link| {
+                !listing.contains_key(uid) && missing.missing((look.folder, *uid), false, now)
+            };
+            let dead = look.orphans.extract_if(.., is_dead);
             let edits = dead.map(|(uid, _)| Edit::DropOrphan(look.folder, uid)).collect();
             self.writer.commit(edits).await?;
         }
@@ -119,6 +128,7 @@ impl Pass<'_> {
         for uid in std::mem::take(&mut look.orphans).into_keys() {
             edits.push(Edit::DropOrphan(look.folder, uid));
         }
+        self.book.learned.orphans_missing.retain(|(of, _)| *of != look.folder);
         self.writer.commit(edits).await?;
         let shown = self.book.pairs[look.pair].shown().to_owned();
         let said = "UIDVALIDITY changed at the target; copies are paired anew by content";
@@ -278,6 +288,9 @@ impl Pass<'_> {
         match have {
             Have::Orphan(target_uid) => {
                 edits.push(Edit::DropOrphan(look.folder, target_uid));
+                if look.listing.as_ref().is_some_and(|listing| !listing.contains_key(&target_uid)) {
+                    look.vanished.push(want.uid);
+                }
                 look.orphans.remove(&target_uid).expect("haves are made of orphans")
             }
             Have::Missing(uid) => {
