@@ -227,6 +227,7 @@ impl Pass<'_> {
 
 fn of_intended(intended: &Intended) -> Candidate<Uid> {
     let digests = Some(adopt::Known::Exact(intended.sha256));
-    let key = intended.source_uid;
-    Candidate { key, size: intended.size, instant: intended.instant, digests }
+    let flags = intended.flags.clone();
+    let (key, size, instant) = (intended.source_uid, intended.size, intended.instant);
+    Candidate { key, size, instant, flags, digests }
 }

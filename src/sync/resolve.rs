@@ -356,6 +356,7 @@ fn haves_here(look: &Look) -> Vec<Candidate<Have>> {
         key: Have::Unexplained(message.uid),
         size: message.size,
         instant: message.instant,
+        flags: message.flags.clone(),
         digests: None,
     }));
     if look.listing.is_some() {
@@ -379,12 +380,13 @@ pub fn is_the_links(seen: &HeaderSeen, link: &Link) -> bool {
 
 pub fn of_link<K>(key: K, link: &Link) -> Candidate<K> {
     let digests = Some(adopt::Known::Exact(link.sha256));
-    Candidate { key, size: link.size, instant: link.instant, digests }
+    let flags = link.flags.clone();
+    Candidate { key, size: link.size, instant: link.instant, flags, digests }
 }
 
 fn of_message(message: &Message) -> Candidate<Uid> {
-    let (size, instant) = (message.size, message.instant);
-    Candidate { key: message.uid, size, instant, digests: None }
+    let Message { uid, size, instant, flags } = message.clone();
+    Candidate { key: uid, size, instant, flags, digests: None }
 }
 
 /// Fills in what was downloaded.

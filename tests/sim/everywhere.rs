@@ -56,6 +56,7 @@ fn every_command_is_answered_badly() {
         Reply::Slow(50_000),
         Reply::Slow(70_000),
         Reply::Half,
+        Reply::Gaps,
     ];
     let whole = small("small").live().unwrap_or_else(|report| panic!("{report}"));
     let places = SIDES

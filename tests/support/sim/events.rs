@@ -17,7 +17,7 @@ impl Stage {
         match event {
             Event::Deliver { folder, post } => deliver(source, &folder, post.letter()),
             Event::Foreign { folder, post } => {
-                deliver(target, &folder, Letter { foreign: true, ..post.letter() });
+                self.plant_stranger(&target.traits.wire(&folder), post.letter());
             }
             Event::Flag { folder, nth, flag, on } => {
                 let wire = source.traits.wire(&folder);
@@ -69,8 +69,10 @@ impl Stage {
                 });
             }
             Event::Fail { side, secs } => {
+                // Once: two failures a minute apart would be two listings a minute apart.
                 let until = Instant::now() + Duration::from_secs(secs);
-                *self.half(side).failing.lock().expect("no panic while held") = Some(until);
+                let mut failing = self.half(side).failing.lock().expect("no panic while held");
+                failing.get_or_insert(until);
             }
             Event::Freeze { side } => {
                 let connections = self.connections(side);

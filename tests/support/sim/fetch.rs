@@ -60,6 +60,13 @@ impl Session {
         let Some(mut found) = found else {
             return self.finish(tag, "", "NO the folder is gone").await;
         };
+        if self.gaps {
+            let mut left_out = false;
+            found.retain(|_| {
+                left_out = !left_out;
+                !left_out
+            });
+        }
         self.stage.shuffle(self.side, &mut found);
         let mut octets = Vec::new();
         for (sequence, message) in &found {

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 #[derive(Clone, Debug)]
 pub struct Message {
     pub uid: u32,
@@ -13,6 +15,8 @@ pub struct Message {
     pub modseq: u64,
     /// Put there by somebody else than the product: nothing may ever happen to it.
     pub foreign: bool,
+    /// In this folder since then.
+    pub since: Instant,
 }
 
 /// A message about to be stored.
@@ -129,7 +133,8 @@ impl Folder {
         self.modseq += 1;
         let (uid, modseq) = (self.next, self.modseq);
         self.next += 1;
-        self.messages.push(Message { uid, octets, instant, flags, modseq, foreign });
+        let since = Instant::now();
+        self.messages.push(Message { uid, octets, instant, flags, modseq, foreign, since });
         uid
     }
 

@@ -139,6 +139,8 @@ pub enum Reply {
     /// A storage that fails: LIST or EXAMINE shows half of what is there, without a word, and
     /// the next FETCH is the connection's last command. Other commands are done.
     Half,
+    /// A FETCH leaves out every other message, without a word.
+    Gaps,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::world::{Ended, World};
 use super::worlds::random;
 
+/// Some world has failed.
+static FAILED: AtomicBool = AtomicBool::new(false);
 /// Reports printed in full.
 const REPORTS_MAX: usize = 3;
 
@@ -109,6 +112,9 @@ fn live_each(
     each: impl Fn(&Summary) + Sync,
 ) -> Summary {
     let summary = Mutex::new(Summary::default());
+    // Where one failure says all there is to say.
+    let one_is_enough = std::env::var_os("PECSYNC_SIM_FAIL_FAST").is_some();
+    let over = || over() || (one_is_enough && FAILED.load(Ordering::Relaxed));
     let worlds = Mutex::new(worlds);
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -120,6 +126,7 @@ fn live_each(
                     let outcome = std::panic::catch_unwind(|| world.live())
                         .unwrap_or_else(|_| Err(format!("world {}\npanicked", world.name)));
                     keep_report(&world.name, &outcome);
+                    FAILED.fetch_or(outcome.is_err(), Ordering::Relaxed);
                     let mut summary = summary.lock().expect("no panic while held");
                     summary.add(&world, outcome);
                     each(&summary);

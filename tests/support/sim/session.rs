@@ -53,6 +53,7 @@ async fn connection(
         condstore: false,
         view: None,
         half_shown: false,
+        gaps: false,
     };
     if let Err(error) = session.talk(welcome).await {
         stage.log(format!("{side:?}#{number} ends: {}", error.kind()));
@@ -69,6 +70,8 @@ pub struct Session {
     pub view: Option<View>,
     /// The storage fails during this command.
     half_shown: bool,
+    /// This FETCH leaves out some messages.
+    pub gaps: bool,
 }
 
 /// The selected folder as the client knows it.
@@ -146,9 +149,10 @@ impl Session {
             };
             let text = command.text.split_once(' ').map_or("", |(_, text)| text);
             let reply = self.stage.command_comes(self.side, self.number, text);
+            self.gaps = reply == Some(Reply::Gaps);
             self.half_shown = reply == Some(Reply::Half) || self.half().is_failing();
             match reply {
-                None | Some(Reply::Half) => {}
+                None | Some(Reply::Half | Reply::Gaps) => {}
                 Some(Reply::Mute) => self.wire.deaf = true,
                 Some(Reply::Slow(millis)) => tokio::time::sleep(millis_of(millis)).await,
                 Some(reply) => {
@@ -181,7 +185,7 @@ impl Session {
                 Err(io::ErrorKind::ConnectionAborted.into())
             }
             Reply::Silence => self.wire.until_closed().await,
-            Reply::Close | Reply::Half | Reply::Mute | Reply::Slow(_) => {
+            Reply::Close | Reply::Half | Reply::Gaps | Reply::Mute | Reply::Slow(_) => {
                 Err(io::ErrorKind::ConnectionAborted.into())
             }
         }

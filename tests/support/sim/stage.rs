@@ -11,9 +11,9 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::judge::Print;
+use super::judge::{Flags, Print};
 use super::mail::Random;
-use super::model::{Account, Message};
+use super::model::{Account, Letter, Message};
 use super::plan::{Crash, Event, Kill, Lie, Memory, Moment, Plan, Reply, Side, Weather, Welcome};
 use super::session::millis_of;
 use super::traits::Traits;
@@ -44,6 +44,8 @@ pub struct Stage {
     awaits: Mutex<(usize, usize)>,
     /// What was taken away at the source, by folder as users see it.
     removed: Mutex<BTreeMap<(String, Print), usize>>,
+    /// Somebody else's messages at the target.
+    strangers: Mutex<Vec<(String, Print, Flags)>>,
     /// A login was refused, which was only made up.
     login_refused: AtomicBool,
     /// By how much the wall clock was set.
@@ -143,6 +145,7 @@ impl Stage {
             effects: Mutex::default(),
             awaits: Mutex::default(),
             removed: Mutex::default(),
+            strangers: Mutex::default(),
             login_refused: AtomicBool::new(false),
             clock_set: AtomicI64::new(0),
         })
@@ -233,6 +236,21 @@ impl Stage {
 
     pub fn violations(&self) -> Vec<String> {
         lock(&self.violations).clone()
+    }
+
+    pub fn strangers(&self) -> Vec<(String, Print, Flags)> {
+        lock(&self.strangers).clone()
+    }
+
+    /// Puts somebody else's message into the target's folder of that wire name.
+    pub fn plant_stranger(&self, name: &str, letter: Letter) {
+        let letter = Letter { foreign: true, ..letter };
+        let print = Print::of_letter(&letter);
+        lock(&self.strangers).push((name.to_owned(), print, letter.flags.clone()));
+        self.target.with(|account| {
+            account.create(name);
+            account.append(name, vec![letter]);
+        });
     }
 
     pub fn removed(&self) -> BTreeMap<(String, Print), usize> {

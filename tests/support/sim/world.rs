@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use super::dates;
 use super::judge::{self, Mercy};
 use super::model::Letter;
-use super::plan::{Memory, Plan, Side};
+use super::plan::{Event, Memory, Plan, Reply, Side};
 use super::product::{self, Product, Wishes};
 use super::stage::{Death, Stage};
 use super::traits::Traits;
@@ -127,21 +127,35 @@ impl World {
         ended
     }
 
+    /// May copies be missing from the target, or seem so?
+    fn may_hide_copies(&self) -> bool {
+        let hides = |event: &Event| {
+            matches!(
+                event,
+                Event::Vanish { .. }
+                    | Event::Fail { side: Side::Target, .. }
+                    | Event::Renumber { side: Side::Target, .. }
+            )
+        };
+        let plan = &self.plan;
+        plan.events.values().flatten().any(hides)
+            || plan.replies.values().any(|reply| matches!(reply, Reply::Half | Reply::Gaps))
+    }
+
     fn plant(&self, stage: &Stage) {
-        let each = |side: Side, posts: &[(String, Post)], foreign: bool| {
+        for (side, posts) in [(Side::Source, &self.mail), (Side::Target, &self.copies)] {
             let half = stage.half(side);
             for (folder, post) in posts {
-                let letter = Letter { foreign, ..post.clone().letter() };
                 let name = half.traits.wire(folder);
                 half.with(|account| {
                     account.create(&name);
-                    account.append(&name, vec![letter]);
+                    account.append(&name, vec![post.clone().letter()]);
                 });
             }
-        };
-        each(Side::Source, &self.mail, false);
-        each(Side::Target, &self.foreign, true);
-        each(Side::Target, &self.copies, false);
+        }
+        for (folder, post) in &self.foreign {
+            stage.plant_stranger(&stage.target.traits.wire(folder), post.clone().letter());
+        }
     }
 }
 
@@ -316,6 +330,9 @@ impl<'w> Life<'w> {
         if !mercy.listed.is_empty() && self.world.plan.replies.is_empty() {
             return Err(format!("refused although nobody refused anything: {:?}", mercy.listed));
         }
+        if self.said("copy_vanished") && !self.world.may_hide_copies() {
+            return Err("a copy is said to have vanished, but none has".to_owned());
+        }
         self.stage.log("judged");
         let found = judge::differences(&self.stage, &mercy);
         if !found.is_empty() {
@@ -339,11 +356,14 @@ impl<'w> Life<'w> {
         })
     }
 
+    /// Was such an event told?
+    fn said(&self, name: &str) -> bool {
+        let recorded = self.product().journal.recorded();
+        self.events.contains(&name) || recorded.iter().any(|entry| entry.event.name() == name)
+    }
+
     fn mercy(&self) -> Mercy {
-        let said = |name: &str| {
-            let recorded = self.product().journal.recorded();
-            self.events.contains(&name) || recorded.iter().any(|e| e.event.name() == name)
-        };
+        let said = |name: &str| self.said(name);
         let leftovers = self.lost
             // A folder renumbered, or made anew under an old name: its copies are orphans.
             || said("uidvalidity_changed")

@@ -148,6 +148,13 @@ impl Dice {
         for number in 0..self.below(4) {
             world.foreign.push((self.folder(), post(100 + number as u64, "\\Seen")));
         }
+        if self.chance(25) {
+            // The same but for its body: nobody's copy.
+            let (folder, post) = world.mail[self.below(world.mail.len() as u64)].clone();
+            let mut octets = post.octets;
+            *octets.last_mut().expect("no message is empty") = b'!';
+            world.foreign.push((folder, Post { octets, flags: "\\Seen".to_owned(), ..post }));
+        }
         if self.chance(30) {
             // Each at most once: what is there twice and once at the source is not ours.
             for (folder, post) in world.mail.iter().take(self.below(5)).cloned() {
@@ -223,7 +230,7 @@ impl Dice {
                 plan.cuts.push(Cut { side, inbound: self.chance(50), octet });
             }
             7 | 8 => {
-                let reply = match self.below(14) {
+                let reply = match self.below(16) {
                     0..=2 => Reply::No,
                     3 | 4 => Reply::Bad,
                     5 | 6 => Reply::Bye,
@@ -231,6 +238,7 @@ impl Dice {
                     8 => Reply::Silence,
                     9 => Reply::Mute,
                     10 => Reply::Slow(self.0.below(70_000)),
+                    11 | 12 => Reply::Gaps,
                     _ => Reply::Half,
                 };
                 plan.replies.insert((side, self.below(100)), reply);
