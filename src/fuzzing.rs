@@ -9,8 +9,11 @@ pub use crate::config::fuzzing::{enrollment, settings};
 pub use crate::daemon::fuzzing::requests;
 pub use crate::imap::fuzzing::{folder_names, responses, wire};
 
+/// Panics where what must hold of the octets does not.
+pub type Check = fn(&[u8]);
+
 /// Every check, by the name of its program and of its corpus.
-pub const CHECKS: [(&str, fn(&[u8])); 7] = [
+pub const CHECKS: [(&str, Check); 7] = [
     ("wire", wire),
     ("responses", responses),
     ("folder_names", folder_names),

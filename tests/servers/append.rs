@@ -1,10 +1,8 @@
 //! Targets that alter, refuse, forget to answer, answer nonsense or answer too late.
 
-use std::time::Duration;
-
 use crate::sim::habits::MARK;
-use crate::sim::worlds::{WAIT_FOR_THE_LATE, post, small};
-use crate::sim::{Crash, Event, Habit, Lie, Memory, Moment, Post, Side, World};
+use crate::sim::worlds::{post, small};
+use crate::sim::{Crash, Event, Habit, Late, Lie, Memory, Moment, Post, Side, World};
 use crate::{live, live_lagging, odd_target, told};
 
 fn odd_post(number: u64, octets: &[u8]) -> Post {
@@ -65,10 +63,9 @@ fn answers_append_ok_with_a_malformed_appenduid() {
 #[test]
 fn commits_an_append_seconds_after_the_connection_died() {
     for effect in 0..4 {
-        for commands in [1, 6, 20] {
-            let mut world = small(format!("effect {effect} comes {commands} commands late"));
-            world.plan.late.insert(effect, commands);
-            world.wishes.in_doubt_wait = WAIT_FOR_THE_LATE;
+        for millis in [20, 5_000, 58_000] {
+            let mut world = small(format!("effect {effect} comes {millis} ms late"));
+            world.plan.late.insert(effect, Late { millis, silent: false });
             live(&world);
         }
     }
@@ -80,8 +77,7 @@ fn commits_an_append_seconds_after_the_connection_died() {
 fn commits_an_append_later_than_anybody_waits() {
     for effect in 0..3 {
         let mut world = small(format!("effect {effect} comes after it was done again"));
-        world.plan.late.insert(effect, 60);
-        world.wishes.in_doubt_wait = Duration::ZERO;
+        world.plan.late.insert(effect, Late { millis: 100_000, silent: false });
         live_lagging(&world);
     }
 }
@@ -89,11 +85,10 @@ fn commits_an_append_later_than_anybody_waits() {
 #[test]
 fn commits_an_append_after_the_client_vanished() {
     for effect in 0..4 {
-        for commands in [1, 8, 18] {
-            let moment = Moment::Late(commands);
+        for millis in [20, 5_000, 58_000] {
+            let moment = Moment::Late(millis);
             let mut world = small(format!("death at effect {effect}, {moment:?}"));
             world.plan.crashes.push(Crash { effect, moment, memory: Memory::Kept });
-            world.wishes.in_doubt_wait = WAIT_FOR_THE_LATE;
             live(&world);
         }
     }
