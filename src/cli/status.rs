@@ -13,7 +13,7 @@ use super::terminal::{Style, complain, say, write};
 use super::{verdict, watch};
 use crate::daemon::last_state;
 use crate::daemon::protocol::{Request, ask, exit, status_socket};
-use crate::journal::shown;
+use crate::journal::{shown, shown_json};
 use crate::status::Status;
 
 /// A daemon that starts answers only when it has read conf.d.
@@ -109,7 +109,7 @@ fn show(status: Status, options: &Options, code: u8) -> u8 {
         return if unknown.is_empty() { level } else { level.max(1) };
     }
     if options.json {
-        say(&serde_json::to_string_pretty(&status).unwrap_or_default());
+        say(&shown_json(&serde_json::to_string_pretty(&status).unwrap_or_default()));
         return code;
     }
     let style = Style::of_stdout();

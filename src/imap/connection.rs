@@ -153,7 +153,21 @@ impl Connection {
         &mut self,
         tag: u32,
         command: &'static str,
-        on: impl FnMut(Said<'_>),
+        mut on: impl FnMut(Said<'_>),
+    ) -> Result<Ended, Error> {
+        let on = |said: Said<'_>| {
+            on(said);
+            Ok(())
+        };
+        self.ended_unless(tag, command, on).await
+    }
+
+    /// Like [`Connection::ended`], until `on` has had enough.
+    async fn ended_unless(
+        &mut self,
+        tag: u32,
+        command: &'static str,
+        on: impl FnMut(Said<'_>) -> Result<(), Error>,
     ) -> Result<Ended, Error> {
         let within = self.link.command_within();
         let ended = timeout(within, self.answer_to(tag, command, on)).await;
@@ -164,10 +178,10 @@ impl Connection {
         &mut self,
         tag: u32,
         command: &'static str,
-        mut on: impl FnMut(Said<'_>),
+        mut on: impl FnMut(Said<'_>) -> Result<(), Error>,
     ) -> Result<Ended, Error> {
         loop {
-            match self.event(command).await? {
+            let heard = match self.event(command).await? {
                 Event::Tagged(ended, condition) if ended == tag => {
                     return Ok(Ended { condition, command });
                 }
@@ -179,8 +193,9 @@ impl Connection {
                 }
                 Event::Untagged(condition) => on(Said::Condition(&condition)),
                 Event::Data(data) => on(Said::Data(data)),
-                Event::Continue => {}
-            }
+                Event::Continue => Ok(()),
+            };
+            heard.map_err(|error| self.link.note(error))?;
         }
     }
 
@@ -199,6 +214,18 @@ impl Connection {
         self.ready()?;
         let tag = self.issue(draft);
         self.ended(tag, command, on).await
+    }
+
+    /// Like [`Connection::run`], until `on` has had enough: the connection is of no use then.
+    pub async fn run_unless(
+        &mut self,
+        command: &'static str,
+        draft: Draft,
+        on: impl FnMut(Said<'_>) -> Result<(), Error>,
+    ) -> Result<Ended, Error> {
+        self.ready()?;
+        let tag = self.issue(draft);
+        self.ended_unless(tag, command, on).await
     }
 
     /// One command of which only the answer matters; a BAD makes the connection unusable.

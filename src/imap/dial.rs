@@ -63,6 +63,8 @@ pub struct Dialler {
     pub answer_within: Duration,
     /// Connects to simulated servers instead.
     pub pipes: Option<Pipes>,
+    /// What one listing of messages may take in memory, whatever EXISTS claims.
+    pub listing_octets_max: usize,
     configs: Mutex<HashMap<Roots, Arc<ClientConfig>>>,
     capabilities: Mutex<Vec<Arc<Capabilities>>>,
 }
@@ -78,6 +80,7 @@ impl Dialler {
         Dialler {
             answer_within: Duration::from_secs(60),
             pipes: None,
+            listing_octets_max: 256 << 20,
             configs: Mutex::default(),
             capabilities: Mutex::default(),
         }
@@ -94,6 +97,7 @@ impl Dialler {
         let logged_in = timeout(self.answer_within.saturating_mul(3), logged_in).await;
         let mut session = logged_in.map_err(|_| Error::TimedOut("the login"))??;
         session.capabilities = self.shared(session.capabilities);
+        session.listing_octets_max = self.listing_octets_max;
         Ok(session)
     }
 

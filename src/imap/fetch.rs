@@ -19,8 +19,10 @@ use crate::words::{Digests, Flags, HeaderDigest, InternalDate, Message, ModSeq, 
 const WINDOW: usize = 64;
 /// How many more messages than EXISTS a listing may hold before it is taken for an attack.
 const SURPLUS_MAX: usize = 10_000;
-/// What a listing may take in memory, whatever EXISTS claims: some four million messages.
-const LISTING_OCTETS_MAX: usize = 256 * 1024 * 1024;
+/// What a listing may take in memory of a folder that is empty, and for each message that EXISTS
+/// tells of: keywords may be long.
+const LISTING_OCTETS: usize = 1024 * 1024;
+const LISTED_OCTETS: usize = 1024;
 /// Messages of one listing whose size or date cannot be read.
 const UNREADABLE_MAX: usize = 100_000;
 
@@ -96,7 +98,7 @@ impl Session {
         let each = |found: Attributes| {
             let Some(uid) = found.uid else {
                 flags_changed = true;
-                return;
+                return Ok(());
             };
             match (found.flags, found.instant, found.size) {
                 _ if uid < from => {}
@@ -111,6 +113,7 @@ impl Session {
                 _ if unreadable.len() < listing.most.min(UNREADABLE_MAX) => unreadable.push(uid),
                 _ => listing.full = true,
             }
+            listing.checked()
         };
         self.fetch_each(Draft::of(encode::fetch(set, Asked::Metadata)), each).await?;
         self.connection.inbound.news.flags_changed |= flags_changed;
@@ -128,17 +131,20 @@ impl Session {
         loop {
             let with_vanished = self.qresync;
             let draft = changed_since(since, with_vanished)?;
-            let on = |said: Said<'_>| match said {
-                Said::Data(Data::Fetch(found)) => {
-                    if let (Some(uid), Some(flags)) = (found.uid, found.flags) {
-                        listing.push((uid, flags));
+            let on = |said: Said<'_>| {
+                match said {
+                    Said::Data(Data::Fetch(found)) => {
+                        if let (Some(uid), Some(flags)) = (found.uid, found.flags) {
+                            listing.push((uid, flags));
+                        }
                     }
+                    Said::Data(Data::VanishedEarlier(ranges)) => {
+                        let room = VANISHED_RANGES_MAX.saturating_sub(vanished.len());
+                        vanished.extend(ranges.into_iter().take(room));
+                    }
+                    _ => {}
                 }
-                Said::Data(Data::VanishedEarlier(ranges)) => {
-                    let room = VANISHED_RANGES_MAX.saturating_sub(vanished.len());
-                    vanished.extend(ranges.into_iter().take(room));
-                }
-                _ => {}
+                listing.checked()
             };
             let ended = self.fetch_with(draft, on).await?;
             if with_vanished && ended.condition.kind == Kind::Bad {
@@ -158,6 +164,7 @@ impl Session {
             if let Some(uid) = found.uid {
                 listing.push(uid);
             }
+            listing.checked()
         };
         self.fetch_each(Draft::of(encode::fetch(everything()?, Asked::Uids)), each).await?;
         self.note(listing.finish())
@@ -166,28 +173,34 @@ impl Session {
     async fn fetch_each(
         &mut self,
         draft: Draft,
-        mut each: impl FnMut(Attributes),
+        mut each: impl FnMut(Attributes) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let on = |said: Said<'_>| {
-            if let Said::Data(Data::Fetch(attributes)) = said {
-                each(attributes);
-            }
+        let on = |said: Said<'_>| match said {
+            Said::Data(Data::Fetch(attributes)) => each(attributes),
+            _ => Ok(()),
         };
         let ended = self.fetch_with(draft, on).await?;
         self.note(ended.ok()).map(|_| ())
     }
 
-    async fn fetch_with(&mut self, draft: Draft, on: impl FnMut(Said<'_>)) -> Result<Ended, Error> {
+    async fn fetch_with(
+        &mut self,
+        draft: Draft,
+        on: impl FnMut(Said<'_>) -> Result<(), Error>,
+    ) -> Result<Ended, Error> {
         self.ready()?;
         self.connection.inbound.fetching = true;
-        let ended = self.connection.run("UID FETCH", draft, on).await;
+        let ended = self.connection.run_unless("UID FETCH", draft, on).await;
         self.connection.inbound.fetching = false;
         ended
     }
 
     fn new_listing<T>(&self, uid: fn(&T) -> Uid) -> Listing<T> {
-        let exists = self.connection.inbound.exists;
-        Listing::new(uid, exists as usize + SURPLUS_MAX)
+        let exists = self.connection.inbound.exists as usize;
+        let octets_max = LISTING_OCTETS.saturating_add(LISTED_OCTETS.saturating_mul(exists));
+        // A vector that grows takes twice its size.
+        let octets_max = octets_max.min(self.listing_octets_max / 2);
+        Listing::new(uid, exists.saturating_add(SURPLUS_MAX), octets_max)
     }
 
     /// Size, instant, flags and header digest of each of `uids` that exists and that the server
@@ -374,6 +387,7 @@ struct Listing<T> {
     /// Octets that an item takes besides its own size.
     weight: fn(&T) -> usize,
     octets: usize,
+    octets_max: usize,
     sorted: bool,
     most: usize,
     full: bool,
@@ -384,9 +398,17 @@ fn keyword_octets(flags: &Flags) -> usize {
 }
 
 impl<T> Listing<T> {
-    fn new(uid: fn(&T) -> Uid, most: usize) -> Listing<T> {
-        let weight = |_: &T| 0;
-        Listing { items: Vec::new(), uid, weight, octets: 0, sorted: true, most, full: false }
+    fn new(uid: fn(&T) -> Uid, most: usize, octets_max: usize) -> Listing<T> {
+        Listing {
+            items: Vec::new(),
+            uid,
+            weight: |_| 0,
+            octets: 0,
+            octets_max,
+            sorted: true,
+            most,
+            full: false,
+        }
     }
 
     fn push(&mut self, item: T) {
@@ -397,7 +419,7 @@ impl<T> Listing<T> {
             self.full |= self.items.len() >= self.most;
         }
         self.octets += size_of::<T>() + (self.weight)(&item);
-        self.full |= self.octets > LISTING_OCTETS_MAX;
+        self.full |= self.octets > self.octets_max;
         if !self.full {
             self.items.push(item);
         }
@@ -434,12 +456,17 @@ impl<T> Listing<T> {
         self.sorted = true;
     }
 
+    /// An error once there is more than can be.
+    fn checked(&self) -> Result<(), Error> {
+        match self.full {
+            true => Err(Error::Protocol("a listing holds far more than can be".into())),
+            false => Ok(()),
+        }
+    }
+
     fn finish(mut self) -> Result<Vec<T>, Error> {
         self.sort();
-        match self.full {
-            true => Err(Error::Protocol("a listing holds far more than EXISTS says".into())),
-            false => Ok(self.items),
-        }
+        self.checked().map(|()| self.items)
     }
 }
 
@@ -449,7 +476,7 @@ mod tests {
 
     #[test]
     fn listings_are_ascending_and_the_later_answer_counts() {
-        let mut listing = Listing::new(|(uid, _): &(Uid, char)| *uid, 6);
+        let mut listing = Listing::new(|(uid, _): &(Uid, char)| *uid, 6, 1000);
         for (uid, said) in [(3, 'a'), (1, 'b'), (3, 'c'), (2, 'd'), (3, 'e')] {
             listing.push((Uid::new(uid).unwrap(), said));
         }
@@ -462,12 +489,12 @@ mod tests {
 
     #[test]
     fn listings_are_bounded() {
-        let mut listing = Listing::new(|uid: &Uid| *uid, 3);
+        let mut listing = Listing::new(|uid: &Uid| *uid, 3, 1000);
         (1..9).for_each(|uid| listing.push(Uid::new(uid).unwrap()));
         assert!(listing.finish().is_err());
 
-        let mut heavy = Listing::new(|uid: &Uid| *uid, usize::MAX);
-        heavy.weight = |_| LISTING_OCTETS_MAX / 4;
+        let mut heavy = Listing::new(|uid: &Uid| *uid, usize::MAX, 1000);
+        heavy.weight = |_| 300;
         (1..9).for_each(|uid| heavy.push(Uid::new(uid).unwrap()));
         assert_eq!(heavy.items.len(), 3);
         assert!(heavy.finish().is_err());

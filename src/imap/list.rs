@@ -11,8 +11,8 @@ use super::encode::{self, Draft};
 use super::{Error, FolderStatus, Session, WireName};
 
 /// What the names of one LIST may take, and how many there may be.
-const NAMES_OCTETS_MAX: usize = 16 * 1024 * 1024;
-const NAMES_MAX: usize = 100_000;
+const NAMES_OCTETS_MAX: usize = 4 * 1024 * 1024;
+const NAMES_MAX: usize = 20_000;
 
 /// Special uses a folder can be marked with (RFC 6154).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -122,21 +122,24 @@ impl Session {
     async fn listing(&mut self, draft: Draft, with_status: bool) -> Result<(Ended, Found), Error> {
         self.ready()?;
         let mut found = Found::default();
-        let on = |said: Said<'_>| match said {
-            Said::Data(Data::List(data)) => found.add(data),
-            Said::Data(Data::Status(data)) => found.add_status(&data),
-            _ => {}
+        let on = |said: Said<'_>| {
+            match said {
+                Said::Data(Data::List(data)) => found.add(data),
+                Said::Data(Data::Status(data)) => found.add_status(&data),
+                _ => {}
+            }
+            match found.full {
+                true => Err(Error::Protocol("LIST names more folders than can be".into())),
+                false => Ok(()),
+            }
         };
         self.connection.inbound.asked = Asked { lists: true, statuses: with_status };
-        let ended = self.connection.run("LIST", draft, on).await;
+        let ended = self.connection.run_unless("LIST", draft, on).await;
         self.connection.inbound.asked = Asked::default();
         if found.changed_meanwhile {
             self.connection.inbound.hear_elsewhere();
         }
-        match found.full {
-            true => self.note(Err(Error::Protocol("LIST names more folders than can be".into()))),
-            false => Ok((ended?, found)),
-        }
+        Ok((ended?, found))
     }
 
     /// `LIST "" "*" RETURN (…)` (RFC 5258, 5819), which imap-codec cannot say.

@@ -71,6 +71,7 @@ pub(super) async fn log_in(
         selected: None,
         skipped: Vec::new(),
         qresync: false,
+        listing_octets_max: 0,
         exchange: Box::default(),
     };
     let offered = capabilities(&mut session.connection).await?;

@@ -146,6 +146,8 @@ pub struct Session {
     pub(super) skipped: Vec<WireName>,
     /// QRESYNC was enabled, and the server has not been found not to mean it.
     pub(super) qresync: bool,
+    /// What one listing may take in memory.
+    pub(super) listing_octets_max: usize,
     pub(super) exchange: Box<Exchange>,
 }
 

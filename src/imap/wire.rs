@@ -11,6 +11,8 @@ use super::Error;
 pub(super) const RESPONSE_MAX: usize = 256 * 1024;
 const LITERAL_INLINE_MAX: u64 = 8 * 1024;
 const LITERALS_MAX: usize = 64;
+/// The most octets a message may have: an endless one would fill the disk of the target.
+const BODY_MAX: u64 = 2 << 30;
 
 /// What the framer found.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -158,6 +160,10 @@ impl Framer {
             return Err(Error::Protocol("too many literals in one response".into()));
         }
         self.held.truncate(self.line_start + literal.brace);
+        if is_body && literal.octets > BODY_MAX {
+            let what = format!("a message of {} octets is more than can be", literal.octets);
+            return Err(Error::Protocol(what));
+        }
         if is_body {
             self.held.extend_from_slice(b"{0}\r\n");
             self.line_start = self.held.len();

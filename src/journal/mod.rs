@@ -17,7 +17,7 @@ use jiff::Timestamp;
 
 pub use entry::Entry;
 pub use event::Event;
-pub use shown::{shown, shown_octets};
+pub use shown::{shown, shown_json, shown_octets};
 pub use writers::Output;
 use writers::Writer;
 

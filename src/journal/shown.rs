@@ -16,6 +16,21 @@ pub fn shown_octets(octets: &[u8]) -> String {
     shown(&String::from_utf8_lossy(&octets[..octets.len().min(SHOWN_MAX + 4)]))
 }
 
+/// JSON that says the same, with nothing in it that a terminal or a reader's eye would obey: what
+/// [`shown`] escapes and JSON need not is written as JSON's own escapes.
+pub fn shown_json(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for letter in json.chars() {
+        // Line breaks between values stay; within strings JSON has escaped all of C0.
+        if letter < '\x7f' || !is_obeyed(letter) {
+            safe.push(letter);
+        } else {
+            safe.push_str(&format!("\\u{:04x}", u32::from(letter)));
+        }
+    }
+    safe
+}
+
 pub(super) fn shown_within(words: &str, octets_max: usize) -> String {
     const CUT: char = '…';
     let mut safe = String::with_capacity(words.len().min(octets_max));
@@ -43,18 +58,40 @@ fn push_safe(safe: &mut String, letter: char) {
         '\0'..='\x1f' | '\x7f'..='\u{9f}' => {
             safe.push_str(&format!("\\x{:02x}", u32::from(letter)));
         }
-        '\u{2028}' | '\u{2029}' => safe.push_str(&format!("\\u{:04x}", u32::from(letter))),
-        // ALM, LRM, RLM, the embeddings and overrides, the isolates.
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-            safe.push_str(&format!("\\u{:04x}", u32::from(letter)))
-        }
+        _ if is_obeyed(letter) => safe.push_str(&format!("\\u{:04x}", u32::from(letter))),
         _ => safe.push(letter),
     }
+}
+
+/// C0, DEL, C1, line and paragraph separators; ALM, LRM, RLM, the embeddings and overrides, the
+/// isolates.
+fn is_obeyed(letter: char) -> bool {
+    matches!(
+        letter,
+        '\0'..='\x1f'
+            | '\x7f'..='\u{9f}'
+            | '\u{2028}'
+            | '\u{2029}'
+            | '\u{61c}'
+            | '\u{200e}'
+            | '\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2066}'..='\u{2069}'
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_says_the_same_and_obeys_nothing() {
+        let words = "a\u{202e}b\u{1b}[2J\u{9b}c\u{7f}\u{2028}";
+        let json = serde_json::to_string(words).unwrap();
+        let safe = shown_json(&json);
+        assert_eq!(safe, r#""a\u202eb\u001b[2J\u009bc\u007f\u2028""#);
+        assert_eq!(serde_json::from_str::<String>(&safe).unwrap(), words);
+    }
 
     #[test]
     fn controls_are_escaped() {

@@ -48,6 +48,8 @@ pub struct Learned {
     pub polls_until: Option<Instant>,
     /// What the servers offer, as it was told last.
     pub said_offers: String,
+    /// Trouble of a folder's own that was told, by its reason code.
+    pub said_trouble: HashMap<FolderId, &'static str>,
     /// The server has no UIDPLUS, and that was said.
     pub said_no_removals: bool,
     /// That the cutover is overdue was said.

@@ -60,7 +60,7 @@ impl Pass<'_> {
             let source = folder.source.clone();
             self.open_pair(source, folder.shown, target, target_shown, false).await?;
             let at = self.book.pairs.len() - 1;
-            if let Some(mut look) = self.look_at(at).await? {
+            if let Some(mut look) = self.look_at(at, None).await? {
                 look.wants.retain(|_, message| may_be(message, &left));
                 looks.push(look);
             }

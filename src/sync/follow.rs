@@ -98,6 +98,15 @@ enum Woken {
     Rest,
 }
 
+/// Does the source idle?
+enum Armed {
+    Yes,
+    /// Something happened in INBOX since it was looked at: it is looked at again first.
+    Stale,
+    /// It will not select INBOX, or not idle: until the next sweep nothing is told.
+    Refused,
+}
+
 /// Opens the pairs the checkpoint remembers.
 pub fn open_pairs(shared: &Shared, book: &mut Book) -> Result<(), StoreError> {
     for record in shared.store.folders(book.record.id)? {
@@ -352,6 +361,7 @@ impl Following<'_> {
             fresh_from: course.fresh_from.take(),
             deferring,
             again: false,
+            surprises: Vec::new(),
             due: None,
         }
     }
@@ -570,10 +580,11 @@ impl Following<'_> {
             }
             let inbox = inbox_of(book);
             let news = match self.arm(book, source).await {
-                Ok(true) => self.idle(book, source, target, course, until).await,
-                Ok(false) => {
+                Ok(Armed::Yes) => self.idle(book, source, target, course, until).await,
+                Ok(Armed::Stale) => {
                     return Ok(Woken::Pass(Scope::Changed, Some((inbox, News::default()))));
                 }
+                Ok(Armed::Refused) => return self.sleep(book, target, course, until).await,
                 Err(failure) => Err(failure),
             };
             count_cut(book, news.as_ref().err());
@@ -652,25 +663,30 @@ impl Following<'_> {
         verdict.due.map_or(until, |due| until.min(due))
     }
 
-    /// Selects INBOX and starts IDLE. `false` if something happened there since it was looked at:
-    /// then it is looked at again first.
-    async fn arm(&self, book: &Book, source: &mut Session) -> Result<bool, Failure> {
+    /// Selects INBOX and starts IDLE.
+    async fn arm(&self, book: &Book, source: &mut Session) -> Result<Armed, Failure> {
         let inbox = book.pairs.iter().find(|pair| pair.source.is_inbox());
         let name = inbox_of(book);
         if source.selected().is_none_or(|selected| selected.name != name) {
-            source.examine(&name).await.map_err(at_source)?;
+            match source.examine(&name).await {
+                Err(Error::No { .. }) => return Ok(Armed::Refused),
+                examined => drop(examined.map_err(at_source)?),
+            }
         }
         let seen = inbox.filter(|pair| !pair.unfinished).and_then(|pair| pair.record.source_seen);
         if let Some(seen) = seen
             && seen.messages != source.exists()
         {
-            return Ok(false);
+            return Ok(Armed::Stale);
         }
         // All folders on one connection, where that is offered; costs nothing once it is on.
         source.notify().await.map_err(at_source)?;
-        source.idle_start().await.map_err(at_source)?;
+        match source.idle_start().await {
+            Err(Error::No { .. }) => return Ok(Armed::Refused),
+            started => started.map_err(at_source)?,
+        }
         self.board.proved_alive("idle");
-        Ok(true)
+        Ok(Armed::Yes)
     }
 
     /// Waits without IDLE.

@@ -68,6 +68,8 @@ pub struct Pass<'a> {
     /// Folders that wait for the cutover are still left alone.
     pub deferring: bool,
     pub again: bool,
+    /// Memory for listings of more messages than STATUS told of.
+    pub surprises: Vec<SemaphorePermit<'a>>,
     /// In-doubt APPENDs and fresh folders hold appends back until then.
     pub due: Option<Instant>,
 }
@@ -211,6 +213,19 @@ impl<'a> Pass<'a> {
         Ok(shared.memory.of_messages(messages).await)
     }
 
+    /// Takes memory for messages that STATUS did not tell of, if there are many. Nobody waits for
+    /// it who has some already.
+    fn reserve_more(&mut self, messages: u64) -> Result<(), Failure> {
+        if messages <= LISTED_FREELY {
+            return Ok(());
+        }
+        let shared: &'a Shared = self.shared;
+        let more = shared.memory.at_once(messages);
+        let more = more.ok_or_else(|| at_source(Error::TimedOut("memory for its listing")))?;
+        self.surprises.push(more);
+        Ok(())
+    }
+
     /// Must the folder be looked at?
     fn is_due(&self, pair: &Pair, status: &FolderStatus) -> bool {
         let unchanged = pair.record.source_seen.is_some_and(|seen| is_same(&seen, status));
@@ -229,7 +244,7 @@ impl<'a> Pass<'a> {
             let pair = &self.book.pairs[at];
             if self.scope == Scope::Told {
                 if self.told.as_ref().is_some_and(|(name, _)| *name == pair.source) {
-                    looks.extend(self.look_at(at).await?);
+                    looks.extend(self.look_at(at, None).await?);
                 }
                 continue;
             }
@@ -240,7 +255,7 @@ impl<'a> Pass<'a> {
             let due = self.is_due(pair, status);
             self.book.learned.folders_missing.settled(pair.record.id);
             if due {
-                looks.extend(self.look_at(at).await?);
+                looks.extend(self.look_at(at, Some(status.messages)).await?);
             }
         }
         Ok(looks)
@@ -295,7 +310,8 @@ impl<'a> Pass<'a> {
         })
     }
 
-    pub async fn look_at(&mut self, at: usize) -> Result<Option<Look>, Failure> {
+    /// Looks at a folder of which STATUS told so many messages.
+    pub async fn look_at(&mut self, at: usize, told: Option<u32>) -> Result<Option<Look>, Failure> {
         let name = self.book.pairs[at].source.clone();
         let selected = match self.select_source(&name).await {
             Ok(selected) => selected,
@@ -305,6 +321,8 @@ impl<'a> Pass<'a> {
             }
             Err(error) => return Err(at_source(error)),
         };
+        let surprise = told.map_or(0, |told| selected.exists.saturating_sub(told));
+        self.reserve_more(u64::from(surprise))?;
         self.settle_validity(at, &selected).await?;
         let known = self.known(at)?;
         let (look, complete) = self.list_source(at, &selected, &known).await?;
@@ -523,6 +541,7 @@ impl<'a> Pass<'a> {
         pair.unfinished = look.unfinished || look.troubled || interrupted || !look.wants.is_empty();
         if !look.troubled {
             pair.trouble = None;
+            self.book.learned.said_trouble.remove(&look.folder);
         }
         if look.absence != Absence::Listed {
             // Nothing of a folder that is gone is left to copy.
@@ -583,10 +602,13 @@ impl<'a> Pass<'a> {
         let reason = trouble::of_folder(side, code, text);
         let pair = &mut self.book.pairs[at];
         pair.unfinished = true;
-        if pair.trouble.as_ref().is_some_and(|trouble| trouble.code == reason.code) {
+        if pair.trouble.as_ref().is_none_or(|trouble| trouble.code != reason.code) {
+            pair.trouble = Some(self.board.reason_of(&reason, None));
+        }
+        let said = self.book.learned.said_trouble.insert(pair.record.id, reason.code);
+        if said == Some(reason.code) {
             return;
         }
-        pair.trouble = Some(self.board.reason_of(&reason, None));
         let name = pair.shown().to_owned();
         let text = format!("the {side} says: {}", shown(text));
         self.emit(Entry::new(Event::FolderSkipped, text).folder(&name).reason(reason.code));

@@ -46,12 +46,14 @@ pub struct Shared {
 impl Shared {
     pub fn new(store: Store, completed: Completed, journal: Journal, limits: &Limits) -> Shared {
         let chance = Chance::default();
+        let mut dialler = Dialler::new();
+        dialler.listing_octets_max = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
         Shared {
             store,
             completed,
             hosts: Hosts::new(limits, journal.clone(), chance.clone()),
             journal,
-            dialler: Dialler::new(),
+            dialler,
             clock: Clock::default(),
             chance,
             copying: Semaphore::new(limits.accounts_copying),
@@ -116,9 +118,18 @@ impl Memory {
         Memory { permits: Semaphore::new(kib as usize), kib }
     }
 
+    /// As [`Memory::of_messages`], for who has some already and must not wait for more.
+    pub fn at_once(&self, messages: u64) -> Option<SemaphorePermit<'_>> {
+        self.permits.try_acquire_many(self.wanted(messages)).ok()
+    }
+
+    fn wanted(&self, messages: u64) -> u32 {
+        let wanted = u32::try_from(messages.div_ceil(KIB_PER_MESSAGES)).unwrap_or(u32::MAX);
+        wanted.clamp(1, self.kib)
+    }
+
     /// Waits until the listings of so many messages fit. One that fits never gets it all.
     pub async fn of_messages(&self, messages: u64) -> Option<SemaphorePermit<'_>> {
-        let wanted = u32::try_from(messages.div_ceil(KIB_PER_MESSAGES)).unwrap_or(u32::MAX);
-        self.permits.acquire_many(wanted.clamp(1, self.kib)).await.ok()
+        self.permits.acquire_many(self.wanted(messages)).await.ok()
     }
 }

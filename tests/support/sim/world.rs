@@ -91,8 +91,6 @@ pub struct Ended {
     pub logins: [usize; 2],
     /// The target was not level with the source before the cutover.
     pub lagged: bool,
-    /// APPENDs that were carried out.
-    pub appends: usize,
     /// Octets to and from the source, to and from the target.
     pub octets: [(u64, u64); 2],
     /// Crashes that never came, because there was no such effect.
@@ -373,7 +371,6 @@ impl<'w> Life<'w> {
             commands: [self.stage.commands(Side::Source), self.stage.commands(Side::Target)],
             logins: [self.logged("Source", ": …"), self.logged("Target", ": …")],
             lagged: self.logged("the target lags", "") > 0,
-            appends: self.logged("effect", ": APPEND"),
             octets: [self.stage.octets(Side::Source), self.stage.octets(Side::Target)],
             crashes_left: self.stage.crashes_left(),
             lasted: self.stage.lasted(),

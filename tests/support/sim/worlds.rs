@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::habits::{Habit, Next, Told};
 use super::mail::Random;
 use super::plan::{
     Crash, Cut, Event, Kill, Late, Lie, Memory, Moment, Reply, Side, Weather, Welcome,
@@ -77,6 +78,27 @@ pub fn tiny(name: impl Into<String>) -> World {
 
 const FOLDERS: [&str; 5] = ["INBOX", "Clienti/2024", "Archivio", "Posta inviata", "Perch&AOk-"];
 const FLAGS: [&str; 6] = ["", "\\Seen", "\\Seen \\Answered", "\\Flagged", "$Label1", "\\Deleted"];
+const HABITS: [Habit; 19] = [
+    Habit::SilentIdle,
+    Habit::ClosesInIdle,
+    Habit::TellsBeforeIdling,
+    Habit::StaleWhileSelected,
+    Habit::SilentNotify,
+    Habit::BarePlus,
+    Habit::OffersLater(Told::Untagged),
+    Habit::OffersLater(Told::WhenAsked),
+    Habit::WrongSizes,
+    Habit::Courier,
+    Habit::OddFlags,
+    Habit::Next(Next::Zero),
+    Habit::Next(Next::Rewinds),
+    Habit::Modseq("-1"),
+    Habit::HidesInbox,
+    Habit::RefusesReturn,
+    Habit::WrongVanished,
+    Habit::Sloppy,
+    Habit::ShowsOthers,
+];
 const SIDES: [Side; 2] = [Side::Source, Side::Target];
 
 /// Anything may be in it; the same seed makes the same world.
@@ -104,6 +126,7 @@ pub fn random(seed: u64) -> World {
         let event = Event::Vanish { folder: dice.folder(), nth: dice.below(1000) };
         dice.at(&mut world, event);
     }
+    dice.habits(&mut world);
     world
 }
 
@@ -124,6 +147,18 @@ impl Dice {
         let lost = ALL.into_iter().filter(|name| *name != "IMAP4rev1" && self.chance(8));
         let lost: Vec<&str> = lost.collect();
         traits.without(&lost)
+    }
+
+    /// Now and then a server has a habit that refuses nothing and hides no renumbering.
+    fn habits(&mut self, world: &mut World) {
+        for traits in [&mut world.source, &mut world.target] {
+            let habit = *self.0.pick(&HABITS);
+            // Without NAMESPACE nobody can know whose folders they are.
+            let is_fair = habit != Habit::ShowsOthers || traits.has("NAMESPACE");
+            if self.chance(25) && is_fair {
+                traits.habits.push(habit);
+            }
+        }
     }
 
     fn folder(&mut self) -> String {
