@@ -1,6 +1,7 @@
 //! The words every room uses: UIDs, dates, flags, digests. No I/O, no policy.
 
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::num::NonZeroU32;
 
 /// One end of a move.
@@ -225,6 +226,16 @@ impl PartialEq for Flags {
 }
 
 impl Eq for Flags {}
+
+impl Hash for Flags {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.system.hash(state);
+        for keyword in &self.keywords {
+            folded(keyword).for_each(|octet| state.write_u8(octet));
+            state.write_u8(b' ');
+        }
+    }
+}
 
 impl fmt::Debug for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,6 @@
-//! The one thread that writes: it merges waiting requests into one batch, applies it, makes it
-//! durable, then acknowledges.
+//! The one that writes: it merges waiting requests into one batch, applies it, makes it durable,
+//! then acknowledges. It blocks while it does, so it has a thread of its own; over a store in
+//! memory it is a task.
 
 use std::io::{self, ErrorKind};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::runtime::{self, Runtime};
+use tokio::runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -51,19 +52,29 @@ pub(super) type Requests = mpsc::Sender<Request>;
 
 /// Starts the thread. It ends when all senders are gone and what they queued is durable.
 pub(super) fn start(disk: Arc<Disk>, witness: Witness) -> io::Result<(Requests, JoinHandle<()>)> {
-    let (sender, requests) = mpsc::channel(QUEUE_REQUESTS_MAX);
-    let clock = runtime::Builder::new_current_thread().enable_time().build()?;
-    let committer = Committer { disk, witness, requests, clock, broken: None };
-    let thread = thread::Builder::new().name("committer".into()).spawn(|| committer.run())?;
+    let (sender, committer) = committer(disk, Some(witness));
+    let runtime = runtime::Builder::new_current_thread().enable_time().build()?;
+    let thread = thread::Builder::new().name("committer".into());
+    let thread = thread.spawn(move || runtime.block_on(committer.run()))?;
     Ok((sender, thread))
+}
+
+/// The same as a task of the runtime at hand, and under its clock.
+pub(super) fn spawn(disk: Arc<Disk>) -> Requests {
+    let (sender, committer) = committer(disk, None);
+    tokio::spawn(committer.run());
+    sender
+}
+
+fn committer(disk: Arc<Disk>, witness: Option<Witness>) -> (Requests, Committer) {
+    let (sender, requests) = mpsc::channel(QUEUE_REQUESTS_MAX);
+    (sender, Committer { disk, witness, requests, broken: None })
 }
 
 struct Committer {
     disk: Arc<Disk>,
-    witness: Witness,
+    witness: Option<Witness>,
     requests: mpsc::Receiver<Request>,
-    /// Waits for a request or a deadline.
-    clock: Runtime,
     broken: Option<Broken>,
 }
 
@@ -75,8 +86,8 @@ struct Broken {
 }
 
 impl Committer {
-    fn run(mut self) {
-        while let Some(group) = self.next_group() {
+    async fn run(mut self) {
+        while let Some(group) = self.next_group().await {
             let settled = catch_unwind(AssertUnwindSafe(|| self.settle(group)));
             if settled.is_err() {
                 let failure = Failure::of(&io::Error::other("the committer panicked"));
@@ -87,14 +98,14 @@ impl Committer {
 
     /// Whatever waits, up to the bounds. Where nobody waits for it to be durable, a little more
     /// is waited for: neighbouring links share a chunk.
-    fn next_group(&mut self) -> Option<Vec<Request>> {
-        let mut group = vec![self.first_request()?];
+    async fn next_group(&mut self) -> Option<Vec<Request>> {
+        let mut group = vec![self.first_request().await?];
         let deadline = Instant::now() + LAZY_WAIT;
         while !is_full(&group) {
             let next = match self.requests.try_recv() {
                 Ok(request) => Some(request),
                 Err(_) if group.iter().any(|request| request.awaited.is_some()) => None,
-                Err(_) => self.next_until(deadline),
+                Err(_) => timeout_at(deadline, self.requests.recv()).await.ok().flatten(),
             };
             match next {
                 Some(request) => group.push(request),
@@ -105,21 +116,14 @@ impl Committer {
     }
 
     /// Waits for it, and for room while there is none: a store that is closed cannot even be read.
-    fn first_request(&mut self) -> Option<Request> {
+    async fn first_request(&mut self) -> Option<Request> {
         while self.broken.as_ref().is_some_and(Broken::is_full) {
-            let requests = &mut self.requests;
-            let wait = async { timeout(MEND_EVERY, requests.recv()).await };
-            match self.clock.block_on(wait) {
+            match timeout(MEND_EVERY, self.requests.recv()).await {
                 Ok(request) => return request,
                 Err(_) => self.mend(),
             }
         }
-        self.requests.blocking_recv()
-    }
-
-    fn next_until(&mut self, deadline: Instant) -> Option<Request> {
-        let requests = &mut self.requests;
-        self.clock.block_on(async { timeout_at(deadline, requests.recv()).await.ok().flatten() })
+        self.requests.recv().await
     }
 
     fn settle(&mut self, group: Vec<Request>) {
@@ -142,7 +146,7 @@ impl Committer {
         };
         let Some(broken) = self.broken.as_mut().filter(due) else { return };
         match opening::open_again(&self.disk) {
-            Ok(witness) => (self.witness, self.broken) = (witness, None),
+            Ok(witness) => (self.witness, self.broken) = (Some(witness), None),
             Err(Refusal::Damaged(damage)) => {
                 let error = io::Error::new(ErrorKind::InvalidData, damage);
                 broken.failure = Failure::of(&error);
@@ -152,11 +156,13 @@ impl Committer {
     }
 
     fn make_durable(&mut self, mut changes: Changes) -> io::Result<()> {
-        let (key, count) = self.witness.next();
-        changes.insert(key, Some(count));
+        if let Some(witness) = &self.witness {
+            let (key, count) = witness.next();
+            changes.insert(key, Some(count));
+        }
         self.disk.apply(changes)?;
         self.disk.sync()?;
-        self.witness.confirm()
+        self.witness.as_mut().map_or(Ok(()), Witness::confirm)
     }
 
     /// Stages what can be staged and answers the rest.

@@ -8,10 +8,12 @@ mod committer;
 mod completed;
 mod disk;
 mod encoding;
+mod files;
 pub(crate) mod fuzzing;
 mod ids;
 mod keys;
 mod lock;
+mod memory;
 mod octets;
 mod opening;
 mod staged;
@@ -19,6 +21,7 @@ mod store;
 mod witness;
 
 pub use completed::{Completed, CompletedAccount};
+pub use memory::Image;
 pub use store::{OpenError, Store, StoreError, Writer};
 
 use crate::words::{Flags, HeaderDigest, InternalDate, ModSeq, Sha256, Uid, UidValidity};

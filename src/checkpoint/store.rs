@@ -16,7 +16,8 @@ use super::lock::StateLock;
 use super::octets::unreadable;
 use super::opening::{self, Damage, Opened};
 use super::{
-    AccountId, AccountRecord, Edit, FolderId, FolderRecord, Intent, IntentId, Known, Link, Orphan,
+    AccountId, AccountRecord, Edit, FolderId, FolderRecord, Image, Intent, IntentId, Known, Link,
+    Orphan,
 };
 use crate::words::Uid;
 
@@ -53,7 +54,7 @@ struct Shared {
     requests: Option<Requests>,
     committer: Option<JoinHandle<()>>,
     /// Last: the next daemon may come once all is closed.
-    _lock: StateLock,
+    _lock: Option<StateLock>,
 }
 
 impl Drop for Shared {
@@ -96,8 +97,18 @@ impl Store {
             ids,
             requests: Some(requests),
             committer: Some(committer),
-            _lock: opened.lock,
+            _lock: Some(opened.lock),
         };
+        Ok(Store { shared: Arc::new(shared) })
+    }
+
+    /// A store that is nowhere but in `image`, for simulations: it writes in a task of the
+    /// runtime at hand, so that a paused clock rules it, too.
+    pub fn in_memory(image: &Image) -> Result<Store, StoreError> {
+        let disk = Arc::new(Disk::in_memory(image.clone()));
+        let ids = Ids::read(&disk)?;
+        let requests = Some(committer::spawn(disk.clone()));
+        let shared = Shared { disk, ids, requests, committer: None, _lock: None };
         Ok(Store { shared: Arc::new(shared) })
     }
 

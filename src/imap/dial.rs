@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
+use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -59,11 +61,16 @@ pub struct Login {
 pub struct Dialler {
     /// How long one answer may take.
     pub answer_within: Duration,
+    /// Connects to simulated servers instead.
+    pub pipes: Option<Pipes>,
     /// What one listing of messages may take in memory, whatever EXISTS claims.
     pub listing_octets_max: usize,
     configs: Mutex<HashMap<Roots, Arc<ClientConfig>>>,
     capabilities: Mutex<Vec<Arc<Capabilities>>>,
 }
+
+/// Pipes to servers in this process, which speak no TLS.
+pub type Pipes = Box<dyn Fn(&Endpoint) -> io::Result<DuplexStream> + Send + Sync>;
 
 /// Which roots a TLS configuration trusts: the system's, or those of a file as of some time.
 type Roots = Option<(PathBuf, Option<SystemTime>)>;
@@ -72,6 +79,7 @@ impl Dialler {
     pub fn new() -> Dialler {
         Dialler {
             answer_within: Duration::from_secs(60),
+            pipes: None,
             listing_octets_max: 256 << 20,
             configs: Mutex::default(),
             capabilities: Mutex::default(),
@@ -94,6 +102,10 @@ impl Dialler {
     }
 
     async fn greeted(&self, endpoint: &Endpoint) -> Result<login::Greeted, Error> {
+        if let Some(pipes) = &self.pipes {
+            let pipe = pipes(endpoint).map_err(|error| Error::Unreachable(error.to_string()))?;
+            return login::greeted(self.link(Stream::pipe(pipe))).await;
+        }
         let tcp = connect_tcp(endpoint, self.answer_within.min(CONNECT_WITHIN)).await?;
         match endpoint.tls {
             Tls::None => login::greeted(self.link(Stream::plain(tcp))).await,

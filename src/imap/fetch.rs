@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
-use std::time::Instant;
 
 use imap_types::command::{CommandBody, FetchModifier};
 use imap_types::sequence::SequenceSet;
+use tokio::time::Instant;
 
 use super::connection::{Ended, Said};
 use super::decode::{Attributes, Data, Kind};

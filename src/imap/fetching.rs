@@ -4,7 +4,9 @@
 //! the connection, and the end of a body is reported only when the whole response has been read.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::connection::{Event, Said, refusal, refused};
 use super::decode::{Attributes, Body, Condition, Data, Kind};

@@ -38,7 +38,7 @@ mod tls;
 mod wire;
 
 pub use append::{AppendAnswer, AppendAnswers, AppendWriter};
-pub use dial::{Dialler, Endpoint, Login, Tls};
+pub use dial::{Dialler, Endpoint, Login, Pipes, Tls};
 pub use error::{Code, Error};
 pub use fetch::{Changes, HeaderSeen, WholeSeen};
 pub use fetching::{Fetched, Fetching};

@@ -1,10 +1,10 @@
-//! The octets of a connection: TCP, with or without TLS.
+//! The octets of a connection: TCP, with or without TLS, or a pipe to a simulated server.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, DuplexStream, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -13,11 +13,16 @@ use tokio_rustls::client::TlsStream;
 pub(super) enum Stream {
     Plain(BufReader<TcpStream>),
     Tls(Box<TlsStream<TcpStream>>),
+    Pipe(BufReader<DuplexStream>),
 }
 
 impl Stream {
     pub fn plain(tcp: TcpStream) -> Stream {
         Stream::Plain(BufReader::new(tcp))
+    }
+
+    pub fn pipe(pipe: DuplexStream) -> Stream {
+        Stream::Pipe(BufReader::new(pipe))
     }
 
     /// The TCP stream beneath, if nothing was received that is still to be read.
@@ -38,6 +43,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Stream::Plain(plain) => Pin::new(plain).poll_read(cx, buf),
             Stream::Tls(tls) => Pin::new(tls).poll_read(cx, buf),
+            Stream::Pipe(pipe) => Pin::new(pipe).poll_read(cx, buf),
         }
     }
 }
@@ -47,6 +53,7 @@ impl AsyncBufRead for Stream {
         match self.get_mut() {
             Stream::Plain(plain) => Pin::new(plain).poll_fill_buf(cx),
             Stream::Tls(tls) => Pin::new(tls).poll_fill_buf(cx),
+            Stream::Pipe(pipe) => Pin::new(pipe).poll_fill_buf(cx),
         }
     }
 
@@ -54,6 +61,7 @@ impl AsyncBufRead for Stream {
         match self.get_mut() {
             Stream::Plain(plain) => Pin::new(plain).consume(taken),
             Stream::Tls(tls) => Pin::new(tls).consume(taken),
+            Stream::Pipe(pipe) => Pin::new(pipe).consume(taken),
         }
     }
 }
@@ -67,6 +75,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Plain(plain) => Pin::new(plain).poll_write(cx, octets),
             Stream::Tls(tls) => Pin::new(tls).poll_write(cx, octets),
+            Stream::Pipe(pipe) => Pin::new(pipe).poll_write(cx, octets),
         }
     }
 
@@ -74,6 +83,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Plain(plain) => Pin::new(plain).poll_flush(cx),
             Stream::Tls(tls) => Pin::new(tls).poll_flush(cx),
+            Stream::Pipe(pipe) => Pin::new(pipe).poll_flush(cx),
         }
     }
 
@@ -81,6 +91,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Stream::Plain(plain) => Pin::new(plain).poll_shutdown(cx),
             Stream::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
+            Stream::Pipe(pipe) => Pin::new(pipe).poll_shutdown(cx),
         }
     }
 }

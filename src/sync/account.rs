@@ -13,9 +13,7 @@ use tokio::time::Instant;
 use super::backoff;
 use super::board::Board;
 use super::book::{Book, Learned};
-use super::connect::{
-    credentials_digest, endpoint, jitter, jittered, place, service_login, worked_digest,
-};
+use super::connect::{credentials_digest, endpoint, jittered, place, service_login, worked_digest};
 use super::copy::{Failure, HostSays};
 use super::follow::{self, Following, Over};
 use super::hosts::Verdict;
@@ -456,6 +454,7 @@ impl Life {
                 }
             };
             tokio::select! {
+                biased;
                 result = &mut session => break result,
                 () = give_up => break Ok(Over::Stopped),
                 order = self.orders.recv(), if patience.is_none() => match order {
@@ -502,7 +501,12 @@ impl Life {
     async fn failed(&mut self, failure: Failure, book: Option<&mut Book>) -> Flow {
         let trouble = trouble::trouble(&failure);
         self.attempts += 1;
-        let own = backoff::delay(self.attempts, None, self.in_cutover_window(), jitter());
+        let own = backoff::delay(
+            self.attempts,
+            None,
+            self.in_cutover_window(),
+            self.shared.chance.next(),
+        );
         let says = match failure {
             Failure::Connect(_, _, says) => says,
             _ => HostSays::Nothing,
@@ -588,6 +592,7 @@ impl Life {
             }
             let slice = left.unwrap_or(CLOCK_EVERY).min(CLOCK_EVERY);
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(slice) => {}
                 order = self.orders.recv() => return self.ordered(order).await,
             }
@@ -665,7 +670,7 @@ impl Life {
                 self.writer.commit(vec![Edit::PutAccount(book.record.clone())]).await
             {
                 let trouble = trouble::trouble(&Failure::Store(error));
-                return self.retry(trouble, jittered(self.attempts)).await;
+                return self.retry(trouble, jittered(&self.shared, self.attempts)).await;
             }
         }
         let pause = match (worked, self.suspect_tries) {
@@ -679,6 +684,7 @@ impl Life {
         let host = self.shared.hosts.host(&endpoint(&self.enrollment, side).host);
         let address = self.enrollment.address.clone();
         tokio::select! {
+            biased;
             flow = self.wait(pause) => {
                 if flow == Flow::Stop {
                     return flow;

@@ -1,11 +1,12 @@
 //! Pairs messages that need a copy with copies that nothing explains: pure and count-preserving.
 //!
-//! Size and instant choose who is worth comparing; the bytes (SHA-256) decide. Where only what
-//! servers are known to alter differs, the pair is adopted as *altered*.
+//! Size and instant choose who is worth comparing; the bytes (SHA-256) decide; instant and flags
+//! choose among equals. Where only what servers are known to alter differs, the pair is adopted as
+//! *altered*.
 
 use std::collections::{BTreeSet, HashMap};
 
-use crate::words::{Digests, InternalDate, Sha256};
+use crate::words::{Digests, Flags, InternalDate, Sha256};
 
 /// A message without a copy, or a copy without a message, as far as it is known.
 #[derive(Clone, Debug)]
@@ -13,6 +14,7 @@ pub struct Candidate<K> {
     pub key: K,
     pub size: u64,
     pub instant: InternalDate,
+    pub flags: Flags,
     pub digests: Option<Known>,
 }
 
@@ -91,8 +93,8 @@ impl Keys {
     }
 }
 
-/// Pairs wants with haves, each at most once: equal bytes first (equal instants before others,
-/// in order), then bytes that differ as servers alter them. Candidates without digests pair with
+/// Pairs wants with haves, each at most once: equal bytes first (equal instants and flags before
+/// others, in order), then bytes that differ as servers alter them. Candidates without digests pair with
 /// nothing.
 pub fn pairs<W: Copy, H: Copy>(wants: &[Candidate<W>], haves: &[Candidate<H>]) -> Vec<Pair<W, H>> {
     let mut round = Round {
@@ -105,13 +107,21 @@ pub fn pairs<W: Copy, H: Copy>(wants: &[Candidate<W>], haves: &[Candidate<H>]) -
         Known::All(digests) => Some((1, digests.loose.0)),
         Known::Exact(_) => None,
     };
-    for same_instant in [true, false] {
-        round.pair(wants, haves, exact, same_instant, false);
+    for alike in [Alike::InstantAndFlags, Alike::Instant, Alike::Bytes] {
+        round.pair(wants, haves, exact, alike, false);
     }
-    for same_instant in [true, false] {
-        round.pair(wants, haves, loose, same_instant, true);
+    for alike in [Alike::InstantAndFlags, Alike::Instant, Alike::Bytes] {
+        round.pair(wants, haves, loose, alike, true);
     }
     round.pairs
+}
+
+/// What has to be equal besides the bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Alike {
+    InstantAndFlags,
+    Instant,
+    Bytes,
 }
 
 struct Round<W, H> {
@@ -128,24 +138,20 @@ impl<W: Copy, H: Copy> Round<W, H> {
         wants: &[Candidate<W>],
         haves: &[Candidate<H>],
         print: impl Fn(&Known) -> Option<Print>,
-        same_instant: bool,
+        alike: Alike,
         altered: bool,
     ) {
-        let mut waiting: HashMap<(Print, Option<InternalDate>), Vec<usize>> = HashMap::new();
-        let key = |known: &Option<Known>, instant: InternalDate| {
-            let print = print(known.as_ref()?)?;
-            Some((print, same_instant.then_some(instant)))
-        };
+        let mut waiting: HashMap<_, Vec<usize>> = HashMap::new();
         // Reversed, so that popping takes the lowest first.
         for (at, have) in haves.iter().enumerate().rev() {
             if self.have_free[at]
-                && let Some(key) = key(&have.digests, have.instant)
+                && let Some(key) = key(have, &print, alike)
             {
                 waiting.entry(key).or_default().push(at);
             }
         }
         for (at, want) in wants.iter().enumerate() {
-            let Some(key) = key(&want.digests, want.instant) else { continue };
+            let Some(key) = key(want, &print, alike) else { continue };
             if !self.want_free[at] {
                 continue;
             }
@@ -156,12 +162,24 @@ impl<W: Copy, H: Copy> Round<W, H> {
     }
 }
 
+/// What two candidates must share to be paired.
+fn key<K>(
+    candidate: &Candidate<K>,
+    print: impl Fn(&Known) -> Option<Print>,
+    alike: Alike,
+) -> Option<(Print, Option<InternalDate>, Option<&Flags>)> {
+    let print = print(candidate.digests.as_ref()?)?;
+    let instant = (alike != Alike::Bytes).then_some(candidate.instant);
+    let flags = (alike == Alike::InstantAndFlags).then_some(&candidate.flags);
+    Some((print, instant, flags))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::words::{HeaderDigest, LooseDigest};
 
-    /// `A1@5` is bytes `A`, altered form `1` (0: not altered), at instant 5.
+    /// `A1@5` is bytes `A`, altered form `1` (0: not altered), at instant 5; `A1@5!` is flagged.
     fn candidates(text: &str) -> Vec<Candidate<usize>> {
         let words = text.split_whitespace().enumerate();
         words
@@ -174,8 +192,15 @@ mod tests {
                     loose: LooseDigest([octets[0]; 32]),
                     suspect: false,
                 };
-                let instant = InternalDate(word[3..].parse().unwrap());
-                Candidate { key, size: 1, instant, digests: Some(Known::All(digests)) }
+                let instant = word[3..].trim_end_matches('!').parse().unwrap();
+                let flagged = word.ends_with('!').then_some("\\Flagged");
+                Candidate {
+                    key,
+                    size: 1,
+                    instant: InternalDate(instant),
+                    flags: Flags::of_names(flagged),
+                    digests: Some(Known::All(digests)),
+                }
             })
             .collect()
     }
@@ -208,6 +233,14 @@ mod tests {
     }
 
     #[test]
+    fn equal_flags_choose_among_equal_instants() {
+        check("A0@1! A0@1", "A0@1 A0@1!", "0=1 1=0");
+        check("A0@1! A0@1", "A0@1", "1=0");
+        check("A0@1!", "A0@1", "0=0");
+        check("A0@1 A0@2!", "A0@2 A0@1!", "0=1 1=0");
+    }
+
+    #[test]
     fn altered_copies_are_taken_last() {
         check("A0@1", "A1@1", "0=0~");
         check("A0@1", "A1@1 A0@2", "0=1");
@@ -220,6 +253,7 @@ mod tests {
             key,
             size,
             instant: InternalDate(instant),
+            flags: Flags::default(),
             digests: None,
         };
         let wants = [unknown(1, 10, 100), unknown(2, 20, 200), unknown(3, 30, 300)];

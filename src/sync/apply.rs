@@ -1,9 +1,9 @@
 //! What a pass does to copies after its doubts are resolved: flags, removals, proofs.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::time::Instant;
 
 use super::board::rfc3339;
+use super::clock::Instant;
 use super::copy::Failure;
 use super::pass::{Absence, Look, Pass};
 use super::plan;
@@ -288,8 +288,19 @@ impl Pass<'_> {
         }
         let mut edits = Vec::new();
         let shown = self.book.pairs[look.pair].shown().to_owned();
+        let now = Instant::now();
         for uid in gone {
-            self.book.learned.missing.settled((look.folder, uid));
+            let place = (look.folder, uid);
+            // A listing of the target may be half empty, too: what it lacks once is looked for
+            // again before it is forgotten.
+            if verified.absent.contains(&uid)
+                && !self.book.learned.vanished.missing(place, false, now)
+            {
+                look.unfinished = true;
+                continue;
+            }
+            self.book.learned.vanished.settled(place);
+            self.book.learned.missing.settled(place);
             edits.push(Edit::DropKnown(look.folder, uid));
             let Some(Known::Linked(link)) = look.known.remove(&uid) else { continue };
             if removed.contains_key(&uid) {

@@ -1,11 +1,12 @@
 //! What `status` shows of an account, kept current by its task.
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::book::Book;
+use super::clock::Instant;
 use super::trouble::Trouble;
 use crate::checkpoint::Phase;
 use crate::status::{AccountStatus, FolderCounts, Reason};

@@ -1,8 +1,9 @@
 //! What an account's task keeps in memory: its record, its folder pairs, and what is suspected.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::clock::Instant;
 use super::gone::Evidence;
 use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, IntentId, Known, Origin, Proof};
 use crate::imap::{PermanentFlags, WireName};
@@ -28,6 +29,8 @@ pub struct Learned {
     pub missing: Evidence<(FolderId, Uid)>,
     /// Source UIDs whose copy is missing from the target.
     pub vanished: Evidence<(FolderId, Uid)>,
+    /// Orphans missing from the target, by their UID there.
+    pub orphans_missing: Evidence<(FolderId, Uid)>,
     /// Source folders missing from LIST.
     pub folders_missing: Evidence<FolderId>,
     /// Copied again after their copy vanished: not a second time.
@@ -51,6 +54,9 @@ pub struct Learned {
     pub said_no_removals: bool,
     /// That the cutover is overdue was said.
     pub said_overdue: bool,
+    /// Since when intents have been in doubt, or watched for what comes late. In memory: after a
+    /// restart the wait starts anew.
+    pub doubted: HashMap<IntentId, Instant>,
     /// Intents in doubt that were told.
     pub said_in_doubt: HashSet<IntentId>,
 }
@@ -61,6 +67,7 @@ impl Learned {
         Learned {
             missing: Evidence::new(apart),
             vanished: Evidence::new(apart),
+            orphans_missing: Evidence::new(apart),
             folders_missing: Evidence::new(apart),
             ..Learned::default()
         }

@@ -1,6 +1,10 @@
 //! The wall clock, watched against the boot clock: after a jump it is suspect for a while.
 
+use std::fmt;
 use std::sync::Mutex;
+
+/// Spans are measured by the runtime's clock, which a simulation may pause.
+pub use tokio::time::Instant;
 
 /// A jump of more than this many seconds makes the wall clock suspect …
 const JUMP_SECS: i64 = 300;
@@ -17,15 +21,44 @@ pub struct Reading {
     pub jumped: Option<i64>,
 }
 
+/// Where the hands of both clocks stand, in seconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Hands {
+    /// Unix time, as anybody may have set it.
+    pub wall: i64,
+    /// Since boot, counted while suspended too; no one can set it.
+    pub boot: i64,
+}
+
 /// Compares readings; one per daemon.
-#[derive(Debug, Default)]
-pub struct Clock(Mutex<Watch>);
+pub struct Clock {
+    hands: Box<dyn Fn() -> Hands + Send + Sync>,
+    watch: Mutex<Watch>,
+}
+
+impl Default for Clock {
+    /// The system's clocks.
+    fn default() -> Clock {
+        let wall = || jiff::Timestamp::now().as_second();
+        Clock::of(move || Hands { wall: wall(), boot: boot_secs() })
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Clock").field("watch", &self.watch).finish_non_exhaustive()
+    }
+}
 
 impl Clock {
+    /// Other clocks than the system's, for simulations.
+    pub fn of(hands: impl Fn() -> Hands + Send + Sync + 'static) -> Clock {
+        Clock { hands: Box::new(hands), watch: Mutex::default() }
+    }
+
     pub fn read(&self) -> Reading {
-        let boot = boot_secs();
-        let now = jiff::Timestamp::now().as_second();
-        self.0.lock().expect("no panic while held").observe(now, boot)
+        let Hands { wall, boot } = (self.hands)();
+        self.watch.lock().expect("no panic while held").observe(wall, boot)
     }
 
     /// Unix seconds, without a judgement.
@@ -34,7 +67,6 @@ impl Clock {
     }
 }
 
-/// Seconds since boot, counted while suspended too; no one can set it.
 fn boot_secs() -> i64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is valid for writing; CLOCK_BOOTTIME exists on every Linux we run on, and on

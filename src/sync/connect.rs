@@ -146,12 +146,6 @@ pub fn credentials_digest(enrollment: &Enrollment, side: Side) -> [u8; 16] {
     digest_of(&login(enrollment, side))
 }
 /// The wait after so many failures in a row, spread.
-pub fn jittered(attempts: u32) -> Duration {
-    backoff::delay(attempts, None, false, jitter())
-}
-
-/// Something between 0 and 1.
-pub fn jitter() -> f64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0) as f64 / u64::MAX as f64
+pub fn jittered(shared: &Shared, attempts: u32) -> Duration {
+    backoff::delay(attempts, None, false, shared.chance.next())
 }

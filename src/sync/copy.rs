@@ -209,11 +209,13 @@ pub async fn copy<D: Desk>(
         let collecting = collect(answers, jobs, copying, &flight, &mut refused);
         tokio::pin!(pumping, collecting);
         tokio::select! {
+            biased;
             failed = &mut collecting => Some(failed),
             pumped = &mut pumping => {
                 // Also after a failure: what was let go and is answered is not left in doubt.
                 let patience = if pumped.is_ok() { Duration::MAX } else { LAST_ANSWERS_WITHIN };
                 let failed = tokio::select! {
+                    biased;
                     failed = &mut collecting => Some(failed),
                     () = flight.below(1) => None,
                     () = tokio::time::sleep(patience) => None,

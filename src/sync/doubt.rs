@@ -1,9 +1,10 @@
 //! In doubt: an APPEND whose answer never came may still be stored. It is looked for at once,
 //! not repeated before `in_doubt_wait`, looked for again; a late twin is removed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::adopt::{self, Candidate};
+use super::clock::Instant;
 use super::copy::{Failure, link_of};
 use super::pass::{Look, Pass};
 use super::plan;
@@ -17,8 +18,8 @@ const WATCHED: Duration = Duration::from_secs(600);
 
 impl Pass<'_> {
     /// A folder that the checkpoint does not know may hold copies that an earlier life of ours is
-    /// still getting stored: they are waited for before the first APPEND. An empty folder is only
-    /// watched, not waited for.
+    /// still getting stored, or more than a failing server shows: they are waited for before the
+    /// first APPEND. A folder that never held anything is only watched, not waited for.
     pub async fn mark_fresh(&mut self, look: &mut Look) -> Result<(), Failure> {
         let pair = &self.book.pairs[look.pair];
         if pair.record.target_seen.is_some() || !look.intents.is_empty() {
@@ -26,6 +27,7 @@ impl Pass<'_> {
         }
         let name = pair.target.clone();
         let selected = self.target.select(&name).await?;
+        let virgin = selected.exists == 0 && selected.uid_next.is_none_or(|next| next <= 1);
         let fresh = Intent {
             id: self.shared.store.new_intent_id()?,
             folder: look.folder,
@@ -33,7 +35,7 @@ impl Pass<'_> {
             target_uid_validity: selected.uid_validity,
             target_uid_next: selected.uid_next.unwrap_or(1),
             written_at: self.shared.clock.now(),
-            repeated: selected.exists == 0,
+            repeated: virgin,
             messages: Vec::new(),
         };
         self.writer.commit(vec![Edit::PutIntent(fresh.clone())]).await?;
@@ -44,7 +46,6 @@ impl Pass<'_> {
     /// Settles every intent of the folder as far as it can be; the target was just listed.
     pub async fn resolve_intents(&mut self, look: &mut Look) -> Result<(), Failure> {
         for intent in std::mem::take(&mut look.intents) {
-            let intent = self.not_from_the_future(intent).await?;
             let kept = if intent.repeated {
                 self.watch_repeated(look, intent).await?
             } else {
@@ -53,16 +54,6 @@ impl Pass<'_> {
             look.intents.extend(kept);
         }
         Ok(())
-    }
-
-    /// An intent written while the clock was ahead waits from now on, not until then.
-    async fn not_from_the_future(&mut self, mut intent: Intent) -> Result<Intent, Failure> {
-        let now = self.shared.clock.now();
-        if intent.written_at > now {
-            intent.written_at = now;
-            self.writer.commit(vec![Edit::PutIntent(intent.clone())]).await?;
-        }
-        Ok(intent)
     }
 
     /// Are the UIDs of an intent still those of the folders?
@@ -87,6 +78,7 @@ impl Pass<'_> {
         if wait.is_zero() {
             // Looked for, waited for, looked for again: now it may be appended anew.
             (intent.repeated, intent.written_at) = (true, self.shared.clock.now());
+            self.book.learned.doubted.insert(intent.id, Instant::now());
             self.writer.commit(vec![Edit::PutIntent(intent.clone())]).await?;
             return Ok(Some(intent));
         }
@@ -138,15 +130,12 @@ impl Pass<'_> {
         self.emit(Entry::new(Event::AppendInDoubt, text).folder(shown));
     }
 
-    /// By the wall clock: while that is suspect, nobody has waited long enough.
-    fn left_to_wait(&self, intent: &Intent, wait: Duration) -> Duration {
-        let reading = self.shared.clock.read();
-        let elapsed = u64::try_from(reading.now - intent.written_at).unwrap_or(0);
-        if reading.suspect {
-            return wait;
-        }
-        // Whole seconds: the fraction that was cut off is waited, too.
-        (wait + Duration::from_secs(1)).saturating_sub(Duration::from_secs(elapsed))
+    /// Counted from when the intent was first looked at, or began to be watched: its connection
+    /// was dead by then, while the intent itself may be much older, for a server may take as long
+    /// as it likes until the connection is given up.
+    fn left_to_wait(&mut self, intent: &Intent, wait: Duration) -> Duration {
+        let since = self.book.learned.doubted.entry(intent.id).or_insert_with(Instant::now);
+        wait.saturating_sub(since.elapsed())
     }
 
     /// Links the intended messages that are at the target; returns the source UIDs that are not.
@@ -178,7 +167,7 @@ impl Pass<'_> {
             edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link)));
             match look.wants.remove(&uid) {
                 Some(want) => look.flags.push((uid, want.flags)),
-                // Its message may be gone at the source by now: the next pass finds it missing.
+                // Its message may have left meanwhile, and then so must the copy.
                 None => look.unfinished = true,
             }
         }
@@ -238,6 +227,7 @@ impl Pass<'_> {
 
 fn of_intended(intended: &Intended) -> Candidate<Uid> {
     let digests = Some(adopt::Known::Exact(intended.sha256));
-    let key = intended.source_uid;
-    Candidate { key, size: intended.size, instant: intended.instant, digests }
+    let flags = intended.flags.clone();
+    let (key, size, instant) = (intended.source_uid, intended.size, intended.instant);
+    Candidate { key, size, instant, flags, digests }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use super::account::{Control, completed_account};
 use super::board::{Board, rfc3339};
 use super::book::{Book, Counts, Pair};
+use super::clock::Instant;
 use super::connect::{connect, worked_digest};
 use super::copy::Failure;
 use super::cutover::{self, Facts, Reopened};
@@ -166,6 +167,7 @@ impl Following<'_> {
     ) -> Result<Option<SemaphorePermit<'_>>, Failure> {
         while !book.record.first_copy_completed && !self.stopping() {
             tokio::select! {
+                biased;
                 slot = self.shared.copying.acquire() => return Ok(slot.ok()),
                 () = tokio::time::sleep(IDLE_AT_MOST) => {
                     source.noop().await.map_err(at_source)?;
@@ -627,6 +629,7 @@ impl Following<'_> {
             self.rest_target(target, now).await;
             let slice = self.slice(book, target).min(until - now);
             tokio::select! {
+                biased;
                 news = source.idle_wait(slice) => match news.map_err(at_source)? {
                     IdleNews::Something => return Ok(IdleNews::Something),
                     IdleNews::Quiet => {}
@@ -702,6 +705,7 @@ impl Following<'_> {
             self.rest_target(target, now).await;
             let slice = self.slice(book, target).min(until - now);
             tokio::select! {
+                biased;
                 () = tokio::time::sleep(slice) => {}
                 () = self.control.wake.notified() => {
                     return Ok(Woken::Pass(Scope::Changed, None));

@@ -7,7 +7,6 @@ mod gate;
 mod health;
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 
 use self::gate::{Gate, Line, Ticket, Turn};
 use self::health::{At, Notice};
+use super::chance::Chance;
 use crate::config::{HostLimits, Limits};
 use crate::journal::{Entry, Event, Journal};
 
@@ -23,6 +23,7 @@ use crate::journal::{Entry, Event, Journal};
 pub struct Hosts {
     inner: Mutex<Inner>,
     journal: Journal,
+    chance: Chance,
 }
 
 struct Inner {
@@ -38,6 +39,7 @@ pub struct Host {
     state: Mutex<State>,
     /// Changes when refusals turn out to be the host's fault.
     pardons: watch::Sender<()>,
+    chance: Chance,
     tell: Box<dyn Fn(Entry) + Send + Sync>,
 }
 
@@ -63,9 +65,9 @@ pub enum Verdict {
 }
 
 impl Hosts {
-    pub fn new(limits: &Limits, journal: Journal) -> Hosts {
+    pub fn new(limits: &Limits, journal: Journal, chance: Chance) -> Hosts {
         let inner = Inner { limits: limits.clone(), hosts: BTreeMap::new() };
-        Hosts { inner: Mutex::new(inner), journal }
+        Hosts { inner: Mutex::new(inner), journal, chance }
     }
 
     /// New limits from a reload. Connections beyond a lowered limit stay until they end.
@@ -85,7 +87,8 @@ impl Hosts {
         }
         let journal = self.journal.clone();
         let limits = limits_of(&inner.limits, &name);
-        let host = Host::new(&name, limits, Box::new(move |entry| journal.emit(entry)));
+        let tell = Box::new(move |entry| journal.emit(entry));
+        let host = Host::new(&name, limits, self.chance.clone(), tell);
         inner.hosts.insert(name, host.clone());
         host
     }
@@ -103,13 +106,19 @@ fn limits_of(limits: &Limits, name: &str) -> HostLimits {
 }
 
 impl Host {
-    fn new(name: &str, limits: HostLimits, tell: Box<dyn Fn(Entry) + Send + Sync>) -> Arc<Host> {
+    fn new(
+        name: &str,
+        limits: HostLimits,
+        chance: Chance,
+        tell: Box<dyn Fn(Entry) + Send + Sync>,
+    ) -> Arc<Host> {
         let state = State { gate: Gate::new(limits), wakers: HashMap::new() };
         Arc::new(Host {
             name: name.to_owned(),
             begin: Instant::now(),
             state: Mutex::new(state),
             pardons: watch::Sender::new(()),
+            chance,
             tell,
         })
     }
@@ -208,7 +217,7 @@ impl Host {
         let (outcome, notices) = {
             let mut state = self.state();
             let now = self.begin.elapsed();
-            let at = At { now, jitter: chance(), in_window: state.gate.in_window(now) };
+            let at = At { now, jitter: self.chance.next(), in_window: state.gate.in_window(now) };
             let happened = happen(&mut state.gate, at);
             state.wake_heads();
             happened
@@ -274,12 +283,6 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.host.change(|gate, at| (gate.release(self.ticket, at.now), Vec::new()));
     }
-}
-
-/// Between 0 and 1. Every `RandomState` has keys of its own.
-fn chance() -> f64 {
-    let random = RandomState::new().build_hasher().finish();
-    random as f64 / u64::MAX as f64
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod apply;
 pub mod backoff;
 pub mod board;
 pub mod book;
+pub mod chance;
 pub mod clock;
 pub mod compare;
 mod connect;

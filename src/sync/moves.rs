@@ -56,6 +56,7 @@ impl Pass<'_> {
                 key: (at, want.uid),
                 size: want.size,
                 instant: want.instant,
+                flags: want.flags.clone(),
                 digests: None,
             }));
             if look.absence == Absence::Unknown {

@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::SemaphorePermit;
 
 use super::board::Board;
 use super::book::{Book, Pair};
+use super::clock::Instant;
 use super::copy::Failure;
 use super::plan::{self, SourceDiff, SourceLook};
 use super::shared::Shared;
@@ -564,6 +565,8 @@ impl<'a> Pass<'a> {
             self.book.learned.said_trouble.remove(&look.folder);
         }
         if look.absence != Absence::Listed {
+            // Nothing of a folder that is gone is left to copy.
+            pair.record.first_copy_completed |= look.absence == Absence::Certain;
             return None;
         }
         let mut copied = None;
@@ -589,10 +592,12 @@ impl<'a> Pass<'a> {
         Some(edit)
     }
 
-    /// Forgets folders that are gone at the source once nothing of them is left to do.
+    /// Forgets folders that are gone at the source once nothing of them is left to do, and nothing
+    /// of them can come late.
     async fn bury_folders(&mut self, looks: &[Look]) -> Result<(), Failure> {
         for look in looks.iter().rev() {
-            if look.absence == Absence::Certain && look.known.is_empty() {
+            if look.absence == Absence::Certain && look.known.is_empty() && look.intents.is_empty()
+            {
                 self.book.learned.folders_missing.settled(look.folder);
                 self.book.pairs.remove(look.pair);
                 self.writer.commit(vec![Edit::DropFolder(look.folder)]).await?;

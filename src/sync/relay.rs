@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
 use super::board::Board;
 use super::book::Pair;
+use super::clock::Instant;
 use super::copy::{self, Copying, Desk, Failure, Job, Outcome, Terms};
 use super::pass::{Look, Pass, at_source, at_target};
 use super::plan;

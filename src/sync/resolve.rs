@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::adopt::{self, Candidate};
+use super::clock::Instant;
 use super::copy::Failure;
-use super::pass::{Look, Pass, Scope, at_source, at_target};
+use super::pass::{Absence, Look, Pass, Scope, at_source, at_target};
 use super::plan;
 use crate::checkpoint::{Edit, Known, Link, Origin, Proof, Seen};
 use crate::imap::{Error, HeaderSeen};
@@ -43,6 +44,8 @@ impl Pass<'_> {
             || pair.record.target_seen.is_none()
             || self.scope == Scope::Full
             || look.intents.iter().any(|intent| !intent.repeated || intent.messages.is_empty())
+            // Nobody else looks at a folder that is gone at the source.
+            || (look.absence == Absence::Certain && !look.intents.is_empty())
             // An orphan is worth only as much as the copy that is really there.
             || (!look.wants.is_empty() && !look.orphans.is_empty());
         if needed {
@@ -95,9 +98,17 @@ impl Pass<'_> {
             diff.unexplained.into_iter().map(|message| (message.uid, message)).collect();
         let listing: BTreeMap<Uid, Message> =
             listing.into_iter().map(|message| (message.uid, message)).collect();
-        // A dead orphan explains nothing. After the seal it stays: the owner's removals stand.
+        // A dead orphan explains nothing, and one listing may be half empty: until there is
+        // another, it may still be the copy of a message. After the seal it stays: the owner's
+        // removals stand.
         if self.may_change() {
-            let dead = look.orphans.extract_if(.., |uid, _| !listing.contains_key(uid));
+            let now = Instant::now();
+            let missing = &mut self.book.learned.orphans_missing;
+            missing.retain(|(of, uid)| *of != look.folder || !listing.contains_key(uid));
+            let is_dead = |uid: &Uid, _: &mut Link| {
+                !listing.contains_key(uid) && missing.missing((look.folder, *uid), false, now)
+            };
+            let dead = look.orphans.extract_if(.., is_dead);
             let edits = dead.map(|(uid, _)| Edit::DropOrphan(look.folder, uid)).collect();
             self.writer.commit(edits).await?;
         }
@@ -117,6 +128,7 @@ impl Pass<'_> {
         for uid in std::mem::take(&mut look.orphans).into_keys() {
             edits.push(Edit::DropOrphan(look.folder, uid));
         }
+        self.book.learned.orphans_missing.retain(|(of, _)| *of != look.folder);
         self.writer.commit(edits).await?;
         let shown = self.book.pairs[look.pair].shown().to_owned();
         let said = "UIDVALIDITY changed at the target; copies are paired anew by content";
@@ -276,6 +288,9 @@ impl Pass<'_> {
         match have {
             Have::Orphan(target_uid) => {
                 edits.push(Edit::DropOrphan(look.folder, target_uid));
+                if look.listing.as_ref().is_some_and(|listing| !listing.contains_key(&target_uid)) {
+                    look.vanished.push(want.uid);
+                }
                 look.orphans.remove(&target_uid).expect("haves are made of orphans")
             }
             Have::Missing(uid) => {
@@ -341,6 +356,7 @@ fn haves_here(look: &Look) -> Vec<Candidate<Have>> {
         key: Have::Unexplained(message.uid),
         size: message.size,
         instant: message.instant,
+        flags: message.flags.clone(),
         digests: None,
     }));
     if look.listing.is_some() {
@@ -371,12 +387,13 @@ pub fn may_be_the_links(seen: &HeaderSeen, link: &Link) -> bool {
 
 pub fn of_link<K>(key: K, link: &Link) -> Candidate<K> {
     let digests = Some(adopt::Known::Exact(link.sha256));
-    Candidate { key, size: link.size, instant: link.instant, digests }
+    let flags = link.flags.clone();
+    Candidate { key, size: link.size, instant: link.instant, flags, digests }
 }
 
 fn of_message(message: &Message) -> Candidate<Uid> {
-    let (size, instant) = (message.size, message.instant);
-    Candidate { key: message.uid, size, instant, digests: None }
+    let Message { uid, size, instant, flags } = message.clone();
+    Candidate { key: uid, size, instant, flags, digests: None }
 }
 
 /// Fills in what was downloaded.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+use super::chance::Chance;
 use super::clock::Clock;
 use super::gone;
 use super::hosts::{Hosts, Place};
@@ -26,6 +27,7 @@ pub struct Shared {
     pub hosts: Hosts,
     pub dialler: Dialler,
     pub clock: Clock,
+    pub chance: Chance,
     /// First copies that may run at once.
     pub copying: Semaphore,
     /// What listings may take in memory at once.
@@ -43,15 +45,17 @@ pub struct Shared {
 
 impl Shared {
     pub fn new(store: Store, completed: Completed, journal: Journal, limits: &Limits) -> Shared {
+        let chance = Chance::default();
         let mut dialler = Dialler::new();
         dialler.listing_octets_max = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
         Shared {
             store,
             completed,
-            hosts: Hosts::new(limits, journal.clone()),
+            hosts: Hosts::new(limits, journal.clone(), chance.clone()),
             journal,
             dialler,
             clock: Clock::default(),
+            chance,
             copying: Semaphore::new(limits.accounts_copying),
             memory: Memory::new(limits.memory_bytes),
             connections: Arc::default(),

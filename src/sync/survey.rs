@@ -1,9 +1,9 @@
 //! The folders of an account: found, mapped, created at the target, missed.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
 
 use super::book::{Counts, LeftOut, Pair};
+use super::clock::Instant;
 use super::copy::Failure;
 use super::folders::{self, Fate, Mapped, SideFolders};
 use super::pass::{Absence, Pass, Scope, at_source, at_target};

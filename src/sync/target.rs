@@ -4,8 +4,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::clock::Instant;
 use super::connect::connect;
 use super::copy::{Failure, HostSays};
 use super::hosts::Host;
@@ -62,6 +63,7 @@ impl Target {
             // Whoever holds a source connection does not wait for ever for a target's: the two
             // may be one host, and its places all taken by accounts that wait like this one.
             self.open = Some(tokio::select! {
+                biased;
                 open = connect(&self.shared, &self.enrollment, Side::Target) => open?,
                 () = crowded(&host) => {
                     let error = Error::TimedOut("a free connection");

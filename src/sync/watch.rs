@@ -53,7 +53,7 @@ pub async fn watch(
             cuts = if begun.elapsed() < IDLE_AT_MOST { cuts + 1 } else { 0 };
         }
         attempts += 1;
-        tokio::time::sleep(jittered(attempts)).await;
+        tokio::time::sleep(jittered(&shared, attempts)).await;
     }
 }
 

@@ -1,10 +1,8 @@
 //! Targets that alter, refuse, forget to answer, answer nonsense or answer too late.
 
-use std::time::Duration;
-
 use crate::sim::habits::MARK;
-use crate::sim::worlds::{WAIT_FOR_THE_LATE, post, small};
-use crate::sim::{Crash, Habit, Lie, Memory, Moment, Post, World};
+use crate::sim::worlds::{post, small};
+use crate::sim::{Crash, Event, Habit, Late, Lie, Memory, Moment, Post, Side, World};
 use crate::{live, live_lagging, odd_target, told};
 
 fn odd_post(number: u64, octets: &[u8]) -> Post {
@@ -66,10 +64,9 @@ fn answers_append_ok_with_a_malformed_appenduid() {
 #[test]
 fn commits_an_append_seconds_after_the_connection_died() {
     for effect in 0..4 {
-        for commands in [1, 6, 20] {
-            let mut world = small(format!("effect {effect} comes {commands} commands late"));
-            world.plan.late.insert(effect, commands);
-            world.wishes.in_doubt_wait = WAIT_FOR_THE_LATE;
+        for millis in [20, 5_000, 58_000] {
+            let mut world = small(format!("effect {effect} comes {millis} ms late"));
+            world.plan.late.insert(effect, Late { millis, silent: false });
             live(&world);
         }
     }
@@ -81,8 +78,7 @@ fn commits_an_append_seconds_after_the_connection_died() {
 fn commits_an_append_later_than_anybody_waits() {
     for effect in 0..3 {
         let mut world = small(format!("effect {effect} comes after it was done again"));
-        world.plan.late.insert(effect, 60);
-        world.wishes.in_doubt_wait = Duration::ZERO;
+        world.plan.late.insert(effect, Late { millis: 100_000, silent: false });
         live_lagging(&world);
     }
 }
@@ -90,11 +86,10 @@ fn commits_an_append_later_than_anybody_waits() {
 #[test]
 fn commits_an_append_after_the_client_vanished() {
     for effect in 0..4 {
-        for commands in [1, 8, 18] {
-            let moment = Moment::Late(commands);
+        for millis in [20, 5_000, 58_000] {
+            let moment = Moment::Late(millis);
             let mut world = small(format!("death at effect {effect}, {moment:?}"));
             world.plan.crashes.push(Crash { effect, moment, memory: Memory::Kept });
-            world.wishes.in_doubt_wait = WAIT_FOR_THE_LATE;
             live(&world);
         }
     }
@@ -111,6 +106,28 @@ fn executes_the_body_of_an_append_refused_with_bad() {
     world.mail.insert(2, ("INBOX".into(), odd_post(40, octets.as_bytes())));
     let ended = live(&World { refused: Some(1), ..world });
     assert_eq!(told(&ended, "message_refused"), 1);
+}
+
+/// Another account's folder has the UIDs and the UIDVALIDITY of ours: nothing of it is touched,
+/// and what was ours is copied again.
+#[test]
+fn gives_the_same_uidvalidity_to_folders_of_different_accounts() {
+    let mut world = small("another account's folder under our UIDVALIDITY");
+    let stranger = Event::Stranger { folder: "Clienti/2024".into() };
+    world.plan.events.insert((Side::Source, 999_999), vec![stranger]);
+    world.plan.events.insert(
+        (Side::Source, 1_000_009),
+        vec![
+            Event::Flag {
+                folder: "Clienti/2024".into(),
+                nth: 1,
+                flag: "\\Flagged".into(),
+                on: true,
+            },
+            Event::Expunge { folder: "Clienti/2024".into(), nth: 0 },
+        ],
+    );
+    live(&world);
 }
 
 #[test]

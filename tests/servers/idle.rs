@@ -1,7 +1,5 @@
 //! Push is a hint: servers that say nothing, too much, too early, or hang up.
 
-use std::time::Duration;
-
 use crate::sim::{Habit, Reply, Side, World};
 use crate::{live, odd, odd_source, told};
 
@@ -30,10 +28,8 @@ fn has_no_idle_or_closes_the_connection_in_idle() {
 /// Who is sent away each time it idles does not come back each second to idle again.
 #[test]
 fn idle_is_given_up_where_it_always_ends_the_connection() {
-    let mut world = odd_source(&[Habit::ClosesInIdle]);
-    world.wishes.sweep_interval = Duration::from_millis(700);
-    let ended = live(&world);
-    assert!(ended.logins[0] <= 25, "{} logins at the source", ended.logins[0]);
+    let ended = live(&odd_source(&[Habit::ClosesInIdle]));
+    assert!(ended.logins[0] <= 12, "{} logins at the source", ended.logins[0]);
 }
 
 #[test]

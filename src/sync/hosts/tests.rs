@@ -13,7 +13,7 @@ fn host(limits: HostLimits) -> (Arc<Host>, mpsc::Receiver<Entry>) {
     let (told, entries) = mpsc::channel();
     let told = Mutex::new(told);
     let tell = move |entry| told.lock().unwrap().send(entry).unwrap_or_default();
-    (Host::new("imap.example", limits, Box::new(tell)), entries)
+    (Host::new("imap.example", limits, Chance::default(), Box::new(tell)), entries)
 }
 
 fn millis(millis: u64) -> Duration {

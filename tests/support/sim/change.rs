@@ -3,13 +3,15 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::time::Duration;
 
 use super::dates;
 use super::habits::{Habit, is_marked, oddity};
-use super::model::Letter;
+use super::judge::Print;
+use super::model::{Letter, Message};
 use super::plan::{Lie, Side};
 use super::session::{Answer, Session};
-use super::stage::Stage;
+use super::stage::{Half, Stage};
 use super::wire::Token;
 
 impl Session {
@@ -160,7 +162,8 @@ impl Session {
             }
             "UID EXPUNGE" => {
                 self.effect(tag, &what, move |stage, _| {
-                    stage.target.with(|account| account.remove(&folder, &uids));
+                    let removed = stage.target.with(|account| account.remove(&folder, &uids));
+                    check_removed(stage, &folder, &removed);
                     ok("OK expunged")
                 })
                 .await
@@ -172,17 +175,44 @@ impl Session {
                 }
                 let moves = name == "UID MOVE";
                 self.effect(tag, &format!("{what} to {to}"), move |stage, _| {
-                    let pairs = stage.target.with(|account| {
-                        let pairs = account.copy(&folder, &uids, &to);
-                        if moves {
-                            account.remove(&folder, &uids);
-                        }
-                        pairs
-                    });
+                    let pairs = stage.target.with(|account| account.copy(&folder, &uids, &to));
+                    if moves {
+                        let removed = stage.target.with(|account| account.remove(&folder, &uids));
+                        check_removed(stage, &folder, &removed);
+                    }
                     transferred(stage, &to, &pairs, offset, (moves, plus, sloppy))
                 })
                 .await
             }
+        }
+    }
+}
+
+/// A message that has been at the source for longer than any listing is old.
+const LONG_THERE: Duration = Duration::from_secs(150);
+
+/// A copy may go only when its message has: those that the source has had for long are all still
+/// to be at the target.
+fn check_removed(stage: &Stage, wire: &str, removed: &[Message]) {
+    let shown = stage.target.traits.shown(wire);
+    let at_source = stage.source.traits.wire(&shown);
+    for message in removed {
+        let print = Print::of(message);
+        let is_same = |other: &&Message| Print::of(other) == print;
+        let count = |half: &Half, name: &str, long: Duration| {
+            half.look(|account| {
+                let messages = account.folders.get(name).map_or(&[][..], |it| &it.messages);
+                let there = messages.iter().filter(is_same);
+                there.filter(|message| message.since.elapsed() >= long).count()
+            })
+        };
+        let (needed, left) = (
+            count(&stage.source, &at_source, LONG_THERE),
+            count(&stage.target, wire, Duration::ZERO),
+        );
+        if left < needed {
+            let text = format!("{shown}: a copy is removed, {left} stay, the source has {needed}");
+            stage.violate(text);
         }
     }
 }

@@ -1,5 +1,10 @@
 //! What others do meanwhile: mail comes, its owner and the servers change things.
 
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::model::{Account, Folder, Letter, Message};
 use super::plan::Event;
 use super::stage::{Half, Stage};
@@ -12,7 +17,7 @@ impl Stage {
         match event {
             Event::Deliver { folder, post } => deliver(source, &folder, post.letter()),
             Event::Foreign { folder, post } => {
-                deliver(target, &folder, Letter { foreign: true, ..post.letter() });
+                self.plant_stranger(&target.traits.wire(&folder), post.letter());
             }
             Event::Flag { folder, nth, flag, on } => {
                 let wire = source.traits.wire(&folder);
@@ -54,6 +59,27 @@ impl Stage {
                 half.with(|account| {
                     account.folders.get_mut(&wire).into_iter().for_each(Folder::lose_index);
                 });
+            }
+            Event::Jump { side, folder, by } => {
+                let half = self.half(side);
+                let wire = half.traits.wire(&folder);
+                half.with(|account| {
+                    let folder = account.folders.get_mut(&wire);
+                    folder.into_iter().for_each(|folder| folder.next += by);
+                });
+            }
+            Event::Fail { side, secs } => {
+                // Once: two failures a minute apart would be two listings a minute apart.
+                let until = Instant::now() + Duration::from_secs(secs);
+                let mut failing = self.half(side).failing.lock().expect("no panic while held");
+                failing.get_or_insert(until);
+            }
+            Event::Freeze { side } => {
+                let connections = self.connections(side);
+                self.half(side).frozen.store(connections, Ordering::Relaxed);
+            }
+            Event::SetClock { secs } => {
+                self.clock_set.fetch_add(secs, Ordering::Relaxed);
             }
             Event::OwnerFlags { folder, nth, flag, on } => {
                 let wire = target.traits.wire(&folder);

@@ -48,20 +48,30 @@ impl Session {
         let Some(view) = &self.view else {
             return self.finish(tag, "", "BAD no folder is selected").await;
         };
-        let folder = self.half().look(|account| account.folders.get(&view.name).cloned());
-        let Some(folder) = folder else {
+        let found = self.half().look(|account| {
+            let folder = account.folders.get(&view.name)?;
+            let mut found = Vec::new();
+            for message in folder.in_set(&set) {
+                // A message that has come since is told of first, by its EXISTS.
+                let Ok(at) = view.uids.binary_search(&message.uid) else { continue };
+                if asked.since.is_none_or(|since| message.modseq > since) {
+                    found.push((at + 1, message.clone()));
+                }
+            }
+            Some((found, self.vanished_earlier(folder, &asked)))
+        });
+        let Some((mut found, vanished)) = found else {
             return self.finish(tag, "", "NO the folder is gone").await;
         };
-        let mut found = Vec::new();
-        for uid in folder.uids_in(&set) {
-            // A message that has come since is told of first, by its EXISTS.
-            let Some(at) = view.uids.iter().position(|known| *known == uid) else { continue };
-            let message = folder.message(uid).expect("its UID was just taken");
-            if asked.since.is_none_or(|since| message.modseq > since) {
-                found.push((at + 1, message.clone()));
-            }
+        if self.gaps {
+            let mut left_out = false;
+            found.retain(|_| {
+                left_out = !left_out;
+                !left_out
+            });
         }
-        let mut octets = self.vanished_earlier(&folder, &asked).into_bytes();
+        self.stage.shuffle(self.side, &mut found);
+        let mut octets = vanished.into_bytes();
         let content = asked.header || asked.body;
         let withheld = |how| self.does(Habit::Withholds(how));
         for (sequence, message) in &found {
@@ -97,10 +107,9 @@ impl Session {
             true => folder.messages.iter().map(|message| message.uid).collect(),
             false => folder.vanished_since(since),
         };
-        let gone: Vec<String> = gone.iter().map(u32::to_string).collect();
         match gone.is_empty() {
             true => String::new(),
-            false => format!("* VANISHED (EARLIER) {}\r\n", gone.join(",")),
+            false => format!("* VANISHED (EARLIER) {}\r\n", set_of(&gone)),
         }
     }
 
@@ -152,4 +161,14 @@ impl Session {
         let found = withheld.into_iter().find(|(how, _)| self.does(Habit::Withholds(*how)));
         found.map(|(_, text)| text)
     }
+}
+
+/// `1:4,7`: who forgot what vanished names hundreds of thousands of UIDs that were jumped over.
+fn set_of(uids: &[u32]) -> String {
+    let runs = uids.chunk_by(|one, next| one + 1 == *next);
+    let runs = runs.map(|run| match run {
+        [first, .., last] => format!("{first}:{last}"),
+        _ => run[0].to_string(),
+    });
+    runs.collect::<Vec<_>>().join(",")
 }

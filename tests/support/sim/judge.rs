@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::model::{Account, Message};
+use super::model::{Account, Letter, Message};
 use super::stage::Stage;
 
 /// What makes a message and its copy equal, but for the flags.
@@ -16,6 +16,10 @@ pub struct Print {
 impl Print {
     pub fn of(message: &Message) -> Print {
         Print { octets: message.octets.clone(), instant: message.instant }
+    }
+
+    pub fn of_letter(letter: &Letter) -> Print {
+        Print { octets: letter.octets.clone(), instant: letter.instant }
     }
 
     fn shown(&self) -> String {
@@ -38,7 +42,7 @@ pub struct Mercy {
     pub listed: Vec<(String, u32)>,
 }
 
-type Flags = BTreeSet<String>;
+pub type Flags = BTreeSet<String>;
 /// By folder as users see it: how often each message is there, and with which flags.
 type Contents = BTreeMap<String, BTreeMap<Print, Vec<Flags>>>;
 
@@ -49,6 +53,7 @@ pub fn differences(stage: &Stage, mercy: &Mercy) -> Vec<String> {
     let listed = |name: &str, message: &Message| {
         mercy.listed.iter().any(|(folder, uid)| folder == name && *uid == message.uid)
     };
+    found.extend(strangers_differ(stage));
     let keywords = stage.target.traits.keywords;
     let kept = |flag: &&String| keywords || flag.starts_with('\\');
     // Only what the target stores can be there.
@@ -89,6 +94,25 @@ pub fn differences(stage: &Stage, mercy: &Mercy) -> Vec<String> {
         }
     }
     found
+}
+
+/// Somebody else's messages are all there, as they were put there.
+fn strangers_differ(stage: &Stage) -> Option<String> {
+    let mut left = stage.strangers();
+    stage.target.look(|account| {
+        for (name, folder) in &account.folders {
+            for message in folder.messages.iter().filter(|message| message.foreign) {
+                let same = |(at, print, flags): &(String, Print, Flags)| {
+                    at == name && *print == Print::of(message) && *flags == message.flags
+                };
+                if let Some(at) = left.iter().position(same) {
+                    left.swap_remove(at);
+                }
+            }
+        }
+    });
+    let (name, print, _) = left.first()?;
+    Some(format!("{name}: somebody else's message is not what it was: {}", print.shown()))
 }
 
 fn compare(wanted: &[Flags], there: &[Flags], leftovers: usize, any_flags: bool) -> Option<String> {

@@ -31,7 +31,6 @@ pub mod worlds;
 
 pub use habits::Habit;
 pub use mail::Random;
-pub use plan::{Crash, Event, Lie, Memory, Moment, Plan, Reply, Side};
-pub use runner::run_all;
+pub use plan::{Crash, Cut, Event, Kill, Late, Lie, Memory, Moment, Plan, Reply, Side, Welcome};
 pub use traits::Traits;
 pub use world::{Post, World};

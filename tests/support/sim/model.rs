@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 #[derive(Clone, Debug)]
 pub struct Message {
     pub uid: u32,
@@ -13,6 +15,8 @@ pub struct Message {
     pub modseq: u64,
     /// Put there by somebody else than the product: nothing may ever happen to it.
     pub foreign: bool,
+    /// In this folder since then.
+    pub since: Instant,
 }
 
 /// A message about to be stored.
@@ -152,7 +156,8 @@ impl Folder {
         self.modseq += 1;
         let (uid, modseq) = (self.next, self.modseq);
         self.next += self.step;
-        self.messages.push(Message { uid, octets, instant, flags, modseq, foreign });
+        let since = Instant::now();
+        self.messages.push(Message { uid, octets, instant, flags, modseq, foreign, since });
         uid
     }
 
@@ -175,11 +180,16 @@ impl Folder {
     }
 
     pub fn message(&self, uid: u32) -> Option<&Message> {
-        self.messages.iter().find(|message| message.uid == uid)
+        let at = self.messages.binary_search_by_key(&uid, |message| message.uid).ok()?;
+        self.messages.get(at)
     }
 
     /// UIDs of an IMAP set: `1:4,7,9:*`.
     pub fn uids_in(&self, set: &str) -> Vec<u32> {
+        self.in_set(set).map(|message| message.uid).collect()
+    }
+
+    pub fn in_set(&self, set: &str) -> impl Iterator<Item = &Message> {
         let highest = self.messages.last().map_or(0, |message| message.uid);
         let number = |text: &str| if text == "*" { highest } else { text.parse().unwrap_or(0) };
         let ranges: Vec<(u32, u32)> = set
@@ -189,8 +199,8 @@ impl Folder {
                 None => (number(range), number(range)),
             })
             .collect();
-        let wanted = |uid: &u32| ranges.iter().any(|(a, b)| (a..=b).contains(&uid));
-        self.messages.iter().map(|message| message.uid).filter(wanted).collect()
+        let wanted = move |uid: u32| ranges.iter().any(|(a, b)| (*a..=*b).contains(&uid));
+        self.messages.iter().filter(move |message| wanted(message.uid))
     }
 }
 

@@ -17,16 +17,43 @@ pub enum Side {
 pub struct Plan {
     /// In order; each counts effects on from the one before.
     pub crashes: Vec<Crash>,
+    /// In order; each counts awaits on from the one before.
+    pub kills: Vec<Kill>,
+    /// How the so-manyeth connection is received.
+    pub connections: BTreeMap<(Side, usize), Welcome>,
     /// What is answered to a command instead of doing it.
     pub replies: BTreeMap<(Side, usize), Reply>,
     /// What else happens just before a command is done.
     pub events: BTreeMap<(Side, usize), Vec<Event>>,
     pub cuts: Vec<Cut>,
-    /// Effects, counted over all lives, whose connection dies first, and after how many further
-    /// commands they happen all the same.
-    pub late: BTreeMap<usize, usize>,
+    /// APPENDs, by their number among effects over all lives, that happen late.
+    pub late: BTreeMap<usize, Late>,
     /// What the so-manyeth effect, an APPEND, says of its UIDs.
     pub lies: BTreeMap<usize, Lie>,
+    /// By side: source, target.
+    pub weather: [Weather; 2],
+}
+
+impl Plan {
+    /// How much is to go wrong; what others do is not wrong.
+    pub fn faults(&self) -> usize {
+        self.crashes.len()
+            + self.kills.len()
+            + self.connections.len()
+            + self.replies.len()
+            + self.cuts.len()
+            + self.late.len()
+            + self.lies.len()
+    }
+}
+
+/// How a line is, all the time.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Weather {
+    /// Each answer takes up to so long.
+    pub delay_millis_max: u64,
+    /// So many octets at once arrive at the product; 0: all that were sent.
+    pub gulp: usize,
 }
 
 /// The product dies.
@@ -47,9 +74,34 @@ pub enum Moment {
     Answered,
     /// The answer is sent; so many milliseconds later.
     Later(u64),
-    /// The command is done only after the death, when so many further commands have come to the
-    /// target, or half a second later.
-    Late(usize),
+    /// The command is done so many milliseconds after the death.
+    Late(u64),
+}
+
+/// The product dies at its so-manyeth await that had to wait: as soon as it waits, so that what
+/// it just asked of disk and network is still to be done, or when what it waited for is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Kill {
+    pub at: usize,
+    pub at_once: bool,
+    pub memory: Memory,
+}
+
+/// The connection ends first, and then it happens.
+#[derive(Clone, Copy, Debug)]
+pub struct Late {
+    /// How long after the end of the connection.
+    pub millis: u64,
+    /// The server says nothing until the product gives up; else it closes at once.
+    pub silent: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Welcome {
+    Refused,
+    /// Accepted, and then nothing.
+    Silent,
+    Bye,
 }
 
 /// What the product finds of its checkpoint when it starts again.
@@ -59,7 +111,7 @@ pub enum Memory {
     Kept,
     /// With what was still queued.
     Flushed,
-    /// A copy taken before the effect so many before.
+    /// Without the newest so many commits.
     Older(usize),
     Deleted,
 }
@@ -78,11 +130,17 @@ pub enum Reply {
     Bad,
     Bye,
     Close,
-    /// Nothing, for ever.
+    /// Nothing, for as long as the product listens.
     Silence,
+    /// It is done, and then nothing, for as long as the product listens.
+    Mute,
+    /// It is done after so many milliseconds.
+    Slow(u64),
     /// A storage that fails: LIST or EXAMINE shows half of what is there, without a word, and
     /// the next FETCH is the connection's last command. Other commands are done.
     Half,
+    /// A FETCH leaves out every other message, without a word.
+    Gaps,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -134,6 +192,25 @@ pub enum Event {
     Vanish {
         folder: String,
         nth: usize,
+    },
+    /// The next UIDs of a folder are given to nobody.
+    Jump {
+        side: Side,
+        folder: String,
+        by: u32,
+    },
+    /// For so long half of what is there is shown, by counts as well.
+    Fail {
+        side: Side,
+        secs: u64,
+    },
+    /// All connections of a side go dead without being closed.
+    Freeze {
+        side: Side,
+    },
+    /// Somebody sets the wall clock.
+    SetClock {
+        secs: i64,
     },
     /// A server loses its index: modification sequences begin anew, UIDs stay.
     LoseIndex {

@@ -1,31 +1,32 @@
-//! The product as the daemon runs it: one account's task on a store of its own; and its files,
-//! copied while it runs.
+//! The product as the daemon runs it: one account's task on a store of its own, which may die at
+//! any await.
 
-use std::fs;
 use std::io;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use pecsync::checkpoint::{Completed, Known, OpenError, Store};
+use pecsync::checkpoint::{Completed, Image, Known, Store};
 use pecsync::config::{
     Deletions, Endpoint, Enrollment, FolderRules, HostLimits, Limits, Migration, ReadBack,
     SyncRules, Tls,
 };
+use pecsync::imap;
 use pecsync::journal::Journal;
 use pecsync::status::AccountStatus;
 use pecsync::sync::account::{self, Order, Shared, StatusCell};
+use pecsync::sync::clock::Clock;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::plan::Side;
-use super::session::host;
+use super::session::{self, host};
+use super::stage::Stage;
 
 pub const ADDRESS: &str = "mario.rossi@pec.example.it";
-/// A server that says nothing is given up after so long.
-const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 /// What an enrollment says, where worlds differ.
 #[derive(Clone, Debug)]
@@ -43,11 +44,11 @@ pub struct Wishes {
 impl Default for Wishes {
     fn default() -> Wishes {
         Wishes {
-            in_doubt_wait: Duration::ZERO,
+            in_doubt_wait: Duration::from_secs(60),
             target_is_ours: false,
             read_back: ReadBack::Suspect,
-            sweep_interval: Duration::from_millis(100),
-            apart: Duration::from_millis(150),
+            sweep_interval: Duration::from_secs(60),
+            apart: Duration::from_secs(60),
             folders: FolderRules::default(),
         }
     }
@@ -62,31 +63,55 @@ pub struct Product {
 }
 
 impl Product {
-    /// Opens the state directory and starts the account's task.
-    pub fn start(state: &Path, enrollment: Enrollment, wishes: &Wishes) -> Product {
-        let store = open(state);
+    /// Starts the account's task on a checkpoint; `state` is for what lies beside it.
+    pub fn start(
+        stage: &Arc<Stage>,
+        image: &Image,
+        state: &Path,
+        enrollment: Enrollment,
+        apart: Duration,
+    ) -> Product {
+        let store = Store::in_memory(image).expect("an image can be read");
         let completed = Completed::open(state).expect("the state directory is ours");
         let journal = Journal::recording();
         let mut shared = Shared::new(store, completed, journal.clone(), &limits());
-        shared.dialler.answer_within = ANSWER_WITHIN;
-        shared.apart = wishes.apart;
+        shared.apart = apart;
+        shared.chance.repeat(stage.seed);
+        let hands = stage.clone();
+        shared.clock = Clock::of(move || hands.hands());
+        let servers = stage.clone();
+        shared.dialler.pipes = Some(Box::new(move |endpoint: &imap::Endpoint| {
+            let at_source = endpoint.host == host(Side::Source);
+            session::accept(&servers, if at_source { Side::Source } else { Side::Target })
+        }));
         let shared = Arc::new(shared);
         let (orders, inbox) = mpsc::channel(64);
         let status = StatusCell::default();
         let life = account::run(shared.clone(), Arc::new(enrollment), inbox, status.clone());
-        Product { task: tokio::spawn(life), orders, journal, status, shared }
+        let mortal = Mortal { life: Some(Box::pin(life)), stage: stage.clone() };
+        Product { task: tokio::spawn(mortal), orders, journal, status, shared }
     }
 
     pub fn status(&self) -> AccountStatus {
         self.status.lock().expect("no panic while held").clone()
     }
 
-    /// Has a failed try repeated at once, on both hosts.
-    pub fn hurry(&self) {
-        for side in [Side::Source, Side::Target] {
-            self.shared.hosts.host(host(side)).worked();
-        }
-        let _ = self.orders.try_send(Order::Retry);
+    pub fn is_following(&self) -> bool {
+        let status = self.status.lock().expect("no panic while held");
+        status.phase == "following" && status.condition == "ok"
+    }
+
+    /// Does the account give this reason for how it is, or a folder of it?
+    pub fn gives(&self, code: &str) -> bool {
+        let status = self.status.lock().expect("no panic while held");
+        status.reasons.iter().any(|reason| reason.code == code)
+    }
+
+    /// The code and the words of what holds it.
+    pub fn held(&self) -> Option<(String, String)> {
+        let status = self.status.lock().expect("no panic while held");
+        let reason = status.reason.as_ref().filter(|_| status.condition == "held");
+        reason.map(|reason| (reason.code.clone(), format!("{reason:?}")))
     }
 
     pub fn order(&self, order: Order) {
@@ -110,20 +135,26 @@ impl Product {
     }
 }
 
-/// The life before this one may still be letting go of the directory.
-fn open(state: &Path) -> Store {
-    let begun = Instant::now();
-    loop {
-        match Store::open(state) {
-            Ok((store, aside)) => {
-                assert_eq!(aside, None, "a checkpoint could not be read");
-                return store;
-            }
-            Err(OpenError::Locked(_)) if begun.elapsed() < Duration::from_secs(10) => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Err(error) => panic!("{error}"),
+/// The account's task, which the plan may kill wherever it waits.
+struct Mortal {
+    life: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    stage: Arc<Stage>,
+}
+
+impl Future for Mortal {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(mut life) = self.life.take() else { return Poll::Ready(()) };
+        if self.stage.dies_at_await(false) {
+            return Poll::Ready(());
         }
+        let polled = life.as_mut().poll(cx);
+        if polled.is_pending() && !self.stage.dies_at_await(true) {
+            self.life = Some(life);
+            return Poll::Pending;
+        }
+        Poll::Ready(())
     }
 }
 
@@ -132,16 +163,11 @@ fn limits() -> Limits {
     Limits { accounts_copying: 8, memory_bytes: 64 << 20, default, hosts: Default::default() }
 }
 
-pub fn enrollment(
-    source: SocketAddr,
-    target: SocketAddr,
-    cutover: Option<Timestamp>,
-    wishes: &Wishes,
-) -> Enrollment {
-    let endpoint = |address: SocketAddr| Endpoint {
+pub fn enrollment(cutover: Option<Timestamp>, wishes: &Wishes) -> Enrollment {
+    let endpoint = |side: Side| Endpoint {
         provider: None,
-        host: address.ip().to_string(),
-        port: address.port(),
+        host: host(side).to_owned(),
+        port: 143,
         tls: Tls::None,
         ca_file: None,
         service_login: None,
@@ -159,8 +185,8 @@ pub fn enrollment(
         settle: Duration::ZERO,
         source_until: None,
         target_is_ours: wishes.target_is_ours,
-        source: endpoint(source),
-        target: endpoint(target),
+        source: endpoint(Side::Source),
+        target: endpoint(Side::Target),
         folders: wishes.folders.clone(),
         sync: SyncRules {
             deletions: Deletions::Mirror,
@@ -182,51 +208,5 @@ pub fn enrollment(
         contact: Default::default(),
         decree: Default::default(),
         file: PathBuf::from("conf.d/mario.toml"),
-    }
-}
-
-/// A state directory's files at one moment.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Snapshot(Vec<(PathBuf, Vec<u8>)>);
-
-impl Snapshot {
-    /// Read again until two readings agree: the committer may be writing.
-    pub fn of(state: &Path) -> Snapshot {
-        let mut before = Snapshot::read(state);
-        loop {
-            let now = Snapshot::read(state);
-            if now == before {
-                return now;
-            }
-            before = now;
-        }
-    }
-
-    fn read(state: &Path) -> Snapshot {
-        let mut files = Vec::new();
-        let mut dirs = vec![state.to_owned()];
-        while let Some(dir) = dirs.pop() {
-            for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
-                let path = entry.path();
-                if path.is_dir() {
-                    dirs.push(path);
-                } else if let Ok(octets) = fs::read(&path)
-                    && let Ok(name) = path.strip_prefix(state)
-                {
-                    files.push((name.to_owned(), octets));
-                }
-            }
-        }
-        files.sort();
-        Snapshot(files)
-    }
-
-    pub fn restore(&self, state: &Path) -> io::Result<()> {
-        for (name, octets) in &self.0 {
-            let path = state.join(name);
-            fs::create_dir_all(path.parent().unwrap_or(state))?;
-            fs::write(path, octets)?;
-        }
-        Ok(())
     }
 }

@@ -5,43 +5,47 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::DuplexStream;
 
 use super::habits::{Habit, Next, Told, Validity};
 use super::model::{Account, Folder};
-use super::plan::{Reply, Side};
+use super::plan::{Reply, Side, Welcome};
 use super::stage::{Fate, Half, Stage};
 use super::traits::Traits;
 use super::wire::{Command, Token, Wire};
 
-/// Listens until the runtime ends. Source and target have addresses of their own, because the
-/// product budgets by host.
-pub async fn serve(stage: Arc<Stage>, side: Side) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind((host(side), 0)).await?;
-    let address = listener.local_addr()?;
-    tokio::spawn(async move {
-        for number in 0.. {
-            let Ok((stream, _)) = listener.accept().await else { return };
-            let _ = stream.set_nodelay(true);
-            tokio::spawn(connection(stage.clone(), side, number, stream));
-        }
-    });
-    Ok(address)
+/// Holds what a kernel would.
+const PIPE_OCTETS: usize = 64 * 1024;
+
+/// The product connects.
+pub fn accept(stage: &Arc<Stage>, side: Side) -> io::Result<DuplexStream> {
+    let (number, welcome) = stage.connection_comes(side);
+    if welcome == Some(Welcome::Refused) {
+        return Err(io::ErrorKind::ConnectionRefused.into());
+    }
+    let (product, server) = tokio::io::duplex(PIPE_OCTETS);
+    tokio::spawn(connection(stage.clone(), side, number, server, welcome));
+    Ok(product)
 }
 
+/// Source and target have names of their own, because the product budgets by host.
 pub fn host(side: Side) -> &'static str {
     match side {
-        Side::Source => "127.0.0.1",
-        Side::Target => "127.0.0.2",
+        Side::Source => "source.example",
+        Side::Target => "target.example",
     }
 }
 
-async fn connection(stage: Arc<Stage>, side: Side, number: usize, stream: TcpStream) {
-    let wire = Wire::new(stream, stage.clone(), side);
+async fn connection(
+    stage: Arc<Stage>,
+    side: Side,
+    number: usize,
+    stream: DuplexStream,
+    welcome: Option<Welcome>,
+) {
+    let wire = Wire::new(stream, stage.clone(), side, number);
     let mut session = Session {
         wire,
         stage: stage.clone(),
@@ -55,9 +59,10 @@ async fn connection(stage: Arc<Stage>, side: Side, number: usize, stream: TcpStr
         command: String::new(),
         view: None,
         half_shown: false,
+        gaps: false,
     };
-    if let Err(error) = session.talk().await {
-        stage.log(format!("{side:?}#{number} ends: {error}"));
+    if let Err(error) = session.talk(welcome).await {
+        stage.log(format!("{side:?}#{number} ends: {}", error.kind()));
     }
 }
 
@@ -80,6 +85,8 @@ pub struct Session {
     pub view: Option<View>,
     /// The storage fails during this command.
     half_shown: bool,
+    /// This FETCH leaves out some messages.
+    pub gaps: bool,
 }
 
 /// The selected folder as the client knows it.
@@ -194,7 +201,12 @@ impl Session {
         odd.unwrap_or_else(|| modseq.to_string())
     }
 
-    async fn talk(&mut self) -> io::Result<()> {
+    async fn talk(&mut self, welcome: Option<Welcome>) -> io::Result<()> {
+        match welcome {
+            Some(Welcome::Silent) => return self.wire.until_closed().await,
+            Some(Welcome::Bye) => return self.wire.send(b"* BYE come back later\r\n").await,
+            Some(Welcome::Refused) | None => {}
+        }
         let greeting = format!("* OK [{}] simulated\r\n", self.capabilities());
         self.wire.send(greeting.as_bytes()).await?;
         loop {
@@ -213,10 +225,16 @@ impl Session {
             self.ran_ahead = command.ran_ahead.is_some();
             let text = command.text.split_once(' ').map_or("", |(_, text)| text);
             let reply = self.stage.command_comes(self.side, self.number, text);
-            self.half_shown = reply == Some(Reply::Half);
-            if let Some(reply) = reply.filter(|reply| *reply != Reply::Half) {
-                self.reply(&tag, reply).await?;
-                continue;
+            self.gaps = reply == Some(Reply::Gaps);
+            self.half_shown = reply == Some(Reply::Half) || self.half().is_failing();
+            match reply {
+                None | Some(Reply::Half | Reply::Gaps) => {}
+                Some(Reply::Mute) => self.wire.deaf = true,
+                Some(Reply::Slow(millis)) => tokio::time::sleep(millis_of(millis)).await,
+                Some(reply) => {
+                    self.reply(&tag, reply).await?;
+                    continue;
+                }
             }
             self.check(&name, &command);
             if self.is_lost() {
@@ -225,27 +243,27 @@ impl Session {
             }
             self.dispatch(&tag, &name, arguments).await?;
             let failing = self.view.as_ref().is_some_and(|view| view.half);
-            if name == "LOGOUT" || (failing && name == "UID FETCH") {
+            if name == "LOGOUT" || (failing && name == "UID FETCH" && !self.half().is_failing()) {
                 return Ok(());
+            }
+            if reply == Some(Reply::Mute) {
+                return self.wire.until_closed().await;
             }
         }
     }
 
     async fn reply(&mut self, tag: &str, reply: Reply) -> io::Result<()> {
-        let text = match reply {
-            Reply::No => format!("{tag} NO not now\r\n"),
-            Reply::Bad => format!("{tag} BAD what?\r\n"),
-            Reply::Bye => "* BYE going down\r\n".to_owned(),
-            Reply::Close | Reply::Half => String::new(),
-            Reply::Silence => {
-                tokio::time::sleep(Duration::from_secs(3600)).await;
-                String::new()
-            }
-        };
-        self.wire.send(text.as_bytes()).await?;
         match reply {
-            Reply::No | Reply::Bad => Ok(()),
-            _ => Err(io::ErrorKind::ConnectionAborted.into()),
+            Reply::No => self.wire.send(format!("{tag} NO not now\r\n").as_bytes()).await,
+            Reply::Bad => self.wire.send(format!("{tag} BAD what?\r\n").as_bytes()).await,
+            Reply::Bye => {
+                self.wire.send(b"* BYE going down\r\n").await?;
+                Err(io::ErrorKind::ConnectionAborted.into())
+            }
+            Reply::Silence => self.wire.until_closed().await,
+            Reply::Close | Reply::Half | Reply::Gaps | Reply::Mute | Reply::Slow(_) => {
+                Err(io::ErrorKind::ConnectionAborted.into())
+            }
         }
     }
 
@@ -413,18 +431,20 @@ impl Session {
             return self.finish(tag, "", "BAD Error in IMAP command LIST").await;
         }
         let hides_inbox = !items.is_empty() && self.does(Habit::HidesInbox);
-        let account = self.half().account();
-        let mut untagged = String::new();
-        let shown = if self.half_shown { account.folders.len() / 2 } else { usize::MAX };
-        let names = account.folders.keys().take(shown);
-        let names = names.filter(|name| !hides_inbox || *name != "INBOX");
-        for name in names.filter(|name| pattern == "*" || **name == pattern) {
-            let used = self.use_of(name);
-            untagged += &format!("* LIST ({used}) \"{delimiter}\" {}\r\n", self.quoted(name));
-            if with_status {
-                untagged += &self.status_line(&account, name, &items);
+        let mut untagged = self.half().look(|account| {
+            let mut untagged = String::new();
+            let shown = if self.half_shown { account.folders.len() / 2 } else { usize::MAX };
+            let names = account.folders.keys().take(shown);
+            let names = names.filter(|name| !hides_inbox || *name != "INBOX");
+            for name in names.filter(|name| pattern == "*" || **name == pattern) {
+                let used = self.use_of(name);
+                untagged += &format!("* LIST ({used}) \"{delimiter}\" {}\r\n", self.quoted(name));
+                if with_status {
+                    untagged += &self.status_line(account, name, &items);
+                }
             }
-        }
+            untagged
+        });
         if self.does(Habit::ShowsOthers) && pattern == "*" {
             untagged += &format!("* LIST () \"{delimiter}\" Altri{delimiter}anna\r\n");
             untagged +=
@@ -451,12 +471,11 @@ impl Session {
     async fn status(&mut self, tag: &str, arguments: &[Token]) -> io::Result<()> {
         let name = arguments.first().map(Token::text).unwrap_or_default();
         let items: Vec<String> = arguments.iter().skip(1).map(Token::text).collect();
-        let account = self.half().account();
-        if !account.folders.contains_key(&name) {
-            return self.finish(tag, "", "NO [NONEXISTENT] no such folder").await;
+        let line = self.half().look(|account| self.status_line(account, &name, &items));
+        match line.is_empty() {
+            true => self.finish(tag, "", "NO [NONEXISTENT] no such folder").await,
+            false => self.finish(tag, &line, "OK done").await,
         }
-        let untagged = self.status_line(&account, &name, &items);
-        self.finish(tag, &untagged, "OK done").await
     }
 
     fn status_line(&self, account: &Account, name: &str, items: &[String]) -> String {
@@ -482,8 +501,8 @@ impl Session {
         self.view = None;
         let name = arguments.first().map(Token::text).unwrap_or_default();
         self.condstore |= arguments.iter().any(|argument| argument.is("CONDSTORE"));
-        let mut account = self.half().account();
-        let Some(folder) = account.folders.get_mut(&name) else {
+        let folder = self.half().look(|account| account.folders.get(&name).cloned());
+        let Some(mut folder) = folder else {
             return self.finish(tag, "", "NO [NONEXISTENT] no such folder").await;
         };
         let half = self.half_shown;
@@ -513,7 +532,7 @@ impl Session {
         text += &self.elsewhere();
         text += &format!("{tag} OK [{code}] selected\r\n");
         if let Some(notified) = &mut self.notified {
-            notified.insert(name.clone(), mark(folder));
+            notified.insert(name.clone(), mark(&folder));
         }
         let frozen = self.does(Habit::StaleWhileSelected).then(|| folder.clone());
         self.view = Some(View {
@@ -541,41 +560,12 @@ impl Session {
         else {
             return String::new();
         };
-        let account = self.stage.half(side).account();
-        let Some(folder) = account.folders.get(&view.name) else { return String::new() };
-        if folder.validity != view.validity {
-            return String::new();
-        }
-        let mut text = String::new();
-        for at in (0..view.uids.len()).rev() {
-            if folder.message(view.uids[at]).is_none() {
-                let uid = view.uids.remove(at);
-                text += &match with_vanished {
-                    true => format!("* VANISHED {uid}\r\n"),
-                    false => format!("* {} EXPUNGE\r\n", at + 1),
-                };
+        self.stage.half(side).look(|account| match account.folders.get(&view.name) {
+            Some(folder) if folder.validity == view.validity => {
+                told(view, folder, with_modseq, with_vanished)
             }
-        }
-        let known = view.uids.len();
-        let highest = view.uids.last().copied().unwrap_or(0);
-        view.uids.extend(folder.messages.iter().map(|m| m.uid).filter(|uid| *uid > highest));
-        if view.uids.len() > known {
-            text += &format!("* {} EXISTS\r\n", view.uids.len());
-        }
-        for (at, uid) in view.uids[..known].iter().enumerate() {
-            let message = folder.message(*uid).filter(|message| message.modseq > view.modseq);
-            let Some(message) = message else { continue };
-            let flags: Vec<&str> = message.flags.iter().map(String::as_str).collect();
-            let (flags, modseq) = (flags.join(" "), message.modseq);
-            text += &match with_modseq {
-                true => {
-                    format!("* {} FETCH (UID {uid} MODSEQ ({modseq}) FLAGS ({flags}))\r\n", at + 1)
-                }
-                false => format!("* {} FETCH (FLAGS ({flags}))\r\n", at + 1),
-            };
-        }
-        view.modseq = folder.modseq;
-        text
+            _ => String::new(),
+        })
     }
 
     fn marks(&self) -> BTreeMap<String, Mark> {
@@ -631,6 +621,7 @@ impl Session {
                 self.wire.send(news.as_bytes()).await?;
             }
             tokio::select! {
+                biased;
                 line = self.wire.line() => {
                     return match line?.eq_ignore_ascii_case(b"DONE") {
                         true => self.finish(tag, "", "OK idled").await,
@@ -657,13 +648,17 @@ impl Session {
         match fate {
             Fate::Happens => {}
             Fate::Dropped => return Err(io::ErrorKind::ConnectionAborted.into()),
-            Fate::Late(commands) => {
+            Fate::Late { millis, silent } => {
                 let what = what.to_owned();
                 let late = move |stage: &Stage| {
                     stage.log(format!("late: {what}"));
                     act(stage, number);
                 };
-                self.stage.delay(commands, Box::new(late));
+                if silent {
+                    // The product gives up first.
+                    let _ = self.wire.until_closed().await;
+                }
+                self.stage.delay(millis_of(millis), late);
                 return Err(io::ErrorKind::ConnectionAborted.into());
             }
         }
@@ -674,4 +669,42 @@ impl Session {
         self.stage.after_answer(number);
         Ok(())
     }
+}
+
+/// What happened in the folder since the view was last told.
+fn told(view: &mut View, folder: &Folder, with_modseq: bool, with_vanished: bool) -> String {
+    let mut text = String::new();
+    for at in (0..view.uids.len()).rev() {
+        if folder.message(view.uids[at]).is_none() {
+            let uid = view.uids.remove(at);
+            text += &match with_vanished {
+                true => format!("* VANISHED {uid}\r\n"),
+                false => format!("* {} EXPUNGE\r\n", at + 1),
+            };
+        }
+    }
+    let known = view.uids.len();
+    let highest = view.uids.last().copied().unwrap_or(0);
+    view.uids.extend(folder.messages.iter().map(|m| m.uid).filter(|uid| *uid > highest));
+    if view.uids.len() > known {
+        text += &format!("* {} EXISTS\r\n", view.uids.len());
+    }
+    for (at, uid) in view.uids[..known].iter().enumerate() {
+        let message = folder.message(*uid).filter(|message| message.modseq > view.modseq);
+        let Some(message) = message else { continue };
+        let flags: Vec<&str> = message.flags.iter().map(String::as_str).collect();
+        let (flags, modseq) = (flags.join(" "), message.modseq);
+        text += &match with_modseq {
+            true => {
+                format!("* {} FETCH (UID {uid} MODSEQ ({modseq}) FLAGS ({flags}))\r\n", at + 1)
+            }
+            false => format!("* {} FETCH (FLAGS ({flags}))\r\n", at + 1),
+        };
+    }
+    view.modseq = folder.modseq;
+    text
+}
+
+pub fn millis_of(millis: u64) -> std::time::Duration {
+    std::time::Duration::from_millis(millis)
 }

@@ -1,19 +1,27 @@
 //! Where a world happens: both accounts, the log, and the plan being carried out.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tokio::sync::watch;
+use pecsync::checkpoint::Image;
+use pecsync::sync::clock::Hands;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
-use super::judge::Print;
-use super::model::{Account, Message};
-use super::plan::{Crash, Event, Lie, Memory, Moment, Plan, Reply, Side};
-use super::product::Snapshot;
+use super::judge::{Flags, Print};
+use super::mail::Random;
+use super::model::{Account, Letter, Message};
+use super::plan::{Crash, Event, Kill, Lie, Memory, Moment, Plan, Reply, Side, Weather, Welcome};
+use super::session::millis_of;
 use super::traits::Traits;
+
+/// The wall clock when a world begins.
+const BEGINNING: i64 = 1_770_000_000;
+/// No command but APPEND and COPY comes later than this after the product's death.
+const LATE_MILLIS_MAX: u64 = 400;
 
 pub struct Stage {
     pub source: Half,
@@ -21,27 +29,28 @@ pub struct Stage {
     began: Instant,
     log: Mutex<Vec<String>>,
     plan: Mutex<Plan>,
+    weather: [Weather; 2],
+    pub seed: u64,
+    dice: Mutex<Random>,
     /// What the product or a server did that must never happen.
     violations: Mutex<Vec<String>>,
     alive: AtomicBool,
-    product: Mutex<Option<(AbortHandle, PathBuf)>>,
+    product: Mutex<Option<(AbortHandle, Image)>>,
     death: Mutex<Option<Death>>,
-    /// The state directory before each effect, where some crash asks for an older one.
-    snapshots: Mutex<Vec<Snapshot>>,
+    pub died: Notify,
     /// Effects since the last crash, and in all.
     effects: Mutex<(usize, usize)>,
+    /// Awaits since the last crash, and in all.
+    awaits: Mutex<(usize, usize)>,
     /// What was taken away at the source, by folder as users see it.
     removed: Mutex<BTreeMap<(String, Print), usize>>,
-    /// Effects that are to come, each at a number of commands.
-    late: Mutex<Vec<(usize, LateEffect)>>,
+    /// Somebody else's messages at the target.
+    strangers: Mutex<Vec<(String, Print, Flags)>>,
     /// A login was refused, which was only made up.
     login_refused: AtomicBool,
+    /// By how much the wall clock was set.
+    pub clock_set: AtomicI64,
 }
-
-type LateEffect = Box<dyn FnOnce(&Stage) + Send>;
-
-/// Late effects happen after so long, however few commands come.
-const LATE_AT_MOST: Duration = Duration::from_millis(500);
 
 /// One side: its account and its counts.
 pub struct Half {
@@ -49,14 +58,19 @@ pub struct Half {
     account: Mutex<Account>,
     pub changed: watch::Sender<u64>,
     commands: Mutex<usize>,
+    connections: Mutex<usize>,
+    /// Connections before this one are dead.
+    pub frozen: AtomicUsize,
+    /// Half of what is there is shown until then.
+    pub failing: Mutex<Option<Instant>>,
     /// Octets in and out.
     octets: Mutex<(u64, u64)>,
 }
 
-/// The product died, and with what memory it is to live again.
+/// The product died, and what it is to find.
 pub struct Death {
     pub memory: Memory,
-    pub snapshot: Option<Snapshot>,
+    pub image: Image,
 }
 
 /// What becomes of an effect.
@@ -65,8 +79,11 @@ pub enum Fate {
     Happens,
     /// It never happens, and the connection ends.
     Dropped,
-    /// It happens after the connection has ended, when so many commands have come.
-    Late(usize),
+    /// It happens so long after the connection has ended.
+    Late {
+        millis: u64,
+        silent: bool,
+    },
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -80,6 +97,9 @@ impl Half {
             traits,
             changed: watch::Sender::new(0),
             commands: Mutex::new(0),
+            connections: Mutex::new(0),
+            frozen: AtomicUsize::new(0),
+            failing: Mutex::default(),
             octets: Mutex::new((0, 0)),
         }
     }
@@ -95,6 +115,11 @@ impl Half {
         lock(&self.account).clone()
     }
 
+    /// The storage fails.
+    pub fn is_failing(&self) -> bool {
+        lock(&self.failing).is_some_and(|until| Instant::now() < until)
+    }
+
     /// For looking only.
     pub fn look<T>(&self, look: impl FnOnce(&Account) -> T) -> T {
         look(&lock(&self.account))
@@ -102,23 +127,89 @@ impl Half {
 }
 
 impl Stage {
-    pub fn new(source: Traits, target: Traits, plan: Plan) -> Arc<Stage> {
+    pub fn new(source: Traits, target: Traits, plan: Plan, seed: u64) -> Arc<Stage> {
         Arc::new(Stage {
             source: Half::new(source, 100),
             target: Half::new(target, 100),
             began: Instant::now(),
             log: Mutex::default(),
+            weather: plan.weather,
             plan: Mutex::new(plan),
+            seed,
+            dice: Mutex::new(Random::seeded(seed)),
             violations: Mutex::default(),
             alive: AtomicBool::new(false),
             product: Mutex::default(),
             death: Mutex::default(),
-            snapshots: Mutex::default(),
+            died: Notify::new(),
             effects: Mutex::default(),
+            awaits: Mutex::default(),
             removed: Mutex::default(),
-            late: Mutex::default(),
+            strangers: Mutex::default(),
             login_refused: AtomicBool::new(false),
+            clock_set: AtomicI64::new(0),
         })
+    }
+
+    /// What the clocks show.
+    pub fn hands(&self) -> Hands {
+        let boot = self.began.elapsed().as_secs() as i64;
+        Hands { wall: BEGINNING + boot + self.clock_set.load(Ordering::Relaxed), boot }
+    }
+
+    pub fn lasted(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn weather(&self, side: Side) -> Weather {
+        self.weather[side as usize]
+    }
+
+    /// How long the next answer takes.
+    pub fn delay_of(&self, side: Side) -> Duration {
+        match self.weather(side).delay_millis_max {
+            0 => Duration::ZERO,
+            most => millis_of(lock(&self.dice).below(most + 1)),
+        }
+    }
+
+    /// How many octets the product gets at once.
+    pub fn gulp_of(&self, side: Side) -> usize {
+        match self.weather(side).gulp {
+            0 => usize::MAX,
+            most => 1 + lock(&self.dice).below(most as u64) as usize,
+        }
+    }
+
+    /// Puts what has no order into another one.
+    pub fn shuffle<T>(&self, side: Side, things: &mut [T]) {
+        if !self.half(side).traits.shuffled {
+            return;
+        }
+        let mut dice = lock(&self.dice);
+        for at in (1..things.len()).rev() {
+            things.swap(at, dice.below(at as u64 + 1) as usize);
+        }
+    }
+
+    pub fn is_frozen(&self, side: Side, connection: usize) -> bool {
+        connection < self.half(side).frozen.load(Ordering::Relaxed)
+    }
+
+    /// Numbers a connection, and says how it is received.
+    pub fn connection_comes(&self, side: Side) -> (usize, Option<Welcome>) {
+        let number = {
+            let mut connections = lock(&self.half(side).connections);
+            *connections += 1;
+            *connections - 1
+        };
+        let welcome = lock(&self.plan).connections.remove(&(side, number));
+        self.log(format!("{side:?}#{number} comes: {welcome:?}"));
+        (number, welcome)
+    }
+
+    pub fn connections(&self, side: Side) -> usize {
+        *lock(&self.half(side).connections)
     }
 
     pub fn half(&self, side: Side) -> &Half {
@@ -147,13 +238,28 @@ impl Stage {
         lock(&self.violations).clone()
     }
 
+    pub fn strangers(&self) -> Vec<(String, Print, Flags)> {
+        lock(&self.strangers).clone()
+    }
+
+    /// Puts somebody else's message into the target's folder of that wire name.
+    pub fn plant_stranger(&self, name: &str, letter: Letter) {
+        let letter = Letter { foreign: true, ..letter };
+        let print = Print::of_letter(&letter);
+        lock(&self.strangers).push((name.to_owned(), print, letter.flags.clone()));
+        self.target.with(|account| {
+            account.create(name);
+            account.append(name, vec![letter]);
+        });
+    }
+
     pub fn removed(&self) -> BTreeMap<(String, Print), usize> {
         lock(&self.removed).clone()
     }
 
-    /// The product lives, as this task with this state directory.
-    pub fn born(&self, task: AbortHandle, state: PathBuf) {
-        *lock(&self.product) = Some((task, state));
+    /// The product lives, as this task with this checkpoint.
+    pub fn born(&self, task: AbortHandle, image: Image) {
+        *lock(&self.product) = Some((task, image));
         self.alive.store(true, Ordering::Relaxed);
     }
 
@@ -169,6 +275,10 @@ impl Stage {
         lock(&self.effects).1
     }
 
+    pub fn awaits(&self) -> usize {
+        lock(&self.awaits).1
+    }
+
     pub fn commands(&self, side: Side) -> usize {
         *lock(&self.half(side).commands)
     }
@@ -179,7 +289,10 @@ impl Stage {
 
     /// Crashes that are still to come.
     pub fn crashes_left(&self) -> usize {
-        lock(&self.plan).crashes.len()
+        {
+            let plan = lock(&self.plan);
+            plan.crashes.len() + plan.kills.len()
+        }
     }
 
     /// Takes an event that was planned for a command that has not come.
@@ -225,9 +338,6 @@ impl Stage {
         let shown =
             if text.contains("AUTHENTICATE") || text.contains("LOGIN") { "…" } else { text };
         self.log(format!("{side:?}#{connection} {number}: {shown}"));
-        if side == Side::Target {
-            self.come_late(number);
-        }
         let events = lock(&self.plan).events.remove(&(side, number));
         for event in events.into_iter().flatten() {
             self.happen(event);
@@ -252,11 +362,10 @@ impl Stage {
             (effects.0 - 1, effects.1 - 1)
         };
         self.log(format!("effect {total} ({number}): {what}"));
-        self.keep_snapshot();
         let late = lock(&self.plan).late.remove(&total).filter(|_| what.starts_with("APPEND"));
         if let Some(late) = late {
-            self.log(format!("effect {total} comes {late} commands after its connection died"));
-            return (number, Fate::Late(late));
+            self.log(format!("effect {total} comes late: {late:?}"));
+            return (number, Fate::Late { millis: late.millis, silent: late.silent });
         }
         let crash =
             self.crash_at(number, |moment| matches!(moment, Moment::Before | Moment::Late(_)));
@@ -265,26 +374,45 @@ impl Stage {
             Some(Moment::Late(_)) if what.starts_with("UID STORE") && !what.contains("Deleted") => {
                 (number, Fate::Dropped)
             }
-            Some(Moment::Late(late)) => (number, Fate::Late(late)),
+            Some(Moment::Late(millis)) => {
+                let intended = what.starts_with("APPEND") || what.starts_with("UID COPY");
+                let millis = if intended { millis } else { millis.min(LATE_MILLIS_MAX) };
+                (number, Fate::Late { millis, silent: false })
+            }
             Some(_) => (number, Fate::Dropped),
             None => (number, Fate::Happens),
         }
     }
 
-    /// Has the effect happen when so many more commands have come to the target.
-    pub fn delay(self: &Arc<Stage>, commands: usize, effect: LateEffect) {
-        let at = self.commands(Side::Target) + commands;
-        lock(&self.late).push((at, effect));
+    /// Has the effect happen so much later.
+    pub fn delay(self: &Arc<Stage>, delay: Duration, effect: impl FnOnce(&Stage) + Send + 'static) {
         let stage = self.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(LATE_AT_MOST).await;
-            stage.come_late(at);
+            tokio::time::sleep(delay).await;
+            effect(&stage);
         });
     }
 
-    fn come_late(&self, commands: usize) {
-        let due: Vec<_> = lock(&self.late).extract_if(.., |(at, _)| *at <= commands).collect();
-        due.into_iter().for_each(|(_, effect)| effect(self));
+    /// The product is about to go on after an await, or (`at_once`) has begun one: does it die?
+    pub fn dies_at_await(&self, at_once: bool) -> bool {
+        let number = {
+            let mut awaits = lock(&self.awaits);
+            if at_once {
+                awaits.0 += 1;
+                awaits.1 += 1;
+            }
+            awaits.0.wrapping_sub(1)
+        };
+        let kill = {
+            let mut plan = lock(&self.plan);
+            let fits = |kill: &&Kill| kill.at == number && kill.at_once == at_once;
+            let fits = plan.kills.first().filter(fits).is_some();
+            fits.then(|| plan.kills.remove(0))
+        };
+        if let Some(kill) = kill {
+            self.kill(kill.memory);
+        }
+        kill.is_some()
     }
 
     /// It has happened; is the product dead before the answer?
@@ -299,20 +427,9 @@ impl Stage {
         if let Some(Crash { effect, moment: Moment::Later(millis), .. }) = crash
             && effect == number
         {
-            let stage = self.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(millis)).await;
+            self.delay(millis_of(millis), move |stage| {
                 stage.crash_at(number, |moment| matches!(moment, Moment::Later(_)));
             });
-        }
-    }
-
-    fn keep_snapshot(&self) {
-        let wanted = |crash: &Crash| matches!(crash.memory, Memory::Older(_));
-        if lock(&self.plan).crashes.iter().any(wanted)
-            && let Some((_, state)) = &*lock(&self.product)
-        {
-            lock(&self.snapshots).push(Snapshot::of(state));
         }
     }
 
@@ -329,21 +446,22 @@ impl Stage {
         Some(crash.moment)
     }
 
-    /// kill -9: the task never runs again, and its files are as they are now.
+    /// kill -9: the task never runs again, and its checkpoint is as it is now.
     pub fn kill(&self, memory: Memory) {
-        let Some((task, state)) = lock(&self.product).take() else { return };
+        let Some((task, image)) = lock(&self.product).take() else { return };
         task.abort();
         self.alive.store(false, Ordering::Relaxed);
-        let snapshots = lock(&self.snapshots);
-        let snapshot = match memory {
-            Memory::Kept => Some(Snapshot::of(&state)),
-            Memory::Flushed | Memory::Deleted => None,
-            // The newest one was taken just before this very effect.
-            Memory::Older(back) => snapshots.iter().rev().nth(back).or(snapshots.first()).cloned(),
+        let image = match memory {
+            Memory::Kept => image.before(0),
+            Memory::Flushed => image,
+            Memory::Older(commits) => image.before(commits),
+            Memory::Deleted => Image::default(),
         };
         self.log(format!("the product dies; its checkpoint is {memory:?}"));
-        *lock(&self.death) = Some(Death { memory, snapshot });
+        *lock(&self.death) = Some(Death { memory, image });
         lock(&self.effects).0 = 0;
+        lock(&self.awaits).0 = 0;
+        self.died.notify_one();
     }
 
     pub fn lie(&self, number: usize) -> Option<Lie> {

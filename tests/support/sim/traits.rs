@@ -47,6 +47,8 @@ pub struct Traits {
     pub habits: Vec<Habit>,
     /// Messages get UIDs from the first on, in steps.
     pub uids: (u32, u32),
+    /// Untagged responses come in any order.
+    pub shuffled: bool,
 }
 
 impl Traits {
@@ -65,6 +67,7 @@ impl Traits {
             uses: vec![("Archivio", "\\Archive")],
             habits: Vec::new(),
             uids: (1, 1),
+            shuffled: false,
         }
     }
 

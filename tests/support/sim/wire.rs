@@ -3,20 +3,23 @@
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::habits::Habit;
 use super::plan::Side;
 use super::stage::Stage;
 
 pub struct Wire {
-    stream: TcpStream,
+    stream: DuplexStream,
     stage: Arc<Stage>,
     side: Side,
+    /// Of all connections of its side.
+    number: usize,
     buffer: Vec<u8>,
     /// Nobody is there to hear answers any more, but what was sent is still read and done.
     pub deaf: bool,
+    /// Nothing more comes.
+    cut: bool,
 }
 
 /// A piece of a command.
@@ -42,8 +45,8 @@ pub struct Command {
 const LITERAL_MAX: usize = 64 << 20;
 
 impl Wire {
-    pub fn new(stream: TcpStream, stage: Arc<Stage>, side: Side) -> Wire {
-        Wire { stream, stage, side, buffer: Vec::new(), deaf: false }
+    pub fn new(stream: DuplexStream, stage: Arc<Stage>, side: Side, number: usize) -> Wire {
+        Wire { stream, stage, side, number, buffer: Vec::new(), deaf: false, cut: false }
     }
 
     /// The next line without its CRLF. Safe to cancel.
@@ -65,6 +68,9 @@ impl Wire {
     }
 
     async fn fill(&mut self) -> io::Result<()> {
+        if self.cut {
+            return Err(ErrorKind::ConnectionAborted.into());
+        }
         let mut some = [0; 4096];
         let count = self.stream.read(&mut some).await?;
         if count == 0 {
@@ -72,19 +78,36 @@ impl Wire {
         }
         let allowed = self.stage.octets_pass(self.side, true, count);
         self.buffer.extend_from_slice(&some[..allowed]);
-        match allowed < count {
-            true => Err(ErrorKind::ConnectionAborted.into()),
-            false => Ok(()),
+        // What came before the cut is still done, and its answers are lost.
+        self.cut = allowed < count;
+        self.deaf |= self.cut;
+        Ok(())
+    }
+
+    /// Neither does nor says anything any more, until the other side gives up.
+    pub async fn until_closed(&mut self) -> io::Result<()> {
+        loop {
+            self.buffer.clear();
+            self.fill().await?;
         }
     }
 
     pub async fn send(&mut self, octets: &[u8]) -> io::Result<()> {
+        tokio::time::sleep(self.stage.delay_of(self.side)).await;
+        if self.stage.is_frozen(self.side, self.number) {
+            return self.until_closed().await;
+        }
         if self.deaf {
             return Ok(());
         }
         let allowed = self.stage.octets_pass(self.side, false, octets.len());
-        self.stream.write_all(&octets[..allowed]).await?;
-        self.stream.flush().await?;
+        let mut left = &octets[..allowed];
+        while !left.is_empty() {
+            let (now, later) = left.split_at(self.stage.gulp_of(self.side).min(left.len()));
+            self.stream.write_all(now).await?;
+            tokio::task::yield_now().await;
+            left = later;
+        }
         match allowed < octets.len() {
             true => Err(ErrorKind::ConnectionAborted.into()),
             false => Ok(()),
@@ -107,6 +130,9 @@ impl Wire {
             command.line_max = command.line_max.max(line.len());
             let Some((line, count, ahead)) = announced(&line) else {
                 command.take(&line);
+                if self.stage.is_frozen(self.side, self.number) {
+                    self.until_closed().await?;
+                }
                 return Ok(command);
             };
             command.take(line);

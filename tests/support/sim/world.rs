@@ -1,40 +1,48 @@
 //! One world from start to completion: plant, start, crash, start again, cut over, judge.
 
-use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
+use pecsync::checkpoint::Image;
 use pecsync::config::Enrollment;
 use pecsync::sync::account::Order;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 use super::dates;
 use super::judge::{self, Mercy};
 use super::model::Letter;
-use super::plan::{Memory, Plan, Side};
+use super::plan::{Event, Memory, Plan, Reply, Side};
 use super::product::{self, Product, Wishes};
-use super::session;
 use super::stage::{Death, Stage};
 use super::traits::Traits;
 
 /// A world lives no longer than this.
-const LIFE_MAX: Duration = Duration::from_secs(60);
+const LIFE_MAX: Duration = Duration::from_secs(12 * 3600);
 /// How long a target may lag behind before the cutover: then the last pass has to do it.
-const LAG_MAX: Duration = Duration::from_secs(5);
-const TICK: Duration = Duration::from_millis(5);
-const PUT_BACK_AFTER: Duration = Duration::from_millis(600);
-/// Between events that no command brought about.
-const EVENT_EVERY: Duration = Duration::from_millis(120);
+const LAG_MAX: Duration = Duration::from_secs(900);
+/// How often the world looks at its product.
+const TICK: Duration = Duration::from_secs(3);
+/// Between events that no command brought about; and so long nothing differs before the cutover.
+const EVENT_EVERY: Duration = Duration::from_secs(70);
 
 /// A message to plant.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Post {
     pub octets: Vec<u8>,
     pub flags: String,
     /// Unix seconds.
     pub instant: i64,
+}
+
+impl fmt::Debug for Post {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = String::from_utf8_lossy(&self.octets);
+        let line = text.lines().next().unwrap_or_default();
+        write!(f, "{line:.40} ({} octets, {:?})", self.octets.len(), self.flags)
+    }
 }
 
 impl Post {
@@ -54,6 +62,7 @@ impl Post {
 pub struct World {
     /// How to repeat it.
     pub name: String,
+    pub seed: u64,
     pub source: Traits,
     pub target: Traits,
     /// At the source, by folder as users see it.
@@ -87,6 +96,11 @@ pub struct Ended {
     /// Crashes that never came, because there was no such effect.
     pub crashes_left: usize,
     pub lasted: Duration,
+    /// Awaits of the product's task that had to wait.
+    pub awaits: usize,
+    pub connections: [usize; 2],
+    /// What the servers saw.
+    pub log: Vec<String>,
     pub events: Vec<&'static str>,
     /// What was done that must never happen; a world that lived to its end has none.
     pub violations: Vec<String>,
@@ -96,6 +110,7 @@ impl World {
     pub fn new(name: impl Into<String>) -> World {
         World {
             name: name.into(),
+            seed: 1,
             source: Traits::source(),
             target: Traits::target(),
             mail: Vec::new(),
@@ -109,45 +124,61 @@ impl World {
         }
     }
 
-    /// Lives it, on a runtime of its own: nothing else runs between an answer and a death.
-    /// The error is a report for a human.
+    /// Lives it, on a runtime and by a clock of its own: nothing else runs between an answer and
+    /// a death, and whatever is waited for comes at once. The error is a report for a human.
     pub fn live(&self) -> Result<Ended, String> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = { runtime }.enable_time().start_paused(true).build();
         let runtime = runtime.map_err(|error| error.to_string())?;
         let ended = runtime.block_on(async {
-            let mut life = Life::begin(self).await;
+            let mut life = Life::begin(self);
             let ended = life.live().await;
             ended.map_err(|what| life.report(&what))
         });
-        runtime.shutdown_background();
+        drop(runtime);
         ended
     }
 
+    /// May copies be missing from the target, or seem so?
+    fn may_hide_copies(&self) -> bool {
+        let hides = |event: &Event| {
+            matches!(
+                event,
+                Event::Vanish { .. }
+                    | Event::Stranger { .. }
+                    | Event::Fail { side: Side::Target, .. }
+                    | Event::Renumber { side: Side::Target, .. }
+            )
+        };
+        let plan = &self.plan;
+        plan.events.values().flatten().any(hides)
+            || plan.replies.values().any(|reply| matches!(reply, Reply::Half | Reply::Gaps))
+    }
+
     fn plant(&self, stage: &Stage) {
-        let each = |side: Side, posts: &[(String, Post)], foreign: bool| {
+        for (side, posts) in [(Side::Source, &self.mail), (Side::Target, &self.copies)] {
             let half = stage.half(side);
             for (folder, post) in posts {
-                let letter = Letter { foreign, ..post.clone().letter() };
                 let name = half.traits.wire(folder);
                 half.with(|account| {
                     account.create(&name);
-                    account.append(&name, vec![letter]);
+                    account.append(&name, vec![post.clone().letter()]);
                 });
             }
-        };
-        each(Side::Source, &self.mail, false);
-        each(Side::Target, &self.foreign, true);
-        each(Side::Target, &self.copies, false);
+        }
+        for (folder, post) in &self.foreign {
+            stage.plant_stranger(&stage.target.traits.wire(folder), post.clone().letter());
+        }
     }
 }
 
 struct Life<'w> {
     world: &'w World,
     stage: Arc<Stage>,
-    begun: Instant,
+    /// For what lies beside checkpoints.
     states: TempDir,
     lives: usize,
-    state: PathBuf,
+    image: Image,
     enrollment: Enrollment,
     /// `None` only between two lives.
     product: Option<Product>,
@@ -160,42 +191,53 @@ struct Life<'w> {
 }
 
 impl<'w> Life<'w> {
-    async fn begin(world: &'w World) -> Life<'w> {
-        let stage = Stage::new(world.source.clone(), world.target.clone(), world.plan.clone());
+    fn begin(world: &'w World) -> Life<'w> {
+        let (source, target) = (world.source.clone(), world.target.clone());
+        let stage = Stage::new(source, target, world.plan.clone(), world.seed);
         world.plant(&stage);
-        let source = session::serve(stage.clone(), Side::Source).await.expect("loopback");
-        let target = session::serve(stage.clone(), Side::Target).await.expect("loopback");
-        let far = Timestamp::now() + Duration::from_secs(86_400);
-        let enrollment = product::enrollment(source, target, Some(far), &world.wishes);
-        let memory = PathBuf::from("/dev/shm");
-        let parent = if memory.is_dir() { memory } else { std::env::temp_dir() };
+        let far = Timestamp::from_second(stage.hands().wall + 10 * 86_400).expect("a date");
+        let enrollment = product::enrollment(Some(far), &world.wishes);
+        let memory = std::path::Path::new("/dev/shm");
+        let parent = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
         let states = tempfile::tempdir_in(parent).expect("a directory for checkpoints");
-        let state = states.path().join("0");
-        let product = start(&stage, &state, &enrollment, &world.wishes);
-        Life {
+        let mut life = Life {
             world,
             stage,
-            begun: Instant::now(),
             states,
-            lives: 1,
-            state,
+            lives: 0,
+            image: Image::default(),
             enrollment,
-            product: Some(product),
+            product: None,
             cut_over: false,
             lost: false,
             journal: Vec::new(),
             events: Vec::new(),
             effects_before: 0,
-        }
+        };
+        life.start();
+        life
+    }
+
+    fn start(&mut self) {
+        self.lives += 1;
+        self.stage.log("the product starts");
+        let enrollment = self.enrollment.clone();
+        let (state, apart) = (self.states.path(), self.world.wishes.apart);
+        let product = Product::start(&self.stage, &self.image, state, enrollment, apart);
+        self.stage.born(product.task.abort_handle(), self.image.clone());
+        self.product = Some(product);
     }
 
     async fn live(&mut self) -> Result<Ended, String> {
         let mut level_since: Option<Instant> = None;
         let mut last_event = Instant::now();
         loop {
-            tokio::time::sleep(TICK).await;
-            if self.begun.elapsed() > LIFE_MAX {
-                return Err(format!("not completed after {LIFE_MAX:?}"));
+            let product = self.product.as_mut().expect("it is missing only within `revive`");
+            tokio::select! {
+                biased;
+                () = self.stage.died.notified() => {}
+                _ = &mut product.task, if !product.task.is_finished() => {}
+                () = tokio::time::sleep(TICK) => {}
             }
             if let Some(death) = self.stage.take_death() {
                 self.revive(death).await;
@@ -203,15 +245,17 @@ impl<'w> Life<'w> {
                 continue;
             }
             if self.product().task.is_finished() {
-                return self.over().await;
+                return self.over();
+            }
+            if self.stage.lasted() > LIFE_MAX {
+                return Err(format!("not completed after {LIFE_MAX:?}"));
             }
             self.attend()?;
-            let status = self.product().status();
-            if status.reasons.iter().any(|reason| Some(&*reason.code) == self.world.until_reason) {
+            if self.world.until_reason.is_some_and(|code| self.product().gives(code)) {
                 self.keep_journal();
                 return Ok(self.ended());
             }
-            if self.cut_over || status.phase != "following" || status.condition != "ok" {
+            if self.cut_over || !self.product().is_following() {
                 continue;
             }
             if !self.world.rush
@@ -224,8 +268,11 @@ impl<'w> Life<'w> {
                 continue;
             }
             let since = *level_since.get_or_insert_with(Instant::now);
+            if since.elapsed() <= EVENT_EVERY {
+                continue;
+            }
             let level = judge::differences(&self.stage, &self.mercy()).is_empty();
-            if level && since.elapsed() > EVENT_EVERY || since.elapsed() > LAG_MAX {
+            if level || since.elapsed() > LAG_MAX {
                 if !level {
                     self.stage.log("the target lags; the cutover comes all the same");
                 }
@@ -234,21 +281,21 @@ impl<'w> Life<'w> {
         }
     }
 
-    /// Helps where a test cannot wait as long as an account can.
+    /// Does what only an operator can.
     fn attend(&mut self) -> Result<(), String> {
-        let status = self.product().status();
-        let code = status.reason.as_ref().map_or("", |reason| reason.code.as_str());
-        match status.condition.as_str() {
-            "retrying" => self.product().hurry(),
+        let Some((code, reason)) = self.product().held() else { return Ok(()) };
+        match code.as_str() {
             // Deliberate: from the cutover on the state is not guessed.
-            "held" if code == "state_lost" && self.lost && self.cut_over => {
+            "state_lost" if self.lost && self.cut_over => {
                 self.product().order(Order::ApproveLate);
+                Ok(())
             }
-            "held" if self.stage.login_refused() => self.product().hurry(),
-            "held" => return Err(format!("the account is held: {:?}", status.reason)),
-            _ => {}
+            "credentials_rejected" if self.stage.login_refused() => {
+                self.product().order(Order::Retry);
+                Ok(())
+            }
+            _ => Err(format!("the account is held: {reason}")),
         }
-        Ok(())
     }
 
     fn product(&self) -> &Product {
@@ -262,42 +309,33 @@ impl<'w> Life<'w> {
         while let Some(event) = self.stage.next_event() {
             self.stage.happen(event);
         }
-        self.enrollment.cutover = Some(Timestamp::now());
+        let now = Timestamp::from_second(self.stage.hands().wall).expect("a date");
+        self.enrollment.cutover = Some(now);
         self.product().order(Order::Replace(Arc::new(self.enrollment.clone())));
     }
 
     async fn revive(&mut self, death: Death) {
         self.keep_journal();
-        let fresh = self.states.path().join(self.lives.to_string());
-        self.lives += 1;
-        match (&death.snapshot, death.memory) {
-            (Some(snapshot), _) => {
-                snapshot.restore(&fresh).expect("the temporary directory can be written");
-                self.state = fresh;
-            }
-            (None, Memory::Deleted) => self.state = fresh,
-            (None, _) => {}
-        }
+        self.image = death.image;
         self.lost |= matches!(death.memory, Memory::Deleted | Memory::Older(_));
         // What else the dead one had begun ends when the runtime comes to it.
         while !self.product().task.is_finished() {
             tokio::task::yield_now().await;
         }
+        // Its committer ends with it.
+        self.product = None;
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
         if matches!(death.memory, Memory::Older(_)) {
             // Nobody puts back a directory faster; what comes later still is not promised.
-            tokio::time::sleep(PUT_BACK_AFTER).await;
+            tokio::time::sleep(self.world.wishes.in_doubt_wait).await;
         }
-        // Let go of first: both lives may use one directory.
-        self.product = None;
-        let wishes = &self.world.wishes;
-        self.product = Some(start(&self.stage, &self.state, &self.enrollment, wishes));
+        self.start();
     }
 
     /// The product has returned: it must have completed, and the copy must be exact.
-    async fn over(&mut self) -> Result<Ended, String> {
+    fn over(&mut self) -> Result<Ended, String> {
         let status = self.product().status();
         if (status.phase.as_str(), status.condition.as_str()) != ("completed", "ok") {
             return Err(format!("it ended {} {}", status.phase, status.condition));
@@ -313,6 +351,9 @@ impl<'w> Life<'w> {
             }
         } else if !mercy.listed.is_empty() && self.world.plan.replies.is_empty() {
             return Err(format!("refused although nobody refused anything: {:?}", mercy.listed));
+        }
+        if self.said("copy_vanished") && !self.world.may_hide_copies() {
+            return Err("a copy is said to have vanished, but none has".to_owned());
         }
         self.stage.log("judged");
         let found = judge::differences(&self.stage, &mercy);
@@ -332,7 +373,13 @@ impl<'w> Life<'w> {
             lagged: self.logged("the target lags", "") > 0,
             octets: [self.stage.octets(Side::Source), self.stage.octets(Side::Target)],
             crashes_left: self.stage.crashes_left(),
-            lasted: self.begun.elapsed(),
+            lasted: self.stage.lasted(),
+            awaits: self.stage.awaits(),
+            connections: [
+                self.stage.connections(Side::Source),
+                self.stage.connections(Side::Target),
+            ],
+            log: self.stage.logged(),
             events: std::mem::take(&mut self.events),
             violations: self.stage.violations(),
         }
@@ -345,11 +392,14 @@ impl<'w> Life<'w> {
         lines.filter(|(_, line)| line.starts_with(begin) && line.contains(part)).count()
     }
 
+    /// Was such an event told?
+    fn said(&self, name: &str) -> bool {
+        let recorded = self.product().journal.recorded();
+        self.events.contains(&name) || recorded.iter().any(|entry| entry.event.name() == name)
+    }
+
     fn mercy(&self) -> Mercy {
-        let said = |name: &str| {
-            let recorded = self.product().journal.recorded();
-            self.events.contains(&name) || recorded.iter().any(|e| e.event.name() == name)
-        };
+        let said = |name: &str| self.said(name);
         let leftovers = self.lost
             // A folder renumbered, or made anew under an old name: its copies are orphans.
             || said("uidvalidity_changed")
@@ -398,16 +448,4 @@ impl<'w> Life<'w> {
         let _ = writeln!(text, "what differs: {what}\nplan: {:?}", self.world.plan);
         text
     }
-}
-
-fn start(
-    stage: &Arc<Stage>,
-    state: &std::path::Path,
-    enrollment: &Enrollment,
-    wishes: &Wishes,
-) -> Product {
-    stage.log(format!("the product starts on {}", state.display()));
-    let product = Product::start(state, enrollment.clone(), wishes);
-    stage.born(product.task.abort_handle(), state.to_owned());
-    product
 }

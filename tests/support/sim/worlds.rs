@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::habits::{Habit, Next, Told};
 use super::mail::Random;
-use super::plan::{Crash, Cut, Event, Lie, Memory, Moment, Reply, Side};
+use super::plan::{
+    Crash, Cut, Event, Kill, Late, Lie, Memory, Moment, Reply, Side, Weather, Welcome,
+};
 use super::traits::{ALL, Traits};
 use super::world::{Post, World};
 
@@ -49,6 +51,31 @@ pub fn small(name: impl Into<String>) -> World {
     world
 }
 
+/// As little as can be copied, followed, moved and removed, with an identical twin: so few octets
+/// that something can go wrong at each.
+pub fn tiny(name: impl Into<String>) -> World {
+    let mut world = World::new(name);
+    let short = |number: u64| {
+        let octets = format!("Subject: {number}\r\n\r\nciao\r\n").into_bytes();
+        Post { octets, flags: String::new(), instant: 1_700_000_000 + number as i64 }
+    };
+    for number in [1, 2, 2] {
+        world.mail.push(("INBOX".to_owned(), short(number)));
+    }
+    world.mail.push(("Altro".to_owned(), short(3)));
+    let bare = ["ID", "NAMESPACE", "LIST-EXTENDED", "SPECIAL-USE", "CHILDREN", "UNSELECT"];
+    world.source = Traits { prefix: "", ..Traits::source() }.without(&bare);
+    world.target = Traits::target().without(&bare);
+    let events = [
+        Event::Deliver { folder: "INBOX".into(), post: short(4) },
+        Event::Move { from: "INBOX".into(), nth: 0, to: "Altro".into() },
+    ];
+    for (at, event) in events.into_iter().enumerate() {
+        world.plan.events.insert((Side::Source, 1_000_000 + at), vec![event]);
+    }
+    world
+}
+
 const FOLDERS: [&str; 5] = ["INBOX", "Clienti/2024", "Archivio", "Posta inviata", "Perch&AOk-"];
 const FLAGS: [&str; 6] = ["", "\\Seen", "\\Seen \\Answered", "\\Flagged", "$Label1", "\\Deleted"];
 const HABITS: [Habit; 19] = [
@@ -77,12 +104,12 @@ const SIDES: [Side; 2] = [Side::Source, Side::Target];
 /// Anything may be in it; the same seed makes the same world.
 pub fn random(seed: u64) -> World {
     let mut dice = Dice(Random::seeded(seed));
-    let mut world = World::new(seed.to_string());
+    let mut world = World { seed, ..World::new(seed.to_string()) };
     world.source = dice.traits(Traits::source());
     world.target = dice.traits(Traits::target());
     world.source.body_first = dice.chance(5);
     world.target.keywords = !dice.chance(10);
-    dice.habits(&mut world);
+    (world.source.shuffled, world.target.shuffled) = (dice.chance(30), dice.chance(30));
     dice.plant(&mut world);
     for _ in 0..dice.below(9) {
         let event = dice.event();
@@ -91,21 +118,17 @@ pub fn random(seed: u64) -> World {
     for _ in 0..1 + dice.below(4) {
         dice.fault(&mut world);
     }
-    let late = |crash: &Crash| matches!(crash.moment, Moment::Late(_));
-    if !world.plan.late.is_empty() || world.plan.crashes.iter().any(late) {
-        world.wishes.in_doubt_wait = WAIT_FOR_THE_LATE;
-    }
+    world.plan.weather = [dice.weather(), dice.weather()];
+    world.wishes.sweep_interval = Duration::from_secs([20, 60, 300][dice.below(3)]);
     world.wishes.target_is_ours = dice.chance(20);
     world.rush = dice.chance(35);
     if dice.chance(10) {
         let event = Event::Vanish { folder: dice.folder(), nth: dice.below(1000) };
         dice.at(&mut world, event);
     }
+    dice.habits(&mut world);
     world
 }
-
-/// Longer than anything is late; otherwise nothing is waited for.
-pub const WAIT_FOR_THE_LATE: Duration = Duration::from_millis(700);
 
 struct Dice(Random);
 
@@ -129,12 +152,11 @@ impl Dice {
     /// Now and then a server has a habit that refuses nothing and hides no renumbering.
     fn habits(&mut self, world: &mut World) {
         for traits in [&mut world.source, &mut world.target] {
-            if self.chance(25) {
-                let habit = *self.0.pick(&HABITS);
-                // Without NAMESPACE nobody can tell others' folders, and one of them cannot be had.
-                if habit != Habit::ShowsOthers || traits.has("NAMESPACE") {
-                    traits.habits.push(habit);
-                }
+            let habit = *self.0.pick(&HABITS);
+            // Without NAMESPACE nobody can know whose folders they are.
+            let is_fair = habit != Habit::ShowsOthers || traits.has("NAMESPACE");
+            if self.chance(25) && is_fair {
+                traits.habits.push(habit);
             }
         }
     }
@@ -161,6 +183,13 @@ impl Dice {
         for number in 0..self.below(4) {
             world.foreign.push((self.folder(), post(100 + number as u64, "\\Seen")));
         }
+        if self.chance(25) {
+            // The same but for its body: nobody's copy.
+            let (folder, post) = world.mail[self.below(world.mail.len() as u64)].clone();
+            let mut octets = post.octets;
+            *octets.last_mut().expect("no message is empty") = b'!';
+            world.foreign.push((folder, Post { octets, flags: "\\Seen".to_owned(), ..post }));
+        }
         if self.chance(30) {
             // Each at most once: what is there twice and once at the source is not ours.
             for (folder, post) in world.mail.iter().take(self.below(5)).cloned() {
@@ -173,9 +202,16 @@ impl Dice {
         }
     }
 
+    fn weather(&mut self) -> Weather {
+        let delays = [0, 0, 0, 5, 300, 4_000, 25_000];
+        let gulps = [0, 0, 0, 0, 13, 200];
+        Weather { delay_millis_max: *self.0.pick(&delays), gulp: *self.0.pick(&gulps) }
+    }
+
     fn event(&mut self) -> Event {
         let (folder, nth) = (self.folder(), self.below(1000));
-        match self.below(13) {
+        let side = *self.0.pick(&SIDES);
+        match self.below(18) {
             0..=2 => Event::Deliver { folder, post: self.post() },
             3 | 4 => {
                 let flag = ["\\Seen", "\\Flagged", "$Label1"][self.below(3)].to_owned();
@@ -184,8 +220,15 @@ impl Dice {
             5 | 6 => Event::Expunge { folder, nth },
             7 | 8 => Event::Move { from: folder, nth, to: self.folder() },
             9 => Event::Rename { from: folder, to: format!("Nuova{}", self.below(3)) },
-            10 => Event::Renumber { side: *self.0.pick(&SIDES), folder },
-            11 => Event::LoseIndex { side: *self.0.pick(&SIDES), folder },
+            10 => Event::Renumber { side, folder },
+            11 => Event::LoseIndex { side, folder },
+            12 => Event::Jump { side, folder, by: self.0.below(1 << 20) as u32 },
+            13 => Event::Fail { side, secs: self.0.below(50) },
+            14 => Event::Freeze { side },
+            15 => {
+                let days = self.0.below(3) as i64 - 1;
+                Event::SetClock { secs: days * 86_400 + self.0.below(1_000) as i64 - 500 }
+            }
             _ => Event::Foreign { folder, post: post(200 + nth as u64, "") },
         }
     }
@@ -203,32 +246,45 @@ impl Dice {
     fn fault(&mut self, world: &mut World) {
         let plan = &mut world.plan;
         let side = *self.0.pick(&SIDES);
-        match self.below(10) {
-            0..=3 => plan.crashes.push(Crash {
+        match self.below(13) {
+            0..=2 => plan.crashes.push(Crash {
                 effect: self.below(24),
                 moment: self.moment(),
                 memory: self.memory(),
             }),
-            4 | 5 => {
+            3 | 4 => plan.kills.push(Kill {
+                at: self.below(300),
+                at_once: self.chance(50),
+                memory: self.memory(),
+            }),
+            5 | 6 => {
                 let octet = match self.chance(50) {
                     true => self.0.below(4_000),
                     false => self.0.below(60_000),
                 };
                 plan.cuts.push(Cut { side, inbound: self.chance(50), octet });
             }
-            6 | 7 => {
-                let reply = match self.below(12) {
-                    9..=11 => Reply::Half,
+            7 | 8 => {
+                let reply = match self.below(16) {
                     0..=2 => Reply::No,
                     3 | 4 => Reply::Bad,
                     5 | 6 => Reply::Bye,
                     7 => Reply::Close,
-                    _ => Reply::Silence,
+                    8 => Reply::Silence,
+                    9 => Reply::Mute,
+                    10 => Reply::Slow(self.0.below(70_000)),
+                    11 | 12 => Reply::Gaps,
+                    _ => Reply::Half,
                 };
                 plan.replies.insert((side, self.below(100)), reply);
             }
-            8 => {
-                plan.late.insert(self.below(14), self.below(30));
+            9 => {
+                let welcome = [Welcome::Refused, Welcome::Silent, Welcome::Bye][self.below(3)];
+                plan.connections.insert((side, self.below(5)), welcome);
+            }
+            10 | 11 => {
+                let (millis, silent) = (self.0.below(59_000), self.chance(30));
+                plan.late.insert(self.below(14), Late { millis, silent });
             }
             _ => {
                 let lies =
@@ -247,8 +303,8 @@ impl Dice {
             0 => Moment::Before,
             1 => Moment::Done,
             2 => Moment::Answered,
-            3 => Moment::Later(self.0.below(250)),
-            _ => Moment::Late(self.below(30)),
+            3 => Moment::Later(self.0.below(2_000)),
+            _ => Moment::Late(self.0.below(59_000)),
         }
     }
 

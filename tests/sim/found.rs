@@ -1,0 +1,1 @@
+//! Worlds in which the product once lost, doubled or altered something, reduced.
