@@ -8,7 +8,7 @@ SHELL := /bin/bash
 # processors.
 TEST_THREADS ?= 8
 
-.PHONY: help build demo test fmt clippy doc bench
+.PHONY: help build demo test soak mutants fmt clippy doc bench
 
 help: ## shows this
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
@@ -22,6 +22,12 @@ demo: ## moves a mailbox between two real servers while you watch (at most two m
 test: ## all tests, those against real Dovecot servers included
 	@tests/support/install.sh
 	@tests/support/run.sh --test-threads=$(TEST_THREADS)
+
+soak: ## lives random simulated worlds until Ctrl-C, a line a minute; FIRST=N begins with that seed
+	@PECSYNC_SIM_FIRST="$(FIRST)" cargo test --test sim soak -- --ignored --nocapture
+
+mutants: ## breaks the product in one way after the other: simulated worlds must find each out
+	@tests/mutants/run.sh
 
 fmt: ## formats the code
 	cargo fmt

@@ -8,7 +8,7 @@ use crate::{number, run_all};
 const SIDES: [Side; 2] = [Side::Source, Side::Target];
 const MEMORIES: [Memory; 4] = [Memory::Kept, Memory::Older(1), Memory::Older(4), Memory::Deleted];
 /// The small world is cut at every so-manyeth octet; PECSYNC_SIM_STRIDE=1 leaves none out.
-const STRIDE: u64 = 7;
+const STRIDE: u64 = 17;
 
 /// Where a cut can be: both directions of both sides, to the last octet that passes unharmed.
 fn cuts(world: &World) -> Vec<Cut> {

@@ -65,6 +65,7 @@ pub fn tiny(name: impl Into<String>) -> World {
     let bare = ["ID", "NAMESPACE", "LIST-EXTENDED", "SPECIAL-USE", "CHILDREN", "UNSELECT"];
     world.source = Traits { prefix: "", ..Traits::source() }.without(&bare);
     world.target = Traits::target().without(&bare);
+    world.wishes.sweep_interval = Duration::from_secs(300);
     let events = [
         Event::Deliver { folder: "INBOX".into(), post: short(4) },
         Event::Move { from: "INBOX".into(), nth: 0, to: "Altro".into() },
