@@ -72,6 +72,24 @@ fn every_command_is_answered_badly() {
     }));
 }
 
+/// What comes just before the cutover is listed once before the seal, and not by halves.
+#[test]
+fn every_listing_of_the_last_pass_is_incomplete() {
+    let last = |name: String| World { rush: true, ..small(name) };
+    let whole = last("last".to_owned()).live().unwrap_or_else(|report| panic!("{report}"));
+    let places = SIDES
+        .into_iter()
+        .zip(whole.commands)
+        .flat_map(|(side, commands)| (0..commands).map(move |command| (side, command)));
+    run_all(places.flat_map(|place| {
+        [Reply::Half, Reply::Gaps].into_iter().map(move |reply| {
+            let mut world = last(format!("last, {place:?} {reply:?}"));
+            world.plan.replies.insert(place, reply);
+            world
+        })
+    }));
+}
+
 #[test]
 fn every_connection_is_received_badly() {
     let whole = small("small").live().unwrap_or_else(|report| panic!("{report}"));

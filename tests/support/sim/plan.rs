@@ -170,6 +170,10 @@ pub enum Lie {
     OtherValidity,
     TooFew,
     TooMany,
+    /// The right ones, the last first.
+    Descending,
+    /// As many, from 1 on.
+    Old,
 }
 
 /// What others do meanwhile. `nth` counts modulo the messages there are; nothing happens in an

@@ -75,6 +75,8 @@ pub struct World {
     pub wishes: Wishes,
     /// What has not happened before the cutover happens all at once when it comes.
     pub rush: bool,
+    /// What happens before the cutover shows at the target before it.
+    pub prompt: bool,
 }
 
 /// What a world that went well can tell.
@@ -109,6 +111,7 @@ impl World {
             plan: Plan::default(),
             wishes: Wishes::default(),
             rush: false,
+            prompt: false,
         }
     }
 
@@ -256,6 +259,9 @@ impl<'w> Life<'w> {
             let level = judge::differences(&self.stage, &self.mercy()).is_empty();
             if level || since.elapsed() > LAG_MAX {
                 if !level {
+                    if self.world.prompt {
+                        return Err(format!("the target lags {LAG_MAX:?} behind"));
+                    }
                     self.stage.log("the target lags; the cutover comes all the same");
                 }
                 self.cut_over();
@@ -332,6 +338,12 @@ impl<'w> Life<'w> {
         }
         if self.said("copy_vanished") && !self.world.may_hide_copies() {
             return Err("a copy is said to have vanished, but none has".to_owned());
+        }
+        let links = self.product().links().map_err(|error| error.to_string())?;
+        let renumbered = |event: &Event| matches!(event, Event::Renumber { .. });
+        let renumbered = self.world.plan.events.values().flatten().any(renumbered);
+        if let Some(false_link) = judge::false_links(&self.stage, &links).filter(|_| !renumbered) {
+            return Err(false_link);
         }
         self.stage.log("judged");
         let found = judge::differences(&self.stage, &mercy);

@@ -253,8 +253,15 @@ impl Dice {
                 plan.late.insert(self.below(14), Late { millis, silent });
             }
             _ => {
-                let lies =
-                    [Lie::None, Lie::Malformed, Lie::OtherValidity, Lie::TooFew, Lie::TooMany];
+                let lies = [
+                    Lie::None,
+                    Lie::Malformed,
+                    Lie::OtherValidity,
+                    Lie::TooFew,
+                    Lie::TooMany,
+                    Lie::Descending,
+                    Lie::Old,
+                ];
                 for effect in 0..12 {
                     if self.chance(30) {
                         plan.lies.insert(effect, *self.0.pick(&lies));
