@@ -1,6 +1,7 @@
 //! In doubt: an APPEND whose answer never came may still be stored. It is looked for at once,
 //! not repeated before `in_doubt_wait`, looked for again; a late twin is removed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::adopt::{self, Candidate};
@@ -11,7 +12,7 @@ use super::plan;
 use super::resolve::of_link;
 use crate::checkpoint::{Edit, Intended, Intent, Known, Link};
 use crate::journal::{Entry, Event};
-use crate::words::{Digests, Uid};
+use crate::words::{Digests, Sha256, Uid};
 
 /// A repeated APPEND is watched for late twins for so long.
 const WATCHED: Duration = Duration::from_secs(600);
@@ -200,8 +201,43 @@ impl Pass<'_> {
         let wanted = |digests: &Digests| look.wants.values().any(|want| want.size == digests.size);
         let digests = self.target_digests(look.pair, &uids).await?;
         let twins = digests.iter().filter(|(_, digests)| is_twin(digests) && !wanted(digests));
-        let surplus: Vec<Uid> = twins.map(|(uid, _)| *uid).collect();
-        self.drop_surplus(look, &surplus).await
+        let surplus: BTreeMap<Uid, Sha256> =
+            twins.map(|(uid, digests)| (*uid, digests.sha256)).collect();
+        let unsure = self.unsure_firsts(look, surplus.values().copied().collect()).await?;
+        let sure = surplus.iter().filter(|(_, sha256)| !unsure.contains(sha256));
+        let sure: Vec<Uid> = sure.map(|(uid, _)| *uid).collect();
+        self.drop_surplus(look, &sure).await
+    }
+
+    /// Of these contents, those whose links do not all name a copy with it: a target may lie about
+    /// UIDs, and then a second copy is the only one. Such links find their copies anew.
+    async fn unsure_firsts(
+        &mut self,
+        look: &mut Look,
+        contents: BTreeSet<Sha256>,
+    ) -> Result<BTreeSet<Sha256>, Failure> {
+        let linked = plan::links(&look.known).filter(|(_, link)| contents.contains(&link.sha256));
+        let linked: Vec<(Uid, Link)> = linked.map(|(uid, link)| (uid, link.clone())).collect();
+        let uids: Vec<Uid> = linked.iter().filter_map(|(_, link)| link.target_uid).collect();
+        let digests = self.target_digests(look.pair, &uids).await?;
+        let mut unsure = BTreeSet::new();
+        let mut edits = Vec::new();
+        for (uid, mut link) in linked {
+            let copy = link.target_uid.and_then(|target_uid| digests.get(&target_uid));
+            if copy.is_some_and(|copy| copy.sha256 == link.sha256) {
+                continue;
+            }
+            unsure.insert(link.sha256);
+            if copy.is_some() && link.altered.is_none() {
+                link.target_uid = None;
+                look.known.insert(uid, Known::Linked(link.clone()));
+                edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link)));
+                look.unfinished = true;
+                self.book.pairs[look.pair].look_at_target = true;
+            }
+        }
+        self.writer.commit(edits).await?;
+        Ok(unsure)
     }
 
     async fn drop_surplus(&mut self, look: &mut Look, surplus: &[Uid]) -> Result<(), Failure> {

@@ -172,8 +172,6 @@ pub enum Lie {
     TooMany,
     /// The right ones, the last first.
     Descending,
-    /// As many, from 1 on.
-    Old,
 }
 
 /// What others do meanwhile. `nth` counts modulo the messages there are; nothing happens in an

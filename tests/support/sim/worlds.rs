@@ -260,7 +260,6 @@ impl Dice {
                     Lie::TooFew,
                     Lie::TooMany,
                     Lie::Descending,
-                    Lie::Old,
                 ];
                 for effect in 0..12 {
                     if self.chance(30) {
