@@ -12,7 +12,7 @@ use super::plan;
 use super::resolve::of_link;
 use crate::checkpoint::{Edit, Intended, Intent, Known, Link};
 use crate::journal::{Entry, Event};
-use crate::words::{Digests, Sha256, Uid};
+use crate::words::{Digests, Message, Sha256, Uid};
 
 /// A repeated APPEND is watched for late twins for so long.
 const WATCHED: Duration = Duration::from_secs(600);
@@ -189,40 +189,44 @@ impl Pass<'_> {
             .values()
             .filter(|message| message.uid.get() >= intent.target_uid_next)
             .filter(|message| ours.iter().any(|our| our.instant == message.instant));
-        let uids: Vec<Uid> = late.map(|message| message.uid).collect();
-        if uids.is_empty() {
+        let late: Vec<&Message> = late.collect();
+        if late.is_empty() {
             return Ok(());
         }
+        let firsts = plan::links(&look.known)
+            .filter(|(_, link)| late.iter().any(|message| message.instant == link.instant));
+        let firsts: Vec<(Uid, Link)> = firsts.map(|(uid, link)| (uid, link.clone())).collect();
+        let late: Vec<Uid> = late.iter().map(|message| message.uid).collect();
+        // All at once, for what is removed has to be seen in the same SELECT.
+        let copies = firsts.iter().filter_map(|(_, link)| link.target_uid);
+        let uids: Vec<Uid> = late.iter().copied().chain(copies).collect();
+        let digests = self.target_digests(look.pair, &uids).await?;
+        let unsure = self.lose_false_links(look, firsts, &digests).await?;
         let is_twin = |digests: &Digests| {
             let same = |known: adopt::Known| known.sha256() == digests.sha256;
             ours.iter().any(|our| our.digests.is_some_and(same))
         };
         // A message that still waits for its copy owns it before it is a surplus.
         let wanted = |digests: &Digests| look.wants.values().any(|want| want.size == digests.size);
-        let digests = self.target_digests(look.pair, &uids).await?;
-        let twins = digests.iter().filter(|(_, digests)| is_twin(digests) && !wanted(digests));
-        let surplus: BTreeMap<Uid, Sha256> =
-            twins.map(|(uid, digests)| (*uid, digests.sha256)).collect();
-        let unsure = self.unsure_firsts(look, surplus.values().copied().collect()).await?;
-        let sure = surplus.iter().filter(|(_, sha256)| !unsure.contains(sha256));
-        let sure: Vec<Uid> = sure.map(|(uid, _)| *uid).collect();
-        self.drop_surplus(look, &sure).await
+        let is_surplus = |uid: &Uid| {
+            let found = digests.get(uid);
+            found.is_some_and(|it| is_twin(it) && !wanted(it) && !unsure.contains(&it.sha256))
+        };
+        let surplus: Vec<Uid> = late.into_iter().filter(is_surplus).collect();
+        self.drop_surplus(look, &surplus).await
     }
 
-    /// Of these contents, those whose links do not all name a copy with it: a target may lie about
-    /// UIDs, and then a second copy is the only one. Such links find their copies anew.
-    async fn unsure_firsts(
+    /// Links that do not name a copy of their message find it anew: a target may lie about UIDs.
+    /// Returns what they are of, for what seems its second copy may be the only one.
+    async fn lose_false_links(
         &mut self,
         look: &mut Look,
-        contents: BTreeSet<Sha256>,
+        links: Vec<(Uid, Link)>,
+        digests: &BTreeMap<Uid, Digests>,
     ) -> Result<BTreeSet<Sha256>, Failure> {
-        let linked = plan::links(&look.known).filter(|(_, link)| contents.contains(&link.sha256));
-        let linked: Vec<(Uid, Link)> = linked.map(|(uid, link)| (uid, link.clone())).collect();
-        let uids: Vec<Uid> = linked.iter().filter_map(|(_, link)| link.target_uid).collect();
-        let digests = self.target_digests(look.pair, &uids).await?;
         let mut unsure = BTreeSet::new();
         let mut edits = Vec::new();
-        for (uid, mut link) in linked {
+        for (uid, mut link) in links {
             let copy = link.target_uid.and_then(|target_uid| digests.get(&target_uid));
             if copy.is_some_and(|copy| copy.sha256 == link.sha256) {
                 continue;
