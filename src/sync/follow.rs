@@ -492,9 +492,11 @@ impl Following<'_> {
             if self.is_crowded() && book.record.phase == Phase::Following && course.fruitless == 0 {
                 return Ok(Woken::Rest);
             }
-            let Some(inbox) = self.arm(book, source).await? else {
-                return Ok(Woken::Pass(Scope::Changed, None));
-            };
+            let inbox = inbox_of(book);
+            if !self.arm(book, &inbox, source).await? {
+                // Told: its STATUS may say that nothing has changed.
+                return Ok(Woken::Pass(Scope::Changed, Some((inbox, News::default()))));
+            }
             let news = self.idle(book, source, target, course, until).await?;
             source.idle_done();
             if news == IdleNews::Quiet {
@@ -570,25 +572,29 @@ impl Following<'_> {
         verdict.due.map_or(until, |due| until.min(due))
     }
 
-    /// Selects INBOX and starts IDLE. `None` if something happened there since it was looked at:
+    /// Selects INBOX and starts IDLE. False if something happened there since it was looked at:
     /// then it is looked at again first.
-    async fn arm(&self, book: &Book, source: &mut Session) -> Result<Option<WireName>, Failure> {
+    async fn arm(
+        &self,
+        book: &Book,
+        name: &WireName,
+        source: &mut Session,
+    ) -> Result<bool, Failure> {
         let inbox = book.pairs.iter().find(|pair| pair.source.is_inbox());
-        let name = inbox.map_or_else(|| WireName::of_wire(b"INBOX"), |pair| pair.source.clone());
-        if source.selected().is_none_or(|selected| selected.name != name) {
-            source.examine(&name).await.map_err(at_source)?;
+        if source.selected().is_none_or(|selected| selected.name != *name) {
+            source.examine(name).await.map_err(at_source)?;
         }
         let seen = inbox.filter(|pair| !pair.unfinished).and_then(|pair| pair.record.source_seen);
         if let Some(seen) = seen
             && seen.messages != source.exists()
         {
-            return Ok(None);
+            return Ok(false);
         }
         // All folders on one connection, where that is offered; costs nothing once it is on.
         source.notify().await.map_err(at_source)?;
         source.idle_start().await.map_err(at_source)?;
         self.board.proved_alive("idle");
-        Ok(Some(name))
+        Ok(true)
     }
 
     /// Waits without IDLE.
@@ -651,6 +657,11 @@ impl Following<'_> {
         let entry = entry.account(&self.enrollment.address);
         self.shared.journal.emit(entry.migration(&self.enrollment.migration.name));
     }
+}
+
+fn inbox_of(book: &Book) -> WireName {
+    let inbox = book.pairs.iter().find(|pair| pair.source.is_inbox());
+    inbox.map_or_else(|| WireName::of_wire(b"INBOX"), |pair| pair.source.clone())
 }
 
 /// The next pass is over what came to INBOX since it was first listed.

@@ -23,6 +23,8 @@ use super::traits::Traits;
 const LIFE_MAX: Duration = Duration::from_secs(12 * 3600);
 /// How long a target may lag behind before the cutover: then the last pass has to do it.
 const LAG_MAX: Duration = Duration::from_secs(900);
+/// No guest asks for more.
+const COMMANDS_AN_HOUR_MAX: usize = 10_000;
 /// How often the world looks at its product.
 const TICK: Duration = Duration::from_secs(3);
 /// Between events that no command brought about; and so long nothing differs before the cutover.
@@ -344,6 +346,11 @@ impl<'w> Life<'w> {
         let renumbered = self.world.plan.events.values().flatten().any(renumbered);
         if let Some(false_link) = judge::false_links(&self.stage, &links).filter(|_| !renumbered) {
             return Err(false_link);
+        }
+        let commands = self.stage.commands(Side::Source) + self.stage.commands(Side::Target);
+        let hours = 1 + self.stage.lasted().as_secs() as usize / 3600;
+        if commands > COMMANDS_AN_HOUR_MAX * hours {
+            return Err(format!("{commands} commands in less than {hours} hours"));
         }
         self.stage.log("judged");
         let found = judge::differences(&self.stage, &mercy);
