@@ -10,7 +10,7 @@ TEST_THREADS ?= 8
 # Of each fuzzer, as many of which run at once as there are processors.
 SECONDS_PER_TARGET ?= 60
 
-.PHONY: help build demo test fuzz fmt clippy doc bench
+.PHONY: help build demo test soak mutants fuzz fmt clippy doc bench
 
 help: ## shows this
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
@@ -27,6 +27,12 @@ test: ## all tests, those against real servers included
 
 fuzz: ## lets each fuzzer run for SECONDS_PER_TARGET=60, with the ordinary toolchain
 	@SECONDS_PER_TARGET=$(SECONDS_PER_TARGET) fuzz/run.sh
+
+soak: ## lives random simulated worlds until Ctrl-C, a line a minute; FIRST=N begins with that seed
+	@PECSYNC_SIM_FIRST="$(FIRST)" cargo test --test sim soak -- --ignored --nocapture
+
+mutants: ## breaks the product in one way after the other: simulated worlds must find each out
+	@tests/mutants/run.sh
 
 fmt: ## formats the code
 	cargo fmt

@@ -1,6 +1,7 @@
 //! In doubt: an APPEND whose answer never came may still be stored. It is looked for at once,
 //! not repeated before `in_doubt_wait`, looked for again; a late twin is removed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::adopt::{self, Candidate};
@@ -11,7 +12,7 @@ use super::plan;
 use super::resolve::of_link;
 use crate::checkpoint::{Edit, Intended, Intent, Known, Link, Proof};
 use crate::journal::{Entry, Event};
-use crate::words::{Digests, Uid};
+use crate::words::{Digests, Message, Sha256, Uid};
 
 /// A repeated APPEND is watched for late twins for so long.
 const WATCHED: Duration = Duration::from_secs(600);
@@ -188,20 +189,59 @@ impl Pass<'_> {
             .values()
             .filter(|message| message.uid.get() >= intent.target_uid_next)
             .filter(|message| ours.iter().any(|our| our.instant == message.instant));
-        let uids: Vec<Uid> = late.map(|message| message.uid).collect();
-        if uids.is_empty() {
+        let late: Vec<&Message> = late.collect();
+        if late.is_empty() {
             return Ok(());
         }
+        let firsts = plan::links(&look.known)
+            .filter(|(_, link)| late.iter().any(|message| message.instant == link.instant));
+        let firsts: Vec<(Uid, Link)> = firsts.map(|(uid, link)| (uid, link.clone())).collect();
+        let late: Vec<Uid> = late.iter().map(|message| message.uid).collect();
+        // All at once, for what is removed has to be seen in the same SELECT.
+        let copies = firsts.iter().filter_map(|(_, link)| link.target_uid);
+        let uids: Vec<Uid> = late.iter().copied().chain(copies).collect();
+        let digests = self.target_digests(look.pair, &uids).await?;
+        let unsure = self.lose_false_links(look, firsts, &digests).await?;
         let is_twin = |digests: &Digests| {
             let same = |known: adopt::Known| known.sha256() == digests.sha256;
             ours.iter().any(|our| our.digests.is_some_and(same))
         };
         // A message that still waits for its copy owns it before it is a surplus.
         let wanted = |digests: &Digests| look.wants.values().any(|want| want.size == digests.size);
-        let digests = self.target_digests(look.pair, &uids).await?;
-        let twins = digests.iter().filter(|(_, digests)| is_twin(digests) && !wanted(digests));
-        let surplus: Vec<Uid> = twins.map(|(uid, _)| *uid).collect();
+        let is_surplus = |uid: &Uid| {
+            let found = digests.get(uid);
+            found.is_some_and(|it| is_twin(it) && !wanted(it) && !unsure.contains(&it.sha256))
+        };
+        let surplus: Vec<Uid> = late.into_iter().filter(is_surplus).collect();
         self.drop_surplus(look, &surplus).await
+    }
+
+    /// Links that do not name a copy of their message find it anew: a target may lie about UIDs.
+    /// Returns what they are of, for what seems its second copy may be the only one.
+    async fn lose_false_links(
+        &mut self,
+        look: &mut Look,
+        links: Vec<(Uid, Link)>,
+        digests: &BTreeMap<Uid, Digests>,
+    ) -> Result<BTreeSet<Sha256>, Failure> {
+        let mut unsure = BTreeSet::new();
+        let mut edits = Vec::new();
+        for (uid, mut link) in links {
+            let copy = link.target_uid.and_then(|target_uid| digests.get(&target_uid));
+            if copy.is_some_and(|copy| copy.sha256 == link.sha256) {
+                continue;
+            }
+            unsure.insert(link.sha256);
+            if copy.is_some() && link.altered.is_none() {
+                link.target_uid = None;
+                look.known.insert(uid, Known::Linked(link.clone()));
+                edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link)));
+                look.unfinished = true;
+                self.book.pairs[look.pair].look_at_target = true;
+            }
+        }
+        self.writer.commit(edits).await?;
+        Ok(unsure)
     }
 
     async fn drop_surplus(&mut self, look: &mut Look, surplus: &[Uid]) -> Result<(), Failure> {

@@ -579,7 +579,7 @@ impl Following<'_> {
                 return Ok(Woken::Rest);
             }
             let inbox = inbox_of(book);
-            let news = match self.arm(book, source).await {
+            let news = match self.arm(book, &inbox, source).await {
                 Ok(Armed::Yes) => self.idle(book, source, target, course, until).await,
                 Ok(Armed::Stale) => {
                     return Ok(Woken::Pass(Scope::Changed, Some((inbox, News::default()))));
@@ -664,11 +664,15 @@ impl Following<'_> {
     }
 
     /// Selects INBOX and starts IDLE.
-    async fn arm(&self, book: &Book, source: &mut Session) -> Result<Armed, Failure> {
+    async fn arm(
+        &self,
+        book: &Book,
+        name: &WireName,
+        source: &mut Session,
+    ) -> Result<Armed, Failure> {
         let inbox = book.pairs.iter().find(|pair| pair.source.is_inbox());
-        let name = inbox_of(book);
-        if source.selected().is_none_or(|selected| selected.name != name) {
-            match source.examine(&name).await {
+        if source.selected().is_none_or(|selected| selected.name != *name) {
+            match source.examine(name).await {
                 Err(Error::No { .. }) => return Ok(Armed::Refused),
                 examined => drop(examined.map_err(at_source)?),
             }

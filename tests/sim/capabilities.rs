@@ -3,7 +3,7 @@
 use crate::run_all;
 use crate::sim::traits::ALL;
 use crate::sim::worlds::small;
-use crate::sim::{Crash, Memory, Moment, Random, Traits, World};
+use crate::sim::{Crash, Event, Memory, Moment, Random, Side, Traits, World};
 
 fn lacking(at_source: &[&str], at_target: &[&str]) -> World {
     let world = small(format!("source without {at_source:?}, target without {at_target:?}"));
@@ -113,4 +113,17 @@ fn odd_habits() {
         ..small("untagged responses come in any order")
     };
     run_all([body_first, no_keywords, in_any_order].into_iter());
+}
+
+/// Modification sequences begin anew, and then something changes: it is followed all the same.
+#[test]
+fn a_lost_index() {
+    run_all(["INBOX", "Clienti/2024", "Archivio"].into_iter().map(|folder| {
+        let mut world = World { prompt: true, ..small(format!("lost index of {folder}")) };
+        let folder = folder.to_owned();
+        let lost = Event::LoseIndex { side: Side::Source, folder: folder.clone() };
+        let flag = Event::Flag { folder, nth: 0, flag: "\\Draft".to_owned(), on: true };
+        world.plan.events.insert((Side::Source, 1_000_100), vec![lost, flag]);
+        world
+    }));
 }

@@ -5,7 +5,7 @@
 use crate::sim::worlds::random;
 use crate::{number, run_all};
 
-const WORLDS: u64 = 4000;
+const WORLDS: u64 = 2500;
 
 #[test]
 fn random_worlds_end_with_an_exact_copy() {

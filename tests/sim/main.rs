@@ -1,7 +1,8 @@
 //! Simulated worlds: the product's real account task between two IMAP servers in memory, by a
 //! virtual clock. Every world ends with an exact copy, or with a list of what was refused.
 //!
-//! A failure prints the world's name; SEED repeats it: a seed's number, or part of a name.
+//! A failure prints the world's name, and SEED repeats it: `SEED=223 cargo test --test sim random`,
+//! or part of a name, as in `SEED="small, Kill { at: 7," cargo test --test sim killed`.
 
 #[path = "../support/sim/mod.rs"]
 mod sim;

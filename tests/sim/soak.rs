@@ -16,7 +16,7 @@ fn soak() {
     for signal in [libc::SIGINT, libc::SIGTERM] {
         signal_hook::flag::register(signal, stop.clone()).expect("a handler");
     }
-    println!("worlds from seed {first} on; SEED=… make soak-one repeats one");
+    println!("worlds from seed {first} on; SEED=N cargo test --test sim random repeats one");
     let whole = runner::soak(first, number("PECSYNC_SOAK_SECS"), || stop.load(Ordering::Relaxed));
     assert!(whole.failed.is_empty(), "seeds that failed: {:?}", whole.failed);
 }

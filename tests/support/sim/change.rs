@@ -188,7 +188,8 @@ impl Session {
     }
 }
 
-/// A message that has been at the source for longer than any listing is old.
+/// A message that has been at the source for longer than any listing is old; those that were
+/// there from the beginning have, too.
 const LONG_THERE: Duration = Duration::from_secs(150);
 
 /// A copy may go only when its message has: those that the source has had for long are all still
@@ -203,13 +204,18 @@ fn check_removed(stage: &Stage, wire: &str, removed: &[Message]) {
             half.look(|account| {
                 let messages = account.folders.get(name).map_or(&[][..], |it| &it.messages);
                 let there = messages.iter().filter(is_same);
-                there.filter(|message| message.since.elapsed() >= long).count()
+                let began = stage.began;
+                let is_long =
+                    |message: &&Message| message.since == began || message.since.elapsed() >= long;
+                there.filter(is_long).count()
             })
         };
-        let (needed, left) = (
-            count(&stage.source, &at_source, LONG_THERE),
-            count(&stage.target, wire, Duration::ZERO),
-        );
+        let needed = count(&stage.source, &at_source, LONG_THERE);
+        // What was found in another folder was moved there.
+        let left: usize = stage.target.look(|account| {
+            let messages = account.folders.values().flat_map(|folder| &folder.messages);
+            messages.filter(is_same).count()
+        });
         if left < needed {
             let text = format!("{shown}: a copy is removed, {left} stay, the source has {needed}");
             stage.violate(text);
@@ -260,6 +266,10 @@ fn append_uid(stage: &Stage, number: usize, validity: u32, uids: &[u32]) -> Stri
         Some(Lie::None) => String::new(),
         Some(Lie::Malformed) => "[APPENDUID 7 x:y] ".to_owned(),
         Some(Lie::OtherValidity) => format!("[APPENDUID {} {set}] ", validity + 1),
+        Some(Lie::Descending) => {
+            let set: Vec<String> = uids.iter().rev().map(u32::to_string).collect();
+            format!("[APPENDUID {validity} {}] ", set.join(","))
+        }
         Some(Lie::TooMany) => format!("[APPENDUID {validity} {first}:{}] ", last + 1),
     }
 }

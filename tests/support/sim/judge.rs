@@ -115,6 +115,28 @@ fn strangers_differ(stage: &Stage) -> Option<String> {
     Some(format!("{name}: somebody else's message is not what it was: {}", print.shown()))
 }
 
+/// Every link names a copy with its message's octets, and no copy is named twice.
+pub fn false_links(stage: &Stage, links: &[[(String, u32); 2]]) -> Option<String> {
+    let (source, target) = (stage.source.account(), stage.target.account());
+    let octets = |account: &Account, (folder, uid): &(String, u32)| {
+        let message = account.folders.get(folder)?.message(*uid)?;
+        Some(message.octets.clone())
+    };
+    let mut named = BTreeSet::new();
+    for [from, to] in links {
+        let (Some(message), Some(copy)) = (octets(&source, from), octets(&target, to)) else {
+            continue;
+        };
+        if message != copy {
+            return Some(format!("{from:?} is not what {to:?} is, but linked to it"));
+        }
+        if !named.insert(to) {
+            return Some(format!("{to:?} is linked twice"));
+        }
+    }
+    None
+}
+
 fn compare(wanted: &[Flags], there: &[Flags], leftovers: usize, any_flags: bool) -> Option<String> {
     if there.len() < wanted.len() || there.len() > wanted.len() + leftovers {
         let (wanted, there) = (wanted.len(), there.len());

@@ -1,4 +1,24 @@
 //! What goes wrong in a world, and when: plain data, so that a seed or an index repeats it.
+//!
+//! | fault | here | tried |
+//! |---|---|---|
+//! | a connection is cut | [`Cut`], by octet, both sides, both directions | `everywhere` at every octet of a tiny session and all over a small one; random |
+//! | the product is killed | [`Kill`] at an await, [`Crash`] around an effect | `everywhere` at every await, `crash` at every effect; random |
+//! | the checkpoint is lost | [`Memory`]: nothing, the newest commits, all of it | with each death |
+//! | NO, BAD, BYE | [`Reply`] | `everywhere` at every command; random |
+//! | delays | [`Weather`], [`Reply::Slow`] | random; `everywhere` |
+//! | half-open connections | [`Reply::Silence`], [`Reply::Mute`], [`Welcome::Silent`], [`Event::Freeze`] | `everywhere`; random |
+//! | a server stores an APPEND after the connection has died | [`Late`], [`Moment::Late`], up to `in_doubt_wait` | `found`, `crash`; random |
+//! | answers lie about UIDs | [`Lie`] | random |
+//! | untagged data in any order | `Traits::shuffled`, `body_first` | `capabilities`; random |
+//! | UIDVALIDITY changes | [`Event::Renumber`], both sides | random, `found` |
+//! | UIDs jump | [`Event::Jump`], both sides | random |
+//! | MODSEQ falls back | [`Event::LoseIndex`], both sides | random |
+//! | listings are half empty | [`Reply::Half`], [`Reply::Gaps`], for a while [`Event::Fail`] | `everywhere`, `found`; random |
+//! | others write to the target | [`Event::Foreign`], `World::foreign`, `World::copies`; they remove: [`Event::Vanish`] | random |
+//! | the source changes meanwhile | [`Event::Deliver`], `Flag`, `Expunge`, `Move`, `Rename` | all worlds |
+//! | the wall clock jumps | [`Event::SetClock`] | random |
+//! | capabilities are absent | `Traits::without` | `capabilities`; random |
 
 use std::collections::BTreeMap;
 
@@ -150,6 +170,8 @@ pub enum Lie {
     OtherValidity,
     TooFew,
     TooMany,
+    /// The right ones, the last first.
+    Descending,
 }
 
 /// What others do meanwhile. `nth` counts modulo the messages there are; nothing happens in an

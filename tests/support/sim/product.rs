@@ -118,7 +118,27 @@ impl Product {
         let _ = self.orders.try_send(order);
     }
 
-    /// Source UIDs listed as refused, by the source folder's wire name.
+    /// Which copy is whose: wire name and UID at the source, the same at the target.
+    pub fn links(&self) -> io::Result<Vec<[(String, u32); 2]>> {
+        let store = &self.shared.store;
+        let mut links = Vec::new();
+        let Some(account) = store.account(ADDRESS)? else { return Ok(links) };
+        let name = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        for folder in store.folders(account.id)? {
+            for (uid, known) in store.known(folder.id)? {
+                if let Known::Linked(link) = known
+                    && let Some(target_uid) = link.target_uid
+                    && link.altered.is_none()
+                {
+                    let source = (name(&folder.source_name), uid.get());
+                    links.push([source, (name(&folder.target_name), target_uid.get())]);
+                }
+            }
+        }
+        Ok(links)
+    }
+
+    /// Source UIDs listed as refused or altered, by the source folder's wire name.
     pub fn listed(&self) -> io::Result<Vec<(String, u32)>> {
         let store = &self.shared.store;
         let mut listed = Vec::new();

@@ -65,7 +65,8 @@ impl fmt::Display for Summary {
 }
 
 /// Lives all worlds, or those that can be begun within `budget`. Panics with the reports of the
-/// first that fail. With PECSYNC_SIM_REPORTS set to a directory all reports are written there.
+/// first that fail. With PECSYNC_SIM_REPORTS set to a directory all reports are written there;
+/// with PECSYNC_SIM_LOG set the log of a world that went well is printed.
 pub fn run_all(worlds: impl Iterator<Item = World> + Send, budget: Duration) -> Summary {
     let begun = Instant::now();
     let summary = live_each(worlds, || begun.elapsed() >= budget, |_| {});
@@ -138,6 +139,9 @@ fn live_each(
 }
 
 fn keep_report(name: &str, outcome: &Result<Ended, String>) {
+    if let (Some(_), Ok(ended)) = (std::env::var_os("PECSYNC_SIM_LOG"), outcome) {
+        ended.log.iter().for_each(|line| println!("{line}"));
+    }
     if let (Some(dir), Err(report)) = (std::env::var_os("PECSYNC_SIM_REPORTS"), outcome) {
         let name: String =
             name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();

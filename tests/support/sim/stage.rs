@@ -26,7 +26,7 @@ const LATE_MILLIS_MAX: u64 = 400;
 pub struct Stage {
     pub source: Half,
     pub target: Half,
-    began: Instant,
+    pub began: Instant,
     log: Mutex<Vec<String>>,
     plan: Mutex<Plan>,
     weather: [Weather; 2],

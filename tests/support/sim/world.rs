@@ -23,6 +23,8 @@ use super::traits::Traits;
 const LIFE_MAX: Duration = Duration::from_secs(12 * 3600);
 /// How long a target may lag behind before the cutover: then the last pass has to do it.
 const LAG_MAX: Duration = Duration::from_secs(900);
+/// No guest asks for more.
+const COMMANDS_AN_HOUR_MAX: usize = 10_000;
 /// How often the world looks at its product.
 const TICK: Duration = Duration::from_secs(3);
 /// Between events that no command brought about; and so long nothing differs before the cutover.
@@ -79,6 +81,8 @@ pub struct World {
     pub refused: Option<usize>,
     /// It is over once the account gives this reason, or a folder of it does.
     pub until_reason: Option<&'static str>,
+    /// What happens before the cutover shows at the target before it.
+    pub prompt: bool,
 }
 
 /// What a world that went well can tell.
@@ -121,6 +125,7 @@ impl World {
             rush: false,
             refused: None,
             until_reason: None,
+            prompt: false,
         }
     }
 
@@ -274,6 +279,9 @@ impl<'w> Life<'w> {
             let level = judge::differences(&self.stage, &self.mercy()).is_empty();
             if level || since.elapsed() > LAG_MAX {
                 if !level {
+                    if self.world.prompt {
+                        return Err(format!("the target lags {LAG_MAX:?} behind"));
+                    }
                     self.stage.log("the target lags; the cutover comes all the same");
                 }
                 self.cut_over();
@@ -354,6 +362,17 @@ impl<'w> Life<'w> {
         }
         if self.said("copy_vanished") && !self.world.may_hide_copies() {
             return Err("a copy is said to have vanished, but none has".to_owned());
+        }
+        let links = self.product().links().map_err(|error| error.to_string())?;
+        let renumbered = |event: &Event| matches!(event, Event::Renumber { .. });
+        let renumbered = self.world.plan.events.values().flatten().any(renumbered);
+        if let Some(false_link) = judge::false_links(&self.stage, &links).filter(|_| !renumbered) {
+            return Err(false_link);
+        }
+        let commands = self.stage.commands(Side::Source) + self.stage.commands(Side::Target);
+        let hours = 1 + self.stage.lasted().as_secs() as usize / 3600;
+        if commands > COMMANDS_AN_HOUR_MAX * hours {
+            return Err(format!("{commands} commands in less than {hours} hours"));
         }
         self.stage.log("judged");
         let found = judge::differences(&self.stage, &mercy);

@@ -66,6 +66,7 @@ pub fn tiny(name: impl Into<String>) -> World {
     let bare = ["ID", "NAMESPACE", "LIST-EXTENDED", "SPECIAL-USE", "CHILDREN", "UNSELECT"];
     world.source = Traits { prefix: "", ..Traits::source() }.without(&bare);
     world.target = Traits::target().without(&bare);
+    world.wishes.sweep_interval = Duration::from_secs(300);
     let events = [
         Event::Deliver { folder: "INBOX".into(), post: short(4) },
         Event::Move { from: "INBOX".into(), nth: 0, to: "Altro".into() },
@@ -287,8 +288,14 @@ impl Dice {
                 plan.late.insert(self.below(14), Late { millis, silent });
             }
             _ => {
-                let lies =
-                    [Lie::None, Lie::Malformed, Lie::OtherValidity, Lie::TooFew, Lie::TooMany];
+                let lies = [
+                    Lie::None,
+                    Lie::Malformed,
+                    Lie::OtherValidity,
+                    Lie::TooFew,
+                    Lie::TooMany,
+                    Lie::Descending,
+                ];
                 for effect in 0..12 {
                     if self.chance(30) {
                         plan.lies.insert(effect, *self.0.pick(&lies));
