@@ -109,7 +109,7 @@ async fn furnish(dir: &std::path::Path) -> AccountRecord {
             writer.commit_lazily((begin..begin + BATCH).map(put).collect()).await.expect("queued");
         }
     }
-    writer.commit(Vec::new()).await.expect("durable");
+    writer.settle().await.expect("durable");
     record
 }
 
