@@ -39,13 +39,33 @@ impl Digester {
         }
     }
 
+    /// All but the loose digest, at half the cost: see [`Digester::finish_exact`].
+    pub fn exact() -> Digester {
+        Digester { loose: None, ..Digester::new() }
+    }
+
     pub fn update(&mut self, octets: &[u8]) {
         self.exact.update(octets);
         self.size += octets.len() as u64;
         let mut rest = octets;
         while !rest.is_empty() {
+            if self.loose.is_none() && self.header.is_none() {
+                return self.scan(rest);
+            }
             rest = self.fold(rest);
         }
+    }
+
+    /// Only looks for what is suspect in a body: NUL, a CR without LF, an LF without CR.
+    fn scan(&mut self, octets: &[u8]) {
+        let (Some(first), Some(last)) = (octets.first(), octets.last()) else { return };
+        let is_odd = |was_cr: bool, octet: u8| octet == 0 || was_cr != (octet == b'\n');
+        let neighbours = octets.iter().zip(&octets[1..]);
+        let odd = neighbours.fold(is_odd(self.last_was_cr, *first), |odd, (before, octet)| {
+            odd | (*octet == 0) | ((*before == b'\r') != (*octet == b'\n'))
+        });
+        self.suspect |= odd;
+        self.last_was_cr = *last == b'\r';
     }
 
     /// Digests one run of ordinary octets and the odd octet after it; returns what is left.
@@ -122,17 +142,31 @@ impl Digester {
     }
 
     pub fn finish(mut self) -> Digests {
+        let loose = self.loose.take().unwrap_or_default();
+        let ExactDigests { size, header, sha256, suspect } = self.finish_exact();
+        Digests { size, sha256, header, loose: LooseDigest(loose.finalize().into()), suspect }
+    }
+
+    pub fn finish_exact(mut self) -> ExactDigests {
         self.end_bare_cr();
         self.suspect |= self.header.is_some();
         self.end_header();
-        Digests {
+        ExactDigests {
             size: self.size,
             sha256: Sha256(self.exact.finalize().into()),
             header: self.header_digest.expect("ended above"),
-            loose: LooseDigest(self.loose.take().expect("never taken before").finalize().into()),
             suspect: self.suspect,
         }
     }
+}
+
+/// [`Digests`] without the loose one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ExactDigests {
+    pub size: u64,
+    pub header: HeaderDigest,
+    pub sha256: Sha256,
+    pub suspect: bool,
 }
 
 impl Default for Digester {
@@ -157,6 +191,13 @@ mod tests {
         message.iter().for_each(|octet| octets.update(&[*octet]));
         let whole = whole.finish();
         assert_eq!(whole, octets.finish(), "slicing must not matter");
+        for step in [1, 2, 3, 1000] {
+            let mut exact = Digester::exact();
+            message.chunks(step).for_each(|some| exact.update(some));
+            let Digests { size, header, sha256, suspect, .. } = whole;
+            let expected = ExactDigests { size, header, sha256, suspect };
+            assert_eq!(exact.finish_exact(), expected, "in slices of {step}");
+        }
         whole
     }
 

@@ -247,12 +247,14 @@ impl Fetching<'_> {
         std::mem::take(&mut self.attributes)
     }
 
-    /// Ticks a UID off; `false` if it was not asked for or was answered before.
+    /// Ticks a UID off; `false` if it was not asked for or was answered before. Behind an EXAMINE
+    /// the same UID is another folder's.
     pub(super) fn answer(&mut self, uid: Uid) -> bool {
-        let is_asked = self.outstanding.iter_mut().any(|outstanding| match outstanding {
-            Outstanding::Window(window) => window.answer(uid),
-            Outstanding::Examine { .. } => false,
+        let mut here = self.outstanding.iter_mut().map_while(|outstanding| match outstanding {
+            Outstanding::Window(window) => Some(window),
+            Outstanding::Examine { .. } => None,
         });
+        let is_asked = here.any(|window| window.answer(uid));
         if is_asked {
             self.babbled = Duration::ZERO;
         }

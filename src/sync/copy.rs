@@ -53,8 +53,13 @@ pub struct Terms {
 
 const WINDOW_MESSAGES_MAX: usize = 128;
 const WINDOW_BYTES_MAX: u64 = 8 << 20;
-const WINDOWS_AHEAD: usize = 2;
-const BATCHES_IN_FLIGHT: usize = 4;
+/// So much is asked for ahead, in so many commands at most: what a long line holds, and yet no
+/// more than what news may have to wait for.
+const AHEAD_BYTES_MAX: u64 = 8 << 20;
+const STEPS_AHEAD_MAX: usize = 12;
+/// At least two windows are asked for, whatever their size: one is read while the other comes.
+const STEPS_AHEAD_MIN: usize = 2;
+const BATCHES_IN_FLIGHT: usize = 16;
 /// How long batches let go are waited for after the source has failed.
 const LAST_ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 
@@ -329,8 +334,7 @@ impl<D: Desk> Pump<'_, '_, D> {
             self.steps.clear();
             self.outcome.interrupted = true;
         }
-        let ahead = if self.copying.terms.singly { 1 } else { WINDOWS_AHEAD };
-        while self.asked.len() < ahead {
+        while self.has_room() {
             let Some(step) = self.steps.pop_front() else { return Ok(()) };
             let mut waited_for = BTreeSet::new();
             match step {
@@ -353,6 +357,25 @@ impl<D: Desk> Pump<'_, '_, D> {
             self.asked.push_back((step, waited_for));
         }
         Ok(())
+    }
+
+    /// May one more step be asked for?
+    fn has_room(&self) -> bool {
+        if self.copying.terms.singly {
+            return self.asked.is_empty();
+        }
+        let bytes: u64 = self.asked.iter().map(|(step, _)| self.bytes_of(step)).sum();
+        let asked = self.asked.len();
+        asked < STEPS_AHEAD_MIN || (asked < STEPS_AHEAD_MAX && bytes < AHEAD_BYTES_MAX)
+    }
+
+    fn bytes_of(&self, step: &Step) -> u64 {
+        match step {
+            Step::Examine(_) => 0,
+            Step::Window { job, from, to } => {
+                self.jobs[*job].messages[*from..*to].iter().map(|message| message.size).sum()
+            }
+        }
     }
 
     fn examined(&mut self, selected: Selected) -> Result<(), Failure> {
@@ -408,12 +431,12 @@ impl<D: Desk> Pump<'_, '_, D> {
         self.outcome.writing = Some((job, message.uid));
         let item = self.writer.item(&flags, message.instant, message.size, synchronising);
         item.await.map_err(at_target)?;
-        let mut digester = Digester::new();
+        let mut digester = Digester::exact();
         while let Some(chunk) = self.fetching.chunk().await.map_err(at_source)? {
             digester.update(chunk);
             self.writer.write(chunk).await.map_err(at_target)?;
         }
-        let digests = digester.finish();
+        let digests = digester.finish_exact();
         if digests.size != message.size {
             return Err(at_source(Error::Protocol("a literal of another length".into())));
         }
