@@ -939,13 +939,13 @@ async fn answers_before_all_was_sent() {
     for (said, expected) in
         [("$ OK [APPENDUID 7 9] already\r\n", "Err(Protocol("), ("$ NO no\r\n", "Ok(Refused {")]
     {
-        let script = vec![hear(format!("{ARGUMENTS} {{20000+}}")), say(said), Step::Pause(50)];
+        let script = vec![hear(format!("{ARGUMENTS} {{100000+}}")), say(said), Step::Pause(50)];
         let (mut session, _server) = session("LITERAL+", script).await;
         let (mut writer, mut answers) = session.appending();
         writer.begin(&inbox()).await.unwrap();
         let flags = Flags::of_names(["\\Seen"]);
-        writer.item(&flags, InternalDate(7), 20_000, false).await.unwrap();
-        writer.write(&[b'x'; 17_000]).await.unwrap();
+        writer.item(&flags, InternalDate(7), 100_000, false).await.unwrap();
+        writer.write(&[b'x'; 70_000]).await.unwrap();
         let found = format!("{:?}", answers.next().await);
         assert!(found.starts_with(expected), "{found}");
         assert!(writer.write(b"x").await.is_err(), "nothing more is sent");

@@ -19,8 +19,8 @@ use super::outbound::Outbound;
 use super::{Code, Error, Session, WireName, dates};
 use crate::words::{Flags, InternalDate, Uid, UidValidity};
 
-/// The most plaintext of one TLS record.
-const PIECE: usize = 16 * 1024;
+/// What is gathered before it is sent: the plaintext of four full TLS records, in one system call.
+const PIECE: usize = 64 * 1024;
 
 impl Session {
     /// Opens the connection for a stream of APPENDs: one half writes, the other reads answers,

@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{CertificateError, ClientConfig, Error as TlsError};
 
+use super::gathered::Gathered;
 use super::link::Link;
 use super::stream::Stream;
 use super::{Capabilities, Error, Session, login, tls};
@@ -130,7 +131,9 @@ impl Dialler {
         let name = ServerName::try_from(endpoint.host.clone())
             .map_err(|_| Error::TlsUntrusted(format!("{:?} is no host name", endpoint.host)))?;
         let connector = TlsConnector::from(self.config(endpoint.ca_file.as_deref())?);
-        let handshake = timeout(self.answer_within, Box::pin(connector.connect(name, tcp))).await;
+        let handshake =
+            timeout(self.answer_within, Box::pin(connector.connect(name, Gathered::new(tcp))))
+                .await;
         match handshake.map_err(|_| Error::TimedOut("the TLS handshake"))? {
             Ok(tls) => Ok(Stream::Tls(Box::new(tls))),
             Err(error) => Err(handshake_failed(&endpoint.host, &error)),

@@ -20,6 +20,7 @@ mod error;
 mod fetch;
 mod fetching;
 pub(crate) mod fuzzing;
+mod gathered;
 mod idle;
 mod link;
 mod list;

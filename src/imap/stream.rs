@@ -8,11 +8,13 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, DuplexStream, Re
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
+use super::gathered::Gathered;
+
 /// Reading goes through `poll_fill_buf` only: a TLS stream has its plaintext at hand already, and
 /// a buffer of our own would double what a quiet connection costs.
 pub(super) enum Stream {
     Plain(BufReader<TcpStream>),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Gathered>>),
     Pipe(BufReader<DuplexStream>),
 }
 
