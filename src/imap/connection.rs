@@ -163,7 +163,7 @@ impl Connection {
     }
 
     /// Like [`Connection::ended`], until `on` has had enough.
-    async fn ended_unless(
+    pub async fn ended_unless(
         &mut self,
         tag: u32,
         command: &'static str,

@@ -11,7 +11,7 @@ use super::connection::{Ended, Said};
 use super::decode::{Attributes, Data, Kind};
 use super::encode::{self, Asked, Draft};
 use super::fetching::{Fetching, Step};
-use super::{Error, Session, quirks};
+use super::{Error, Selected, Session, quirks};
 use crate::digest::Digester;
 use crate::words::{Digests, Flags, HeaderDigest, InternalDate, Message, ModSeq, Uid};
 
@@ -75,9 +75,19 @@ impl Session {
     pub async fn list_messages(&mut self, from: Uid) -> Result<Vec<Message>, Error> {
         let mut listing = self.new_listing(|message: &Message| message.uid);
         listing.weight = |message| keyword_octets(&message.flags);
-        let unreadable = self.list_into(&mut listing, since(from)?, from).await?;
+        let ahead = if from.get() == 1 { self.listing_ahead() } else { None };
+        let unreadable = self.list_into(&mut listing, since(from)?, from, ahead).await?;
+        if self.is_ahead() && !unreadable.is_empty() {
+            // The server has gone on to other folders: all of it once more, out of turn.
+            let selected = self.selected.clone();
+            self.forget_ahead().await?;
+            if let Some(Selected { name, read_only, .. }) = selected {
+                self.open(if read_only { "EXAMINE" } else { "SELECT" }, &name, read_only).await?;
+            }
+            return Box::pin(self.list_messages(from)).await;
+        }
         for (set, _) in encode::sets(&unreadable) {
-            let still = self.list_into(&mut listing, set, from).await?;
+            let still = self.list_into(&mut listing, set, from, None).await?;
             if let Some(uid) = still.first() {
                 let text = format!("size or date of the message with UID {uid} cannot be read");
                 return self.note(Err(Error::Protocol(text)));
@@ -86,12 +96,14 @@ impl Session {
         self.note(listing.finish())
     }
 
-    /// Fetches metadata into the listing; returns the UIDs whose metadata could not be read.
+    /// Fetches metadata into the listing, if it was not asked for ahead; returns the UIDs whose
+    /// metadata could not be read.
     async fn list_into(
         &mut self,
         listing: &mut Listing<Message>,
         set: SequenceSet,
         from: Uid,
+        ahead: Option<u32>,
     ) -> Result<Vec<Uid>, Error> {
         let mut unreadable = Vec::new();
         let mut flags_changed = false;
@@ -115,7 +127,10 @@ impl Session {
             }
             listing.checked()
         };
-        self.fetch_each(Draft::of(encode::fetch(set, Asked::Metadata)), each).await?;
+        match ahead {
+            Some(tag) => self.fetched_ahead(tag, each).await?,
+            None => self.fetch_each(Draft::of(encode::fetch(set, Asked::Metadata)), each).await?,
+        }
         self.connection.inbound.news.flags_changed |= flags_changed;
         unreadable.retain(|uid| !listing.holds(*uid));
         Ok(unreadable)
@@ -180,6 +195,22 @@ impl Session {
             _ => Ok(()),
         };
         let ended = self.fetch_with(draft, on).await?;
+        self.note(ended.ok()).map(|_| ())
+    }
+
+    async fn fetched_ahead(
+        &mut self,
+        tag: u32,
+        mut each: impl FnMut(Attributes) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let on = |said: Said<'_>| match said {
+            Said::Data(Data::Fetch(attributes)) => each(attributes),
+            _ => Ok(()),
+        };
+        self.connection.inbound.fetching = true;
+        let ended = self.connection.ended_unless(tag, "UID FETCH", on).await;
+        self.connection.inbound.fetching = false;
+        let ended = ended?;
         self.note(ended.ok()).map(|_| ())
     }
 
@@ -372,7 +403,7 @@ fn changed_since(since: ModSeq, with_vanished: bool) -> Result<Draft, Error> {
     Ok(Draft::of(body))
 }
 
-fn everything() -> Result<SequenceSet, Error> {
+pub(super) fn everything() -> Result<SequenceSet, Error> {
     set_of("1:*")
 }
 

@@ -106,7 +106,7 @@ impl Session {
 
     /// Not every server marks its refusal with ALREADYEXISTS, so LIST is asked. The name may hold
     /// wildcards; only itself counts.
-    async fn is_there(&mut self, name: &WireName) -> Result<bool, Error> {
+    pub(super) async fn is_there(&mut self, name: &WireName) -> Result<bool, Error> {
         let mut draft = Draft::text("LIST \"\" ");
         draft.push_folder(name)?;
         let (ended, found) = self.listing(draft.end(), false).await?;
@@ -170,17 +170,22 @@ impl Session {
             || others.map(|prefix| prefix.len()).max().is_none_or(|length| length < own)
     }
 
-    /// NAMESPACE where it is offered; else the delimiter that `LIST "" ""` tells.
-    pub(super) async fn read_namespace(&mut self) -> Result<(), Error> {
-        if self.capabilities.has("NAMESPACE") {
+    /// Issues NAMESPACE where it is offered.
+    pub(super) fn ask_namespace(&mut self) -> Option<u32> {
+        let offered = self.capabilities.has("NAMESPACE");
+        offered.then(|| self.connection.issue(Draft::of(CommandBody::Namespace)))
+    }
+
+    /// What NAMESPACE answers; without it the delimiter that `LIST "" ""` tells.
+    pub(super) async fn read_namespace(&mut self, asked: Option<u32>) -> Result<(), Error> {
+        if let Some(tag) = asked {
             let mut told = None;
             let on = |said: Said<'_>| {
                 if let Said::Data(Data::Namespace(data)) = said {
                     told = Some(data);
                 }
             };
-            let ended =
-                self.connection.run("NAMESPACE", Draft::of(CommandBody::Namespace), on).await?;
+            let ended = self.connection.ended(tag, "NAMESPACE", on).await?;
             // A refusal is no answer: without the prefix every folder would get another name.
             self.note(ended.ok())?;
             if let Some(told) = told {

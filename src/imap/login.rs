@@ -1,6 +1,7 @@
 //! From the greeting to an authenticated session (RFC 9051, 6.2; RFC 4616, 4959, 8314).
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use imap_types::auth::AuthMechanism;
@@ -73,6 +74,7 @@ pub(super) async fn log_in(
         qresync: false,
         listing_octets_max: 0,
         exchange: Box::default(),
+        ahead: VecDeque::new(),
     };
     let offered = capabilities(&mut session.connection).await?;
     let authenticated = authenticate(&mut session.connection, &offered, login).await;
@@ -80,7 +82,6 @@ pub(super) async fn log_in(
     session.capabilities = Arc::new(capabilities(&mut session.connection).await?);
     session.connection.outbound.literals = literals(&session.capabilities);
     session.introduce().await?;
-    session.read_namespace().await?;
     session.connection.inbound.framer.shrink();
     Ok(session)
 }
@@ -241,12 +242,14 @@ fn literal(password: &secrecy::SecretString) -> Result<Literal<'_>, Error> {
 }
 
 impl Session {
-    /// ID and ENABLE, in one flight. What a server answers them is its own affair.
+    /// ID, ENABLE and NAMESPACE, in one flight. What a server answers the first two is its own
+    /// affair.
     async fn introduce(&mut self) -> Result<(), Error> {
         let id = self.capabilities.has("ID").then(id_draft);
         let enable = enable_draft(&self.capabilities);
         let id = id.map(|draft| self.connection.issue(draft));
         let enable = enable.map(|draft| self.connection.issue(draft));
+        let namespace = self.ask_namespace();
         if let Some(tag) = id {
             let mut name = None;
             let on = |said: Said<'_>| {
@@ -267,7 +270,7 @@ impl Session {
             self.connection.ended(tag, "ENABLE", on).await?;
             self.qresync = qresync;
         }
-        Ok(())
+        self.read_namespace(namespace).await
     }
 }
 

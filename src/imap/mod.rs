@@ -9,6 +9,7 @@
 //! `connection` pairs commands with answers; `dial`, `tls` and `login` make a [`Session`]; and
 //! each further file is one family of commands.
 
+mod ahead;
 mod append;
 mod connection;
 mod dates;
@@ -38,6 +39,7 @@ mod stream;
 mod tls;
 mod wire;
 
+pub use ahead::AHEAD_MAX;
 pub use append::{AppendAnswer, AppendAnswers, AppendWriter};
 pub use dial::{Dialler, Endpoint, Login, Pipes, Tls};
 pub use error::{Code, Error};

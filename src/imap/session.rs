@@ -1,6 +1,6 @@
 //! One authenticated connection: capabilities, the selected folder, and what was said unasked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use imap_types::command::{CommandBody, SelectParameter};
 use tokio::time::timeout;
 
+use super::ahead::Ahead;
 use super::append::Exchange;
 use super::connection::{Connection, Said};
 use super::decode::{Condition, Data};
@@ -156,6 +157,8 @@ pub struct Session {
     /// What one listing may take in memory.
     pub(super) listing_octets_max: usize,
     pub(super) exchange: Box<Exchange>,
+    /// Commands sent ahead, whose answers are still to be taken.
+    pub(super) ahead: VecDeque<Ahead>,
 }
 
 impl fmt::Debug for Session {
@@ -203,18 +206,34 @@ impl Session {
         self.open("SELECT", name, false).await
     }
 
-    async fn open(
+    pub(super) async fn open(
         &mut self,
         command: &'static str,
         name: &WireName,
         read_only: bool,
     ) -> Result<Selected, Error> {
-        let draft = self.opening(name, read_only)?;
-        self.ready()?;
+        let ahead = self.opening_ahead(name, read_only);
+        let tag = match ahead {
+            Some(tag) => tag,
+            None => {
+                let draft = self.opening(name, read_only)?;
+                self.forget_ahead().await?;
+                self.ready()?;
+                self.connection.issue(draft)
+            }
+        };
         self.selected = None;
         let mut selected = Selected::unheard(name, read_only);
-        let ended = self.connection.run(command, draft, |said| selected.hear(&said)).await?;
-        let condition = self.note(ended.ok())?;
+        let ended = self.connection.ended(tag, command, |said| selected.hear(&said)).await?;
+        let opened = self.note(ended.ok());
+        if opened.is_err()
+            && ahead.is_some()
+            && let Some(tag) = self.listing_ahead()
+            && self.is_usable()
+        {
+            self.drop_listing(tag).await?;
+        }
+        let condition = opened?;
         selected.hear_condition(&condition);
         self.opened(selected.clone());
         Ok(selected)

@@ -11,6 +11,7 @@ use super::pass::{Look, Pass};
 use super::plan;
 use super::resolve::of_link;
 use crate::checkpoint::{Edit, Intended, Intent, Known, Link, Proof};
+use crate::imap::Selected;
 use crate::journal::{Entry, Event};
 use crate::words::{Digests, Message, Sha256, Uid};
 
@@ -21,11 +22,11 @@ impl Pass<'_> {
     /// A folder that the checkpoint does not know may hold copies that an earlier life of ours is
     /// still getting stored, or more than a failing server shows: they are waited for before the
     /// first APPEND. A folder that never held anything is only watched, not waited for.
-    pub async fn mark_fresh(&mut self, look: &mut Look) -> Result<(), Failure> {
-        let pair = &self.book.pairs[look.pair];
-        if pair.record.target_seen.is_some() || !look.intents.is_empty() {
-            return Ok(());
+    pub async fn mark_fresh(&mut self, look: &mut Look) -> Result<Option<Selected>, Failure> {
+        if !self.is_fresh(look) {
+            return Ok(None);
         }
+        let pair = &self.book.pairs[look.pair];
         let name = pair.target.clone();
         let selected = self.target.select(&name).await?;
         let virgin = selected.exists == 0 && selected.uid_next.is_none_or(|next| next <= 1);
@@ -41,7 +42,12 @@ impl Pass<'_> {
         };
         self.writer.commit(vec![Edit::PutIntent(fresh.clone())]).await?;
         look.intents.push(fresh);
-        Ok(())
+        Ok(Some(selected))
+    }
+
+    /// Was the target's folder never looked at?
+    pub fn is_fresh(&self, look: &Look) -> bool {
+        self.book.pairs[look.pair].record.target_seen.is_none() && look.intents.is_empty()
     }
 
     /// Settles every intent of the folder as far as it can be; the target was just listed.

@@ -143,12 +143,17 @@ impl Following<'_> {
         if self.advance(book, None).await? {
             return Ok(Over::Finished);
         }
+        let mut target = Target::new(self.shared.clone(), self.enrollment.clone());
+        let copies =
+            book.record.first_copy_completed || self.shared.copying.available_permits() > 0;
+        if copies && !self.recovering {
+            target.connect_ahead();
+        }
         let (mut source, berth) = connect(self.shared, self.enrollment, Side::Source).await?;
         let slot = self.copying_slot(book, &mut source).await?;
         if self.stopping() {
             return Ok(Over::Stopped);
         }
-        let mut target = Target::new(self.shared.clone(), self.enrollment.clone());
         self.connected(book, &source, &mut target).await?;
         let ended = self.live(book, &mut source, &mut target, slot).await;
         if ended.is_ok() {
@@ -605,6 +610,7 @@ impl Following<'_> {
                 return Ok(Woken::Pass(Scope::Changed, Some((inbox, said))));
             }
             if said.exists.is_some() {
+                target.connect_ahead();
                 return Ok(Woken::Pass(Scope::Told, Some((inbox, said))));
             }
         }

@@ -20,7 +20,9 @@ use super::target::Target;
 use super::trouble;
 use crate::checkpoint::{Edit, FolderId, Intent, Known, Link, Orphan, Phase, Seen, Writer};
 use crate::config::Enrollment;
-use crate::imap::{Changes, Code, Error, FolderStatus, News, Selected, Session, WireName};
+use crate::imap::{
+    AHEAD_MAX, Changes, Code, Error, FolderStatus, News, Selected, Session, WireName,
+};
 use crate::journal::{Entry, Event, shown};
 use crate::words::{Flags, Message, ModSeq, Side, Uid};
 
@@ -145,6 +147,7 @@ impl<'a> Pass<'a> {
             Scope::Changed | Scope::Full => self.survey().await?,
         };
         let _memory = self.reserve(&statuses).await?;
+        self.targets_ahead(&statuses).await?;
         let mut looks = self.look(&statuses).await?;
         self.board.show_book(self.book);
         self.look_into_deferred(&mut looks, &statuses).await?;
@@ -153,6 +156,7 @@ impl<'a> Pass<'a> {
             self.tolerate(look, done)?;
             self.set_backlog_aside(look);
         }
+        self.target.forget_ahead().await?;
         self.resolve_moves(&mut looks).await?;
         self.leave_deferred(&mut looks);
         let interrupted = self.copy(&mut looks).await?;
@@ -255,10 +259,69 @@ impl<'a> Pass<'a> {
             let due = self.is_due(pair, status);
             self.book.learned.folders_missing.settled(pair.record.id);
             if due {
+                self.sources_ahead(at, statuses).await?;
                 looks.extend(self.look_at(at, Some(status.messages)).await?);
             }
         }
+        self.source.forget_ahead().await.map_err(at_source)?;
         Ok(looks)
+    }
+
+    /// Asks for the listings of this source folder and those after it, as many as go in one
+    /// flight, where all of each is listed anyway.
+    async fn sources_ahead(
+        &mut self,
+        at: usize,
+        statuses: &HashMap<WireName, FolderStatus>,
+    ) -> Result<(), Failure> {
+        if self.source.is_ahead() || self.fresh_from.is_some() {
+            return Ok(());
+        }
+        let mut names = Vec::new();
+        for pair in &self.book.pairs[at..] {
+            // What comes of a folder that LIST lacks is not foreseen.
+            let Some(status) = statuses.get(&pair.source) else { break };
+            if !self.is_due(pair, status) {
+                continue;
+            }
+            if names.len() >= AHEAD_MAX || !self.lists_all(pair) {
+                break;
+            }
+            names.push(pair.source.clone());
+        }
+        if names.len() > 1 {
+            self.source.look_ahead(&names, true).await.map_err(at_source)?;
+        }
+        Ok(())
+    }
+
+    /// Asks the target for the listings of folders that will be looked at there, while the
+    /// source is asked, too.
+    async fn targets_ahead(
+        &mut self,
+        statuses: &HashMap<WireName, FolderStatus>,
+    ) -> Result<(), Failure> {
+        if self.deferring || self.scope == Scope::Told {
+            return Ok(());
+        }
+        let due = self.book.pairs.iter().filter(|pair| {
+            let looked_at = pair.look_at_target || pair.record.target_seen.is_none();
+            let is_due = statuses.get(&pair.source).is_some_and(|status| self.is_due(pair, status));
+            is_due && (looked_at || self.scope == Scope::Full)
+        });
+        let names: Vec<WireName> = due.take(AHEAD_MAX).map(|pair| pair.target.clone()).collect();
+        match names.len() {
+            0 | 1 => Ok(()),
+            _ => self.target.session().await?.look_ahead(&names, false).await.map_err(at_target),
+        }
+    }
+
+    /// Is every message of the source folder listed when it is looked at?
+    fn lists_all(&self, pair: &Pair) -> bool {
+        let compares = |seen: Seen| seen.uid_next > 0 && seen.highest_modseq > ModSeq(0);
+        self.scope == Scope::Full
+            || pair.unfinished
+            || !pair.record.source_seen.is_some_and(compares)
     }
 
     /// A folder that LIST no longer shows: all it held is missing, and looked for elsewhere.

@@ -9,7 +9,7 @@ use super::copy::Failure;
 use super::pass::{Absence, Look, Pass, Scope, at_source, at_target};
 use super::plan;
 use crate::checkpoint::{Edit, Known, Link, Origin, Proof, Seen};
-use crate::imap::{Error, HeaderSeen};
+use crate::imap::{Error, HeaderSeen, Selected};
 use crate::journal::{Entry, Event};
 use crate::words::{Digests, Message, Uid};
 
@@ -38,7 +38,7 @@ impl Pass<'_> {
     }
 
     async fn resolve(&mut self, look: &mut Look) -> Result<(), Failure> {
-        self.mark_fresh(look).await?;
+        let selected = self.mark_fresh(look).await?;
         let pair = &self.book.pairs[look.pair];
         let needed = pair.look_at_target
             || pair.record.target_seen.is_none()
@@ -49,17 +49,26 @@ impl Pass<'_> {
             // An orphan is worth only as much as the copy that is really there.
             || (!look.wants.is_empty() && !look.orphans.is_empty());
         if needed {
-            self.look_at_target(look).await?;
+            self.look_at_target(look, selected).await?;
             self.pair_unpaired(look).await?;
             self.resolve_intents(look).await?;
         }
         self.adopt_here(look).await
     }
 
-    /// Lists the target's folder and compares it with the links.
-    async fn look_at_target(&mut self, look: &mut Look) -> Result<(), Failure> {
-        let name = self.book.pairs[look.pair].target.clone();
-        let selected = self.target.select(&name).await?;
+    /// Lists the target's folder, selected just now or here, and compares it with the links.
+    async fn look_at_target(
+        &mut self,
+        look: &mut Look,
+        selected: Option<Selected>,
+    ) -> Result<(), Failure> {
+        let selected = match selected {
+            Some(selected) => selected,
+            None => {
+                let name = self.book.pairs[look.pair].target.clone();
+                self.target.select(&name).await?
+            }
+        };
         let session = self.target.session().await?;
         let first = Uid::new(1).expect("1 is a UID");
         let listing = session.list_messages(first).await.map_err(at_target)?;

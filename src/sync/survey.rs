@@ -7,17 +7,27 @@ use super::clock::Instant;
 use super::copy::Failure;
 use super::folders::{self, Fate, Mapped, SideFolders};
 use super::pass::{Absence, Pass, Scope, at_source, at_target};
+use super::target::Target;
 use super::trouble;
 use crate::checkpoint::{Edit, FolderRecord, Seen};
 use crate::config::FolderUse;
 use crate::imap::{Error, FolderStatus, Listed, SpecialUse, WireName};
 use crate::journal::{Entry, Event};
+use crate::words::Side;
 
 impl Pass<'_> {
     /// Lists the source; new folders are mapped and made at the target. Returns the status of
     /// each folder that can be selected.
     pub async fn survey(&mut self) -> Result<HashMap<WireName, FolderStatus>, Failure> {
-        let listed = self.source.list().await.map_err(at_source)?;
+        let (listed, target_listed) = match self.book.pairs.is_empty() {
+            true => {
+                let (source, target) = (&mut *self.source, &mut *self.target);
+                let (source, target) =
+                    tokio::join!(source.list(), async { list_target(target).await });
+                (source.map_err(at_source)?, Some(target?))
+            }
+            false => (self.source.list().await.map_err(at_source)?, None),
+        };
         let known: HashSet<&WireName> = self.book.pairs.iter().map(|pair| &pair.source).collect();
         // A refusal may have been for that moment: a full pass tries held folders again.
         let retry = self.scope == Scope::Full;
@@ -31,7 +41,11 @@ impl Pass<'_> {
             !listed.no_select && !known.contains(&listed.name) && !left_out.contains(&listed.name)
         };
         if listed.iter().any(|listed| is_new(&listed)) {
-            self.map_folders(&listed).await?;
+            let target_listed = match target_listed {
+                Some(listed) => listed,
+                None => list_target(self.target).await?,
+            };
+            self.map_folders(&listed, target_listed).await?;
         }
         self.book.surveyed = true;
         let statuses = self.source_statuses(&listed).await?;
@@ -65,12 +79,14 @@ impl Pass<'_> {
     }
 
     /// Maps all listed folders, creates missing targets, opens records for new pairs.
-    async fn map_folders(&mut self, listed: &[Listed]) -> Result<(), Failure> {
+    async fn map_folders(
+        &mut self,
+        listed: &[Listed],
+        target_listed: Vec<Listed>,
+    ) -> Result<(), Failure> {
         let migration = self.enrollment.migration.clone();
         let source_space = self.source.namespace().clone();
-        let target = self.target.session().await?;
-        let target_listed = target.list().await.map_err(at_target)?;
-        let target_space = target.namespace().clone();
+        let target_space = self.target.session().await?.namespace().clone();
         let fixed: HashMap<WireName, WireName> =
             self.book.pairs.iter().map(|pair| (pair.source.clone(), pair.target.clone())).collect();
         let source_side = SideFolders {
@@ -89,20 +105,41 @@ impl Pass<'_> {
             .filter(|listed| !listed.no_select)
             .map(|listed| listed.name.clone())
             .collect();
+        let mut made = self.make_folders(&mapped, &there).await?;
         for mapped in mapped {
             let exempt = is_exempt(&mapped, listed, &migration.source.well_known);
-            self.place(mapped, &there, exempt).await?;
+            self.place(mapped, &mut made, exempt).await?;
         }
         self.book.pairs.sort_by_key(|pair| (!pair.source.is_inbox(), pair.record.id));
         self.board.show_book(self.book);
         Ok(())
     }
 
+    /// Makes the targets of new pairs that are not there, in one flight.
+    async fn make_folders(
+        &mut self,
+        mapped: &[Mapped],
+        there: &HashSet<WireName>,
+    ) -> Result<HashMap<WireName, Result<(), Error>>, Failure> {
+        let mut wanted: Vec<WireName> = Vec::new();
+        for mapped in mapped.iter().filter(|mapped| !(mapped.deferred && self.deferring)) {
+            let Fate::Copy { target, .. } = &mapped.fate else { continue };
+            let is_paired = self.book.pairs.iter().any(|pair| pair.source == mapped.source);
+            let is_there = there.contains(target) || target.is_inbox() || wanted.contains(target);
+            if !is_paired && !is_there {
+                wanted.push(target.clone());
+            }
+        }
+        let target = self.target.session().await?;
+        let made = target.create_all(&wanted).await.map_err(at_target)?;
+        Ok(wanted.into_iter().zip(made).collect())
+    }
+
     /// Acts on one folder's fate.
     async fn place(
         &mut self,
         mapped: Mapped,
-        there: &HashSet<WireName>,
+        made: &mut HashMap<WireName, Result<(), Error>>,
         exempt: bool,
     ) -> Result<(), Failure> {
         let (target, target_shown) = match mapped.fate {
@@ -131,18 +168,15 @@ impl Pass<'_> {
             self.leave_out(source, shown, "deferred", String::new(), place);
             return Ok(());
         }
-        if !there.contains(&target) && !target.is_inbox() {
-            match self.make_folder(&target).await {
-                Err(Failure::Imap(side, Error::No { code, text, .. }))
-                    if trouble::is_of_folder(code.as_ref(), &text) =>
-                {
-                    let why = format!("the {side} refuses to create {target_shown:?}: {text}");
-                    self.leave_out(mapped.source, mapped.source_shown, "held", why, None);
-                    return Ok(());
-                }
-                made => made?,
-            }
+        if let Some(Err(Error::No { code, text, .. })) = made.get(&target)
+            && trouble::is_of_folder(code.as_ref(), text)
+        {
+            let side = Side::Target;
+            let why = format!("the {side} refuses to create {target_shown:?}: {text}");
+            self.leave_out(mapped.source, mapped.source_shown, "held", why, None);
+            return Ok(());
         }
+        made.remove(&target).unwrap_or(Ok(())).map_err(at_target)?;
         self.open_pair(mapped.source, mapped.source_shown, target, target_shown, exempt).await
     }
 
@@ -265,6 +299,10 @@ impl Pass<'_> {
         }
         Ok(())
     }
+}
+
+async fn list_target(target: &mut Target) -> Result<Vec<Listed>, Failure> {
+    target.session().await?.list().await.map_err(at_target)
 }
 
 fn is_expected(seen: &Seen, status: &FolderStatus) -> bool {

@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use super::clock::Instant;
 use super::connect::connect;
 use super::copy::{Failure, HostSays};
@@ -26,6 +28,8 @@ pub struct Target {
     shared: Arc<Shared>,
     enrollment: Arc<Enrollment>,
     open: Option<(Session, Berth)>,
+    /// A connection that is being made.
+    coming: Option<JoinSet<Result<(Session, Berth), Failure>>>,
     pub last_used: Instant,
 }
 
@@ -52,7 +56,7 @@ pub struct Verified {
 
 impl Target {
     pub fn new(shared: Arc<Shared>, enrollment: Arc<Enrollment>) -> Target {
-        Target { shared, enrollment, open: None, last_used: Instant::now() }
+        Target { shared, enrollment, open: None, coming: None, last_used: Instant::now() }
     }
 
     /// The session; connects if there is none.
@@ -62,9 +66,20 @@ impl Target {
             let host = self.shared.hosts.host(&self.enrollment.migration.target.host);
             // Whoever holds a source connection does not wait for ever for a target's: the two
             // may be one host, and its places all taken by accounts that wait like this one.
+            let coming = self.coming.take();
+            let connecting = async {
+                let joined = match coming {
+                    Some(mut coming) => coming.join_next().await.and_then(Result::ok),
+                    None => None,
+                };
+                match joined {
+                    Some(connected) => connected,
+                    None => connect(&self.shared, &self.enrollment, Side::Target).await,
+                }
+            };
             self.open = Some(tokio::select! {
                 biased;
-                open = connect(&self.shared, &self.enrollment, Side::Target) => open?,
+                open = connecting => open?,
                 () = crowded(&host) => {
                     let error = Error::TimedOut("a free connection");
                     return Err(Failure::Connect(Side::Target, error, HostSays::Nothing));
@@ -75,17 +90,39 @@ impl Target {
         Ok(session)
     }
 
+    /// Is there a connection, or one being made?
     pub fn is_open(&self) -> bool {
-        self.open.is_some()
+        self.open.is_some() || self.coming.is_some()
+    }
+
+    /// Connects while something else is waited for; [`Target::session`] takes the outcome.
+    pub fn connect_ahead(&mut self) {
+        if self.is_open() {
+            return;
+        }
+        self.last_used = Instant::now();
+        let (shared, enrollment) = (self.shared.clone(), self.enrollment.clone());
+        let mut coming = JoinSet::new();
+        coming.spawn(async move { connect(&shared, &enrollment, Side::Target).await });
+        self.coming = Some(coming);
+    }
+
+    /// Drops what was sent ahead and not used.
+    pub async fn forget_ahead(&mut self) -> Result<(), Failure> {
+        match &mut self.open {
+            Some((session, _)) => session.forget_ahead().await.map_err(at_target),
+            None => Ok(()),
+        }
     }
 
     /// Drops a connection that can take no further command.
     pub fn abandon(&mut self) {
-        self.open = None;
+        (self.open, self.coming) = (None, None);
     }
 
     /// Says goodbye.
     pub async fn close(&mut self) {
+        self.coming = None;
         if let Some((session, _)) = self.open.take() {
             session.logout().await;
         }

@@ -1,0 +1,188 @@
+//! Commands sent ahead of the answers they follow, against scripted servers.
+
+#[path = "support/scripted.rs"]
+mod scripted;
+
+use pecsync::imap::*;
+use pecsync::words::*;
+use scripted::{Scripted, Step, hear, say};
+
+const LIST: &str = "UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE)";
+const BODIES: &str = "UID FETCH 5 (UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])";
+const OPENED: &str = "* 1 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\n^ OK x\r\n";
+
+async fn session(rest: Vec<Step>) -> (Session, Scripted) {
+    let mut script = vec![
+        say("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n"),
+        hear("AUTHENTICATE PLAIN AG1hcmlvAHNlZ3JldGE="),
+        say("$ OK [CAPABILITY IMAP4rev1] in\r\n"),
+        hear("LIST \"\" \"\""),
+        say("* LIST (\\Noselect) \"/\" \"\"\r\n$ OK\r\n"),
+    ];
+    script.extend(rest);
+    let server = Scripted::play(script).await;
+    let endpoint =
+        Endpoint { host: "127.0.0.1".into(), port: server.port, tls: Tls::None, ca_file: None };
+    let login =
+        Login { user: "mario".into(), password: "segreta".to_owned().into(), authzid: None };
+    let dialler = Dialler::new();
+    (dialler.connect(&endpoint, &login).await.unwrap(), server)
+}
+
+fn names(names: &[&str]) -> Vec<WireName> {
+    names.iter().map(|name| WireName::of_wire(name.as_bytes())).collect()
+}
+
+/// The listing of one message, answered to the command before the last.
+fn listed(uid: u32, tag: &str) -> Step {
+    let date = "14-Nov-2023 22:13:20 +0000";
+    say(format!(
+        "* 1 FETCH (UID {uid} FLAGS () INTERNALDATE \"{date}\" RFC822.SIZE 5)\r\n{tag} OK x\r\n"
+    ))
+}
+
+async fn uids(session: &mut Session) -> Vec<u32> {
+    let listed = session.list_messages(Uid::new(1).unwrap()).await.unwrap();
+    listed.iter().map(|message| message.uid.get()).collect()
+}
+
+#[tokio::test]
+async fn folders_are_opened_and_listed_ahead() {
+    let script = vec![
+        hear("EXAMINE a"),
+        hear(LIST),
+        say(OPENED),
+        // Asked for before the listing of the folder before was answered.
+        hear("EXAMINE b"),
+        listed(3, "^"),
+        hear(LIST),
+        say(OPENED),
+        listed(4, "$"),
+        hear("NOOP"),
+        say("$ OK x\r\n"),
+    ];
+    let (mut session, server) = session(script).await;
+    let both = names(&["a", "b"]);
+    session.look_ahead(&both, true).await.unwrap();
+    for (name, uid) in both.iter().zip([3, 4]) {
+        assert_eq!(session.examine(name).await.unwrap().exists, 1);
+        assert_eq!(uids(&mut session).await, [uid]);
+        assert_eq!(session.selected().map(|selected| &selected.name), Some(name));
+    }
+    assert!(!session.is_ahead());
+    session.noop().await.unwrap();
+    drop(session);
+    assert_eq!(server.beyond().await, "");
+}
+
+#[tokio::test]
+async fn a_folder_refused_ahead_disturbs_no_other() {
+    let script = vec![
+        hear("EXAMINE a"),
+        hear(LIST),
+        say("^ NO gone\r\n$ BAD no folder is selected\r\n"),
+        hear("EXAMINE b"),
+        hear(LIST),
+        say(OPENED),
+        listed(4, "$"),
+    ];
+    let (mut session, _server) = session(script).await;
+    let both = names(&["a", "b"]);
+    session.look_ahead(&both, true).await.unwrap();
+    assert!(matches!(session.examine(&both[0]).await, Err(Error::No { .. })));
+    session.examine(&both[1]).await.unwrap();
+    assert_eq!(uids(&mut session).await, [4]);
+}
+
+#[tokio::test]
+async fn a_folder_opened_out_of_turn_drops_what_was_sent_ahead() {
+    let script = vec![
+        hear("SELECT a"),
+        hear(LIST),
+        say(OPENED),
+        listed(3, "$"),
+        hear("SELECT b"),
+        hear(LIST),
+        say(OPENED),
+        listed(4, "$"),
+        hear("SELECT a"),
+        say("* 1 EXISTS\r\n$ OK x\r\n"),
+        hear(LIST),
+        listed(3, "$"),
+    ];
+    let (mut session, _server) = session(script).await;
+    let both = names(&["a", "b"]);
+    session.look_ahead(&both, false).await.unwrap();
+    session.select(&both[0]).await.unwrap();
+    assert_eq!(uids(&mut session).await, [3]);
+    session.select(&both[0]).await.unwrap();
+    assert_eq!(uids(&mut session).await, [3]);
+}
+
+#[tokio::test]
+async fn no_other_command_goes_while_a_folder_is_ahead() {
+    let (mut session, _server) = session(vec![hear("SELECT a"), hear(LIST)]).await;
+    session.look_ahead(&names(&["a"]), false).await.unwrap();
+    let flags = Flags::of_names(["\\Deleted"]);
+    let stored = session.store(&[Uid::new(1).unwrap()], Change::Add, &flags).await;
+    assert!(matches!(stored, Err(Error::Protocol(_))), "it would be another folder's message");
+}
+
+#[tokio::test]
+async fn folders_are_made_in_one_flight() {
+    let script = vec![
+        hear("CREATE a"),
+        hear("SUBSCRIBE a"),
+        say("^ OK x\r\n"),
+        hear("CREATE b"),
+        say("^ NO no subscriptions\r\n"),
+        hear("SUBSCRIBE b"),
+        say("^ NO exists\r\n$ OK x\r\n"),
+        hear("LIST \"\" b"),
+        say("* LIST () \"/\" b\r\n$ OK x\r\n"),
+    ];
+    let (mut session, _server) = session(script).await;
+    let made = session.create_all(&names(&["a", "b"])).await.unwrap();
+    assert!(made.iter().all(Result::is_ok), "{made:?}");
+}
+
+#[tokio::test]
+async fn a_uid_behind_an_examine_is_another_folders() {
+    let body = |uid: u32, tag: &str| {
+        say(format!(
+            "* 1 FETCH (UID {uid} FLAGS () INTERNALDATE \"14-Nov-2023 22:13:20 +0000\" \
+             RFC822.SIZE 1 BODY[] {{1}}\r\nx)\r\n{tag}"
+        ))
+    };
+    let script = vec![
+        hear("EXAMINE a"),
+        say("* 1 EXISTS\r\n$ OK x\r\n"),
+        hear(BODIES.replace(" 5 ", " 4 ")),
+        hear("EXAMINE b"),
+        // Nobody asked for it here.
+        body(5, ""),
+        body(4, "^ OK x\r\n* 1 EXISTS\r\n$ OK x\r\n"),
+        hear(BODIES),
+        body(5, "$ OK x\r\n"),
+    ];
+    let (mut session, _server) = session(script).await;
+    let both = names(&["a", "b"]);
+    session.examine(&both[0]).await.unwrap();
+    let mut fetching = session.fetching();
+    fetching.request(&[Uid::new(4).unwrap()]).await.unwrap();
+    fetching.examine(&both[1]).await.unwrap();
+    fetching.request(&[Uid::new(5).unwrap()]).await.unwrap();
+    let mut told = Vec::new();
+    while told.len() < 5 {
+        told.push(match fetching.next().await.unwrap() {
+            Fetched::Body { message } => {
+                while fetching.chunk().await.unwrap().is_some() {}
+                message.uid.get().to_string()
+            }
+            Fetched::NoBody { uid } => format!("no {uid}"),
+            Fetched::WindowDone { .. } => "done".to_owned(),
+            Fetched::Examined(_) => "examined".to_owned(),
+        });
+    }
+    assert_eq!(told, ["4", "done", "examined", "5", "done"]);
+}
