@@ -10,7 +10,7 @@ TEST_THREADS ?= 8
 # Of each fuzzer, as many of which run at once as there are processors.
 SECONDS_PER_TARGET ?= 60
 
-.PHONY: help build demo test soak mutants fuzz fmt clippy doc bench
+.PHONY: help build demo test soak mutants fuzz fmt clippy doc bench parts
 
 help: ## shows this
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
@@ -43,5 +43,9 @@ clippy: ## lints, warnings are errors
 doc: ## builds the code's documentation, warnings are errors
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
 
-bench: ## runs the benchmarks
-	cargo test --release --benches -- --nocapture --test-threads 1
+bench: ## first copies and new mail beside peers and the ceiling: SETS=S,M,L RTTS=0,20 RUNS=3 TOOLS=… NEWS=10
+	@tests/support/install.sh interimap
+	SETS=$(SETS) RTTS=$(RTTS) RUNS=$(RUNS) TOOLS=$(TOOLS) NEWS=$(NEWS) cargo bench --bench peers
+
+parts: ## measures single parts: listing, fetching, checkpoint, report
+	cargo test --release --bench imap --bench checkpoint --bench report -- --nocapture --test-threads 1

@@ -32,7 +32,7 @@ impl Set {
 
     /// Sizes of the messages, folder by folder.
     fn folders(self) -> Vec<(&'static str, Vec<usize>)> {
-        let mut chance = Chance(0x5eed + self as u64);
+        let mut chance = Chance(0x5f01 + self as u64);
         let names = ["", ".Inviata", ".Archivio", ".Archivio.2023", ".Archivio.2024"];
         let more = [".Ricevute", ".Ricevute.Accettazione", ".Ricevute.Consegna"];
         let names = names.into_iter().chain(more);
@@ -41,17 +41,17 @@ impl Set {
                 .map(|name| (name, (0..250).map(|_| 4_200 + chance.below(1_600)).collect()))
                 .collect(),
             Set::M => {
-                let mut size = || (32_000.0 * (chance.normal() * 1.73).exp()) as usize;
-                let mut clipped = || size().clamp(1_500, 8_000_000);
+                let mut size = || (32_000.0 * (chance.normal() * 1.79).exp()) as usize;
+                let mut clipped = || size().clamp(1_500, 20_000_000);
                 names.take(4).map(|name| (name, (0..250).map(|_| clipped()).collect())).collect()
             }
             Set::L => vec![("", vec![20_000_000; 20])],
         }
     }
 
-    /// Writes it into the source user's Maildir. Returns messages and octets.
-    pub fn plant(self, source: &Dovecot) -> (usize, usize) {
-        let maildir = source.home(self.name()).join("Maildir");
+    /// Writes it into a Maildir of the source's user. Returns messages and octets.
+    pub fn plant(self, home: &Path) -> (usize, usize) {
+        let maildir = home.join("Maildir");
         let mut chance = Chance(0xb0d1 + self as u64);
         let (mut messages, mut octets) = (0, 0);
         for (folder, sizes) in self.folders() {
@@ -71,7 +71,7 @@ impl Set {
                 (messages, octets) = (messages + 1, octets + text.len());
             }
         }
-        give_away(&source.home(self.name()));
+        give_away(home);
         (messages, octets)
     }
 }

@@ -44,8 +44,10 @@ pub fn measure(
         let namespace = line.tools(*round_trip);
         let (source_user, target_user) = (&*user, &*user);
         let route = Route { source, target, source_user, target_user, namespace, dir };
-        // No sweep comes in between: what is seen was told.
-        let mut daemon = Pecsync::start(&route, "sweep_interval = \"1h\"");
+        // No sweep comes in between: what is seen was told. And a folder just made is no longer
+        // watched for copies that come late.
+        let sync = "sweep_interval = \"1h\"\nin_doubt_wait = \"1s\"";
+        let mut daemon = Pecsync::start(&route, sync);
         daemon.wait_event("first_copy_completed");
         let (told, telling) = channel();
         let (seen, seeing) = channel();
@@ -53,7 +55,7 @@ pub fn measure(
         on_thread(line.servers(), move || block_on(idle(&place, &told)));
         let place = Place::of(target, &user);
         on_thread(line.servers(), move || block_on(ask(&place, &seen)));
-        thread::sleep(Duration::from_secs(2));
+        thread::sleep(Duration::from_secs(4));
         let mut number = 0;
         let mut one = |pause: Duration| {
             thread::sleep(pause);

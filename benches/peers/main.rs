@@ -12,6 +12,7 @@ mod report;
 mod servers;
 mod tools;
 
+use std::process::Command;
 use std::time::Duration;
 
 use data::Set;
@@ -27,6 +28,11 @@ fn main() {
         Some("ceiling") => {
             let (source, target) = arguments[1..].split_at(4);
             block_on(ceiling::pump(&Place::parse(source), &Place::parse(target)));
+        }
+        Some("plant") => {
+            let set = Set::of(&arguments[1]).expect("a set");
+            let (messages, octets) = set.plant(arguments[2].as_ref());
+            println!("{messages} {octets}");
         }
         _ => compare(&Plan::of_environment()),
     }
@@ -72,6 +78,18 @@ impl Plan {
     }
 }
 
+/// Writes a set in another process: what a process takes at its peak counts that of the one it was
+/// forked from.
+fn planted(set: Set, source: &Dovecot) -> (usize, usize) {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["plant", set.name()]).arg(source.home(set.name()));
+    let output = command.output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    let mut numbers = text.split_whitespace().map(|word| word.parse().expect("a number"));
+    (numbers.next().expect("messages"), numbers.next().expect("octets"))
+}
+
 fn compare(plan: &Plan) {
     let scratch = tools::scratch();
     let line = Line::lay();
@@ -79,7 +97,7 @@ fn compare(plan: &Plan) {
     let target = Dovecot::target(scratch.path(), line.servers());
     let mut rows = Vec::new();
     for set in &plan.sets {
-        let (messages, octets) = set.plant(&source);
+        let (messages, octets) = planted(*set, &source);
         println!("{}: {messages} messages, {:.1} MB", set.name(), octets as f64 / 1e6);
         let place = Place::of(&source, set.name());
         // The source's caches are warm from here on.

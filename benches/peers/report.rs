@@ -60,7 +60,8 @@ fn cells(rows: &[Row]) -> BTreeMap<Place, Cell> {
         rows.iter().find(same).map(|row| row.cost.seconds / of.cost.seconds)
     };
     let cell = |rows: Vec<&Row>| {
-        let of = |value: fn(&Cost) -> f64| median(rows.iter().map(|row| value(&row.cost)).collect());
+        let of =
+            |value: fn(&Cost) -> f64| median(rows.iter().map(|row| value(&row.cost)).collect());
         let ratios: Vec<f64> = rows.iter().filter_map(|row| ceiling(row)).collect();
         Cell {
             seconds: of(|cost| cost.seconds),

@@ -99,6 +99,7 @@ fn wait(child: Child) -> Cost {
     let (mut status, mut used) = (0, unsafe { std::mem::zeroed::<libc::rusage>() });
     let waited = unsafe { libc::wait4(child.id() as i32, &raw mut status, 0, &raw mut used) };
     assert_eq!(waited, child.id() as i32, "wait4: {}", std::io::Error::last_os_error());
+    assert_eq!(status, 0, "the tool failed; its log is in the run's directory");
     let seconds = |time: libc::timeval| time.tv_sec as f64 + time.tv_usec as f64 / 1e6;
     let cpu_seconds = seconds(used.ru_utime) + seconds(used.ru_stime);
     Cost { seconds: 0.0, cpu_seconds, rss_mib: used.ru_maxrss as f64 / 1024.0 }
@@ -125,7 +126,7 @@ fn mbsync(route: &Route<'_>) -> Command {
         + &store("near", route.target, route.target_user, "/")
         + &format!(
             "Channel all\nFar :far:\nNear :near:\nPatterns *\nSync Pull\nCreate Near\n\
-             CopyArrivalDate yes\nFSync no\nSyncState {}/state/\n",
+             CopyArrivalDate yes\nSyncState {}/state/\n",
             route.dir.display()
         );
     fs::create_dir_all(route.dir.join("state")).expect("created");
@@ -191,7 +192,9 @@ impl Pecsync {
         let side = |server: &Dovecot| {
             let Dovecot { host, port, .. } = server;
             let ca_file = server.ca_file().display().to_string();
-            format!("host = \"{host}\"\nport = {port}\ntls = \"implicit\"\nca_file = \"{ca_file}\"\n")
+            format!(
+                "host = \"{host}\"\nport = {port}\ntls = \"implicit\"\nca_file = \"{ca_file}\"\n"
+            )
         };
         let text = format!(
             "[daemon]\nconf_dir = \"conf.d\"\nstate_dir = \"{0}/state\"\n\
