@@ -103,7 +103,7 @@ async fn copy(writer: &Writer, folder: u32) {
         let put = |uid| Edit::PutKnown(id, Uid::new(uid).expect("not 0"), link(folder, uid));
         writer.commit_lazily((begin..begin + BATCH).map(put).collect()).await.expect("queued");
     }
-    writer.settle().await.expect("durable");
+    writer.commit(Vec::new()).await.expect("durable");
 }
 
 #[test]

@@ -109,7 +109,7 @@ async fn furnish(dir: &std::path::Path) -> AccountRecord {
             writer.commit_lazily((begin..begin + BATCH).map(put).collect()).await.expect("queued");
         }
     }
-    writer.settle().await.expect("durable");
+    writer.commit(Vec::new()).await.expect("durable");
     record
 }
 

@@ -209,7 +209,7 @@ impl Store {
     /// Resolves when the committer has done a (possibly empty) durable commit: the watchdog's
     /// question.
     pub async fn alive(&self) -> Result<(), StoreError> {
-        self.writer().settle().await
+        self.writer().commit(Vec::new()).await
     }
 
     fn records<R: Record>(&self, prefix: &[u8]) -> Result<Vec<R>, StoreError> {
@@ -260,20 +260,7 @@ impl Writer {
     /// the edits may or may not be applied.
     ///
     /// An error may be that of lazy edits before: then these edits were not applied either.
-    /// Nothing is waited for where there is nothing to commit.
     pub async fn commit(&self, edits: Vec<Edit>) -> Result<(), StoreError> {
-        match edits.is_empty() {
-            true => Ok(()),
-            false => self.send_and_wait(edits).await,
-        }
-    }
-
-    /// Waits until everything queued before is durable, and reads see it.
-    pub async fn settle(&self) -> Result<(), StoreError> {
-        self.send_and_wait(Vec::new()).await
-    }
-
-    async fn send_and_wait(&self, edits: Vec<Edit>) -> Result<(), StoreError> {
         let (waiting, answer) = oneshot::channel();
         self.send(edits, Some(waiting)).await?;
         answer.await.unwrap_or_else(|_| Err(gone()))

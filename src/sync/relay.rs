@@ -108,7 +108,7 @@ impl Pass<'_> {
             self.target.abandon();
         }
         // What was queued shows in reads only after this.
-        self.writer.settle().await?;
+        self.writer.commit(Vec::new()).await?;
         Ok(outcome)
     }
 

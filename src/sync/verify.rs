@@ -210,7 +210,7 @@ async fn work(
         look.source().await?;
     }
     // What was proved shows in reads only after this.
-    look.writer.settle().await?;
+    look.writer.commit(Vec::new()).await?;
     let proved = proved(shared, &look.folders)?;
     let may_repair = may_repair(look.record.phase);
     Ok(Outcome { summary: look.summary, missing, proved, may_repair })
