@@ -18,6 +18,7 @@ use super::clock::Instant;
 use super::connect::{connect, worked_digest};
 use super::copy::Failure;
 use super::cutover::{self, Facts, Reopened};
+use super::hurry::Hurry;
 use super::pass::{Pass, Scope, Verdict, at_source};
 use super::plan;
 use super::proof;
@@ -88,6 +89,8 @@ struct Course {
     full_since: Option<i64>,
     /// Passes in a row that left something to do.
     fruitless: u32,
+    /// What passes that news asks for have come to.
+    hurry: Hurry,
 }
 
 /// What ended a wait.
@@ -239,7 +242,11 @@ impl Following<'_> {
             self.take_approval(book, &mut course).await?;
             self.take_verification(book).await?;
             let swept = Instant::now();
+            let (by_news, had) = (course.told.is_some(), linked(book));
             let verdict = self.one_pass(book, source, target, &mut course).await?;
+            if by_news {
+                course.hurry.spend(linked(book) <= had, Instant::now());
+            }
             if verdict.copied_all {
                 drop(slot.take());
             }
@@ -574,6 +581,11 @@ impl Following<'_> {
         if book.record.phase == Phase::Draining || !idles(book, source) {
             return self.sleep(book, target, course, until).await;
         }
+        let now = Instant::now();
+        let deaf_for = course.hurry.deaf_for(now);
+        if !deaf_for.is_zero() {
+            return self.sleep(book, target, course, until.min(now + deaf_for)).await;
+        }
         loop {
             if self.is_crowded() && book.record.phase == Phase::Following && course.fruitless == 0 {
                 return Ok(Woken::Rest);
@@ -765,6 +777,11 @@ fn fresh_inbox(book: &Book, course: &mut Course) {
         course.told = Some((pair.source.clone(), News::default()));
         (course.scope, course.fresh_from) = (Some(Scope::Told), Some(from));
     }
+}
+
+/// Messages that have a copy.
+fn linked(book: &Book) -> u64 {
+    book.pairs.iter().map(|pair| pair.counts.linked).sum()
 }
 
 /// The source's INBOX, as it is paired or as it is always called.

@@ -24,6 +24,7 @@ pub mod folders;
 mod follow;
 pub mod gone;
 pub mod hosts;
+mod hurry;
 mod moves;
 pub mod pass;
 pub mod plan;
