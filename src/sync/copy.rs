@@ -570,6 +570,7 @@ pub fn link_of(message: &Intended, target_uid: Option<Uid>) -> Link {
         header: message.header,
         sha256: message.sha256,
         flags: message.flags.clone(),
+        unsure: None,
         proof: Proof::Listed,
         suspect: message.suspect,
         altered: None,

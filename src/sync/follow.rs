@@ -128,7 +128,7 @@ pub fn open_pairs(shared: &Shared, book: &mut Book) -> Result<(), StoreError> {
             permanent: None,
             counts,
             look_at_target: false,
-            unfinished: !intents.is_empty() || known.values().any(plan::is_to_be_tried),
+            unfinished: !intents.is_empty() || known.values().any(plan::is_open),
             deferred: false,
             in_doubt: in_doubt.map(|intent| intent.messages.len() as u64).sum(),
             listed_to: None,
