@@ -273,8 +273,17 @@ fn width(text: &str) -> usize {
     text.chars().count()
 }
 
+/// At most so many letters.
+pub fn cut(text: &str, width: usize, style: Style) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mark = style.sign("…", "~");
+    text.chars().take(width - 1).collect::<String>() + mark
+}
+
 /// Breaks a text at spaces; its first line begins at column `first`, the others at `rest`.
-fn wrapped(text: &str, first: usize, rest: usize, columns: usize) -> String {
+pub fn wrapped(text: &str, first: usize, rest: usize, columns: usize) -> String {
     let mut lines = String::new();
     let mut line = " ".repeat(first);
     let mut is_empty = true;

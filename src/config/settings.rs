@@ -167,6 +167,13 @@ pub struct Enrollment {
     pub decree: Decree,
 }
 
+impl Enrollment {
+    /// Does its file hold a password, or name the file of one?
+    pub fn has_secrets(&self) -> bool {
+        self.source_password.is_some() || self.target_password.is_some()
+    }
+}
+
 /// What an operator decided about an account over the control socket.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decree {

@@ -4,7 +4,7 @@
 //! [`crate::sync::account`]; nothing here knows IMAP.
 
 mod accounts;
-mod board;
+pub mod board;
 mod changes;
 mod control;
 pub mod decrees;
@@ -17,8 +17,10 @@ mod process;
 pub mod proofs;
 pub mod protocol;
 mod reading;
+mod remaining;
 mod signals;
 mod supervisor;
+pub mod tally;
 mod words;
 
 use std::fs;
@@ -127,7 +129,6 @@ async fn supervise(
 ) -> anyhow::Result<u8> {
     let signals = Signals::new()?;
     let sockets = Sockets::open(&settings.daemon.control_socket)?;
-    let board = Arc::new(Board::new(Timestamp::now()));
     let completed = Completed::open(&settings.daemon.state_dir)?;
     let decrees = Decrees::load(&settings.daemon.state_dir).with_context(|| {
         // Without it paused accounts would be copied: somebody has to look.
@@ -136,6 +137,7 @@ async fn supervise(
     let reports = Some(settings.daemon.state_dir.join("reports"));
     let shared = Shared::new(store, completed, journal.clone(), &settings.limits);
     let shared = Arc::new(Shared { reports, ..shared });
+    let board = Arc::new(Board::new(Timestamp::now(), shared.connections.clone()));
     let state_dir = settings.daemon.state_dir.clone();
     let accounts = Accounts::new(live(shared.clone()), journal.clone());
     let (ready, is_ready) = oneshot::channel();

@@ -3,6 +3,7 @@
 //!
 //! What a new configuration changes is in `changes`, what operators order in `orders`.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,12 +21,13 @@ use super::notify::{Notifier, watchdog_interval};
 use super::proofs::Proofs;
 use super::protocol::exit;
 use super::reading::{self, Reading};
+use super::remaining::Remaining;
 use super::signals::{Signal, Signals};
 use crate::checkpoint::AccountRecord;
 use crate::config::watcher::Watcher;
 use crate::config::{Settings, Snapshot};
 use crate::journal::{Entry, Event, Journal};
-use crate::status::RejectedFile;
+use crate::status::{MigrationStatus, RejectedFile};
 use crate::sync::account::Shared;
 
 const TICK: Duration = Duration::from_millis(250);
@@ -33,6 +35,8 @@ const TICK: Duration = Duration::from_millis(250);
 pub(super) const STARTS_A_TICK: usize = 50;
 /// How often passwords are looked at, whether they expire soon.
 const EXPIRY_EVERY: Duration = Duration::from_secs(60);
+/// How often it is looked at what remains of cutovers.
+const REMAINING_EVERY: Duration = Duration::from_secs(10);
 /// What stopping may take: systemd and impatient operators wait ten seconds.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
 
@@ -49,6 +53,11 @@ pub struct Supervisor {
     pub(super) rejected: Vec<RejectedFile>,
     /// Who should enroll and has not.
     pub(super) missing: Vec<String>,
+    /// What `status` shows of migrations, as of the last reading or decree.
+    pub(super) migrations: Arc<Vec<MigrationStatus>>,
+    /// Migrations that cut over, by name.
+    remaining: HashMap<String, Remaining>,
+    remaining_checked_at: Option<Instant>,
     /// What the checkpoint knew at the last reading.
     pub(super) records: Vec<AccountRecord>,
     pub(super) notifier: Notifier,
@@ -98,6 +107,9 @@ impl Supervisor {
             snapshot: Snapshot::default(),
             rejected: Vec::new(),
             missing: Vec::new(),
+            migrations: Arc::default(),
+            remaining: HashMap::new(),
+            remaining_checked_at: None,
             records: Vec::new(),
             notifier: Notifier::new(),
             ready: Some(ready),
@@ -179,7 +191,29 @@ impl Supervisor {
             self.expiry_checked_at = Some(Instant::now());
             self.accounts.warn_of_expiry(Timestamp::now());
         }
+        if self.remaining_checked_at.is_none_or(|at| at.elapsed() >= REMAINING_EVERY) {
+            self.remaining_checked_at = Some(Instant::now());
+            self.tell_what_remains();
+        }
         self.guard();
+    }
+
+    /// Now and then, while accounts cut over.
+    fn tell_what_remains(&mut self) {
+        let (at, now) = (self.wall_clock(), Instant::now());
+        let tallies = self.board.tallies(at);
+        self.remaining.retain(|name, _| tallies.contains_key(name));
+        for (name, tally) in tallies {
+            let remaining = self.remaining.entry(name.clone()).or_default();
+            if remaining.is_due(tally.remaining, now) {
+                let entry = Entry::new(Event::CutoverProgress, tally.progress());
+                self.emit(entry.migration(&name));
+            }
+        }
+    }
+
+    pub(super) fn wall_clock(&self) -> Timestamp {
+        Timestamp::from_second(self.shared.clock.now()).unwrap_or_else(|_| Timestamp::now())
     }
 
     /// Feeds the watchdog while this loop turns and the store answers. An error is an answer: a

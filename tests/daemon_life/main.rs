@@ -71,6 +71,54 @@ fn who_is_early_waits_and_who_is_missing_is_named() {
     assert_eq!(daemon.stop().code(), Some(0));
 }
 
+/// The screen for the day, and the sheet from which people are reminded.
+#[test]
+fn a_migration_on_a_screen_and_in_a_sheet() {
+    let site = Site::new();
+    let rows = "mario@pec.epap.it,mario@studio.it,+391234567890\n\
+                tardi@pec.epap.it,=tardi@studio.it,+390987654321\n";
+    site.write("etc/accounts.csv", &format!("address,email,phone\n{rows}"));
+    site.configure_both("", "accounts = \"accounts.csv\"\ncutover = \"2199-02-04T08:00\"");
+    site.enroll("mario");
+    let mut daemon = site.start();
+    site.wait_account("mario@pec.epap.it", |account| account["condition"] == "retrying");
+
+    let screen = site.command(&["status", "--migration", "epap"]);
+    let screen = text(&screen.stdout);
+    for line in [
+        "epap: cutover in ",
+        ", 2199-02-04 08:00 CET",
+        "\n  sealed       0 of 1 (0 %)\n  remaining    0\n  held         0\n",
+        "\n  retrying     1      unreachable 1\n",
+        "\n  not enrolled 1 of 2\n",
+        "\n  mario@pec.epap.it: retrying unreachable, ",
+    ] {
+        assert!(screen.contains(line), "{line:?} in {screen}");
+    }
+    let unknown = site.command(&["status", "--migration", "epa"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert_eq!(text(&unknown.stderr), "pecsync: epa: no such migration\n");
+
+    let sheet = site.command(&["status", "--csv"]);
+    let sheet = text(&sheet.stdout);
+    let lines: Vec<&str> = sheet.lines().collect();
+    assert_eq!(lines.len(), 3, "{sheet}");
+    let mario =
+        "\"mario@pec.epap.it\",\"epap\",\"copying\",\"retrying\",\"unreachable\",\"source\",";
+    assert!(lines[1].starts_with(mario), "{sheet}");
+    assert!(lines[1].ends_with(",1,\"mario@studio.it\",\"'+391234567890\""), "{sheet}");
+    assert!(lines[2].starts_with("\"tardi@pec.epap.it\",\"epap\",\"missing\",\"\","), "{sheet}");
+    assert!(lines[2].ends_with("\"'+390987654321\""), "{sheet}");
+
+    let moved = site.command(&["cutover", "--migration", "epap", "--at", "2199-03-01T08:00"]);
+    assert!(moved.status.success(), "{moved:?}");
+    assert_eq!(site.status()["migrations"][0]["cutover"], "2199-03-01T07:00:00Z");
+    assert_eq!(daemon.stop().code(), Some(0));
+    let last_known = site.command(&["status", "--migration", "epap"]);
+    assert_eq!(last_known.status.code(), Some(69));
+    assert!(text(&last_known.stdout).starts_with("epap: cutover in "), "{last_known:?}");
+}
+
 #[test]
 fn enrollments_come_change_and_go() {
     let site = Site::new();
@@ -262,15 +310,18 @@ fn status_json_is_what_the_contract_says() {
     site.enroll("mario");
     let _daemon = site.start();
     let status = site.status();
-    assert_eq!(names(&status), ["accounts", "daemon", "missing", "rejected", "schema"]);
+    assert_eq!(
+        names(&status),
+        ["accounts", "daemon", "migrations", "missing", "rejected", "schema"]
+    );
     assert_eq!(status["schema"], 1);
     let daemon = &status["daemon"];
     assert_eq!(names(daemon), ["connections", "pid", "started_at", "version"]);
     assert_eq!(names(&daemon["connections"]), ["source", "target"]);
     assert!(daemon["started_at"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
     let account = &status["accounts"][0];
-    let expected = "address bytes condition cutover eta_s folders last_copied_at messages migration \
-                    mode phase proved_alive_at reason reasons removals sealed_at source_seen_until";
+    let expected = "address bytes condition contact cutover eta_s folders has_secrets last_copied_at \
+                    messages migration mode phase proved_alive_at reason reasons removals sealed_at source_seen_until";
     assert_eq!(names(account).join(" "), expected);
     let expected = ["adopted", "altered", "copied", "in_doubt", "refused", "source", "verified"];
     assert_eq!(names(&account["messages"]), expected);
