@@ -21,7 +21,12 @@ pub struct Keys {
     pub not_yet: &'static [&'static str],
 }
 
-pub const TOP: Keys = settings("", &["daemon", "limits", "migration"], &[]);
+pub const TOP: Keys = settings("", &["daemon", "hooks", "limits", "migration"], &[]);
+pub const HOOKS: Keys = settings(
+    "[hooks]",
+    &["account_held", "secret_expiring", "account_completed", "migration_completed"],
+    &[],
+);
 pub const DAEMON: Keys = settings(
     "[daemon]",
     &["conf_dir", "state_dir", "control_socket", "exit_when_completed"],
@@ -97,6 +102,7 @@ pub const CONTACT: Keys = enrollment("[contact]", &["email", "phone"], &[]);
 pub const ALL: &[&Keys] = &[
     &TOP,
     &DAEMON,
+    &HOOKS,
     &LIMITS,
     &HOST_LIMITS,
     &MIGRATION,

@@ -19,6 +19,7 @@ mod conflicts;
 mod endpoint;
 mod files;
 pub(crate) mod fuzzing;
+mod hooks;
 mod limits;
 mod load;
 mod migration;

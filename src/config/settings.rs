@@ -17,9 +17,13 @@ pub struct Settings {
     /// The directory of `pecsync.toml`: problems name files relative to it.
     pub dir: PathBuf,
     pub daemon: Daemon,
+    pub hooks: Hooks,
     pub limits: Limits,
     pub migrations: BTreeMap<String, Arc<Migration>>,
 }
+
+/// Program and arguments, by the event that they are told of.
+pub type Hooks = BTreeMap<&'static str, Vec<String>>;
 
 #[derive(Clone, Debug)]
 pub struct Daemon {

@@ -12,7 +12,8 @@ use super::tally::{Tally, window_of};
 use crate::journal::shown;
 use crate::report::LeftOut;
 use crate::status::{
-    AccountStatus, Connections, DaemonStatus, FolderCounts, MigrationStatus, RejectedFile, Status,
+    AccountStatus, Connections, ContactStatus, DaemonStatus, FolderCounts, MigrationStatus,
+    RejectedFile, Status,
 };
 use crate::sync::account::StatusCell;
 use crate::sync::shared::OpenConnections;
@@ -84,6 +85,17 @@ impl Board {
         let posted = self.posted();
         posted.held.iter().any(|account| account.address == address)
             || posted.cells.iter().any(|cell| read(cell).address == address)
+    }
+
+    /// How its owner is reached, as far as it is known.
+    pub fn contact(&self, address: &str) -> ContactStatus {
+        let posted = self.posted();
+        let held = posted.held.iter().find(|account| account.address == address);
+        let contact = held.map(|account| account.contact.clone());
+        let mut cells = posted.cells.iter().map(read);
+        contact
+            .or_else(|| Some(cells.find(|account| account.address == address)?.contact.clone()))
+            .unwrap_or_default()
     }
 
     /// Folders of the account that are not copied.

@@ -53,6 +53,8 @@ impl Supervisor {
         self.snapshot = reading.snapshot;
         self.act_on(reading.differences);
         self.rejected = self.snapshot.problems().map(rejected_file).collect();
+        // Whose password ends soon hears of it when it comes, not a minute later.
+        self.expiry_checked_at = None;
         self.missing = self.missing();
         self.migrations = Arc::new(self.migrations());
         self.count_accounts_of_hosts();
@@ -74,6 +76,7 @@ impl Supervisor {
     fn settings_changed(&self, before: &Settings) {
         let limits = &self.settings.limits;
         self.shared.hosts.set_limits(limits);
+        self.hooks.set(self.settings.hooks.clone());
         // A service login that was refused may have another password now.
         let services = &self.shared.refused_services;
         services.lock().unwrap_or_else(PoisonError::into_inner).clear();

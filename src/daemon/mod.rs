@@ -10,6 +10,7 @@ mod control;
 pub mod decrees;
 mod expiry;
 pub(crate) mod fuzzing;
+mod hooks;
 pub mod last_state;
 mod notify;
 mod orders;
@@ -53,6 +54,7 @@ const COMMANDS_MAX: usize = 32;
 /// pecsync.toml, 1 where it cannot start.
 pub fn run(config: &Path, output: Output) -> u8 {
     process::harden();
+    process::close_on_exec();
     let journal = Journal::new(output);
     process::hook_panics(journal.clone());
     let code = match prepare(config, &journal) {

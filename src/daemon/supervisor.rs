@@ -17,6 +17,7 @@ use super::accounts::Accounts;
 use super::board::Board;
 use super::control::{Command, Reply};
 use super::decrees::Decrees;
+use super::hooks::{self, Hooks};
 use super::notify::{Notifier, watchdog_interval};
 use super::proofs::Proofs;
 use super::protocol::exit;
@@ -35,6 +36,8 @@ const TICK: Duration = Duration::from_millis(250);
 pub(super) const STARTS_A_TICK: usize = 50;
 /// How often passwords are looked at, whether they expire soon.
 const EXPIRY_EVERY: Duration = Duration::from_secs(60);
+/// What hooks get of it; the daemon that ends because all is done has more time for them.
+const HOOKS_WITHIN: Duration = Duration::from_millis(500);
 /// How often it is looked at what remains of cutovers.
 const REMAINING_EVERY: Duration = Duration::from_secs(10);
 /// What stopping may take: systemd and impatient operators wait ten seconds.
@@ -47,6 +50,7 @@ pub struct Supervisor {
     pub(super) board: Arc<Board>,
     pub(super) accounts: Accounts,
     pub(super) decrees: Decrees,
+    pub(super) hooks: Hooks,
     /// The one in use: another in the settings waits for a restart.
     pub(super) state_dir: PathBuf,
     pub(super) snapshot: Snapshot,
@@ -67,7 +71,8 @@ pub struct Supervisor {
     pub(super) wanted: Wanted,
     pub(super) proofs: Proofs,
     watchdog: Option<(Duration, Instant)>,
-    expiry_checked_at: Option<Instant>,
+    /// `None`: to be looked at with the next tick.
+    pub(super) expiry_checked_at: Option<Instant>,
 }
 
 /// What the next reading is to do. Asked for while one is under way, which may have missed it.
@@ -96,6 +101,10 @@ impl Supervisor {
         decrees: Decrees,
         ready: oneshot::Sender<()>,
     ) -> Supervisor {
+        let known = board.clone();
+        let contacts = Box::new(move |address: &str| known.contact(address));
+        let wanted = settings.hooks.clone();
+        let hooks = Hooks::start(&shared.journal, wanted, contacts, hooks::TERMS);
         Supervisor {
             state_dir: settings.daemon.state_dir.clone(),
             config,
@@ -104,6 +113,7 @@ impl Supervisor {
             board,
             accounts,
             decrees,
+            hooks,
             snapshot: Snapshot::default(),
             rejected: Vec::new(),
             missing: Vec::new(),
@@ -127,11 +137,11 @@ impl Supervisor {
         let mut watch = Watch::new(self.settings.daemon.conf_dir.clone(), &self.shared.journal);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let code = loop {
+        let (code, patience) = loop {
             self.read_if_wanted();
             tokio::select! {
                 signal = signals.next() => match signal {
-                    Signal::Stop => break exit::FINE,
+                    Signal::Stop => break (exit::FINE, HOOKS_WITHIN),
                     Signal::Reload => self.wanted.settings = true,
                     Signal::ReportStatus => self.report_status(),
                 },
@@ -154,12 +164,12 @@ impl Supervisor {
                 _ = tick.tick() => {
                     self.tick();
                     if let Some(code) = self.all_done() {
-                        break code;
+                        break (code, hooks::TERMS.time_limit);
                     }
                 }
             }
         };
-        self.stop(signals).await;
+        self.stop(signals, patience).await;
         code
     }
 
@@ -260,7 +270,8 @@ impl Supervisor {
         }
     }
 
-    async fn stop(mut self, mut signals: Signals) {
+    /// Hooks that still wait or run get so much time.
+    async fn stop(mut self, mut signals: Signals, patience: Duration) {
         self.notifier.stopping();
         let text = format!("stopping: {}", self.board.counts());
         self.emit(Entry::new(Event::DaemonStopping, text));
@@ -271,6 +282,8 @@ impl Supervisor {
         }
         // Whatever was committed lazily is durable when this returns.
         let _ = timeout(Duration::from_secs(1), self.shared.store.alive()).await;
+        let hooks = self.hooks;
+        let _ = tokio::task::spawn_blocking(move || hooks.finish(patience)).await;
     }
 
     pub(super) fn emit(&self, entry: Entry) {

@@ -139,6 +139,8 @@ events! {
         "An operator had an account verified, and what was found.";
     MigrationCompleted, "migration_completed", "9f6f4e8bcf4f435ea9ff46b0ce576ac5", 5,
         "Every account of a migration has completed.";
+    HookFailed, "hook_failed", "12b912d855d1495db3698b38328ecc0a", 4,
+        "A program that is told of events failed; copying does not mind.";
     OrderReceived, "order_received", "6f9d6038021b4b2ca60efb4cf3e90361", 5,
         "An operator gave an order over the control socket.";
     StatusReported, "status_reported", "ede40cefb6574b84842bed6da34e1914", 5,

@@ -5,6 +5,7 @@ mod control;
 mod site;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use pecsync::checkpoint::{AccountRecord, Edit, Phase, Place, Store};
@@ -117,6 +118,40 @@ fn a_migration_on_a_screen_and_in_a_sheet() {
     let last_known = site.command(&["status", "--migration", "epap"]);
     assert_eq!(last_known.status.code(), Some(69));
     assert!(text(&last_known.stdout).starts_with("epap: cutover in "), "{last_known:?}");
+}
+
+/// A password that expires, and a program that is told of it.
+#[test]
+fn a_hook_is_told_also_when_the_daemon_stops_at_once() {
+    let site = Site::new();
+    let told = site.path("told");
+    let script = format!("#!/bin/sh\n/bin/cat >> {}\n", told.display());
+    site.write("etc/hook", &script);
+    let hook = site.path("etc/hook");
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o700)).unwrap();
+    let wrong = "[hooks]\nsecret_expiring = [\"hook\"]\naccount_held = []\n";
+    site.configure_both("", &format!("cutover = \"2199-02-04T08:00\"\n{wrong}"));
+    let checked = site.command(&["check"]);
+    let checked = text(&checked.stderr) + &text(&checked.stdout);
+    for words in ["\"hook\" is not the full path of a program", "account_held: no program"] {
+        assert!(checked.contains(words), "{checked}");
+    }
+
+    let hooks = format!("[hooks]\nsecret_expiring = [\"{}\", \"x\"]\n", hook.display());
+    site.configure_both("", &format!("cutover = \"2199-02-04T08:00\"\n{hooks}"));
+    let contact = "[contact]\nemail = \"mario@studio.it\"\n";
+    let enrollment =
+        site::enrollment("mario").replace("[target]", "expires = 2020-01-01\n[target]");
+    site.write("etc/conf.d/mario.toml", &format!("{enrollment}{contact}"));
+    let mut daemon = site.start();
+    site.wait_event("secret_expiring", 1);
+    assert_eq!(daemon.stop().code(), Some(0));
+    let line = site::poll(|| fs::read_to_string(&told).ok().filter(|text| text.ends_with('\n')));
+    let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+    assert_eq!(line["event"], "secret_expiring");
+    assert_eq!(line["account"], "mario@pec.epap.it");
+    assert_eq!(line["contact"]["email"], "mario@studio.it");
+    assert!(site.events("hook_failed").is_empty(), "{}", site.log());
 }
 
 #[test]
