@@ -37,7 +37,7 @@ fn account(number: usize) -> AccountStatus {
 }
 
 fn main() {
-    let board = Board::new(Timestamp::now(), Arc::default());
+    let board = Board::new(Timestamp::now(), Arc::default(), Arc::default());
     let cells = (0..ACCOUNTS).map(|number| StatusCell::new(account(number).into())).collect();
     board.post(Posted { cells, ..Posted::default() });
     for _ in 0..5 {

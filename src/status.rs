@@ -48,6 +48,15 @@ pub struct DaemonStatus {
     pub pid: u32,
     pub started_at: String,
     pub connections: Connections,
+    pub bandwidth: Bandwidth,
+}
+
+/// Octets of message bodies a second, over all accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bandwidth {
+    /// What the schedule allows now; `None`: as much as there is.
+    pub limit: Option<u64>,
+    pub used: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -11,7 +11,7 @@ use super::terminal::Style;
 use crate::daemon::PHASES;
 use crate::daemon::tally::{Tally, is_overdue};
 use crate::journal::shown;
-use crate::status::{AccountStatus, MigrationStatus, Reason};
+use crate::status::{AccountStatus, Bandwidth, MigrationStatus, Reason};
 
 /// Problems that are shown, the freshest first, where nothing limits the height.
 const PROBLEMS_MAX: usize = 10;
@@ -22,6 +22,7 @@ const VALUES_AT: usize = 15;
 pub fn day(
     migration: &MigrationStatus,
     accounts: &[AccountStatus],
+    bandwidth: Bandwidth,
     lines_max: Option<usize>,
     style: Style,
     now: Timestamp,
@@ -38,6 +39,10 @@ pub fn day(
     text += &phases(&tally, style);
     text += "\n";
     text += &sums(migration, &tally, style, now);
+    if let Some(limit) = bandwidth.limit {
+        let used = bytes(bandwidth.used);
+        text += &format!("  {:11}  {used}/s of {}/s, all migrations\n", "bandwidth", bytes(limit));
+    }
     let used = text.lines().count();
     let room = lines_max.map_or(PROBLEMS_MAX, |lines| lines.saturating_sub(used + 2) / 2);
     text + &problems(migration, accounts, room.min(PROBLEMS_MAX), style, now)
@@ -255,7 +260,8 @@ mod tests {
     }
 
     fn at(now: &str) -> String {
-        day(&epap(), &accounts(), None, PLAIN, now.parse().unwrap())
+        let bandwidth = Bandwidth { limit: Some(2_000_000), used: 1_900_000 };
+        day(&epap(), &accounts(), bandwidth, None, PLAIN, now.parse().unwrap())
     }
 
     #[test]
@@ -280,6 +286,7 @@ epap: cutover 2h 10m ago, 2026-02-04 08:00 CET; its window ends in 3h 50m
   not enrolled 1 of 1,200; enrolling ended 10h 10m ago
   source until 2026-03-31T21:59:59Z (in 55d 12h)
   passwords    2 whose move is over and whose enrollment still has them
+  bandwidth    1.9 MB/s of 2.0 MB/s, all migrations
 
 Freshest problems:
   a7@pec.epap.it: held over_quota, 1h 40m ago
@@ -309,11 +316,11 @@ Freshest problems:
     #[test]
     fn it_fits_a_screen_and_says_what_it_left_out() {
         let now = "2026-02-04T09:10:00Z".parse().unwrap();
-        let text = day(&epap(), &accounts(), Some(24), PLAIN, now);
+        let text = day(&epap(), &accounts(), Bandwidth::default(), Some(24), PLAIN, now);
         assert!(text.lines().count() <= 24, "{text}");
         let many: Vec<AccountStatus> =
             (0..30).map(|number| account(number % 10, "draining", "held", "x")).collect();
-        let text = day(&epap(), &many, None, PLAIN, now);
+        let text = day(&epap(), &many, Bandwidth::default(), None, PLAIN, now);
         let more = "  and 20 more: pecsync status --migration epap --sort since\n";
         assert!(text.ends_with(more), "{text}");
     }
@@ -321,7 +328,7 @@ Freshest problems:
     #[test]
     fn without_a_cutover_and_without_anybody() {
         let migration = MigrationStatus { name: "geometri".into(), ..MigrationStatus::default() };
-        let text = day(&migration, &[], None, PLAIN, Timestamp::UNIX_EPOCH);
+        let text = day(&migration, &[], Bandwidth::default(), None, PLAIN, Timestamp::UNIX_EPOCH);
         assert!(text.starts_with("geometri: no cutover yet\n"), "{text}");
         assert!(text.contains("  sealed       0 of 0 (0 %)\n"), "{text}");
         assert!(!text.contains("not enrolled") && !text.contains("problems"), "{text}");

@@ -170,7 +170,10 @@ fn show(status: Status, options: &Options, code: u8) -> u8 {
 pub fn overview(status: &Status, options: &Options, style: Style, now: Timestamp) -> String {
     let lines_max = style.is_terminal.then_some(style.height);
     match status.migrations.first().filter(|_| options.is_day()) {
-        Some(migration) => day::day(migration, &status.accounts, lines_max, style, now),
+        Some(migration) => {
+            let bandwidth = status.daemon.bandwidth;
+            day::day(migration, &status.accounts, bandwidth, lines_max, style, now)
+        }
         None => table::overview(status, options.lists_all(), style, now),
     }
 }

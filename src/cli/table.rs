@@ -9,7 +9,7 @@ use super::orders::problem_line;
 use super::terminal::Style;
 use crate::daemon::Counts;
 use crate::journal::shown;
-use crate::status::{AccountStatus, Reason, Status};
+use crate::status::{AccountStatus, Bandwidth, Reason, Status};
 
 /// More accounts than this are shown as a line a migration.
 const LISTED_MAX: usize = 50;
@@ -37,7 +37,15 @@ pub fn overview(status: &Status, all: bool, style: Style, now: Timestamp) -> Str
             text += &format!("and {more} more: pecsync status --held\n");
         }
     }
-    text + &files(status, style)
+    text + &bandwidth(status) + &files(status, style)
+}
+
+/// Shown while it is limited.
+fn bandwidth(status: &Status) -> String {
+    let Bandwidth { limit, used } = status.daemon.bandwidth;
+    limit.map_or_else(String::new, |limit| {
+        format!("\nBandwidth: {}/s used, {}/s allowed\n", bytes(used), bytes(limit))
+    })
 }
 
 /// Each account with its folders.

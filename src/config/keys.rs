@@ -40,6 +40,8 @@ pub const LIMITS: Keys = settings(
         "connections_per_host",
         "sweeps_per_second",
         "memory",
+        "schedule",
+        "timezone",
         "host",
     ],
     &["source_addresses"],

@@ -24,6 +24,7 @@ mod limits;
 mod load;
 mod migration;
 mod problem;
+pub mod schedule;
 mod secrets;
 mod settings;
 mod table;

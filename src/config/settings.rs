@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::roster::Roster;
+use super::schedule::Schedule;
 
 /// What `pecsync.toml` and `migrations.d` say, checked.
 #[derive(Clone, Debug)]
@@ -38,6 +39,7 @@ pub struct Daemon {
 pub struct Limits {
     pub accounts_copying: usize,
     pub memory_bytes: u64,
+    pub schedule: Schedule,
     /// For hosts without a table of their own.
     pub default: HostLimits,
     pub hosts: BTreeMap<String, HostLimits>,

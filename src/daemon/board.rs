@@ -12,11 +12,12 @@ use super::tally::{Tally, window_of};
 use crate::journal::shown;
 use crate::report::LeftOut;
 use crate::status::{
-    AccountStatus, Connections, ContactStatus, DaemonStatus, FolderCounts, MigrationStatus,
-    RejectedFile, Status,
+    AccountStatus, Bandwidth, Connections, ContactStatus, DaemonStatus, FolderCounts,
+    MigrationStatus, RejectedFile, Status,
 };
 use crate::sync::account::StatusCell;
 use crate::sync::shared::OpenConnections;
+use crate::sync::throttle::{Rates, Throttle};
 use crate::words::Side;
 
 pub const SCHEMA: u32 = 1;
@@ -24,6 +25,7 @@ pub const SCHEMA: u32 = 1;
 pub struct Board {
     started_at: Timestamp,
     connections: Arc<OpenConnections>,
+    throttle: Arc<Throttle>,
     posted: Mutex<Posted>,
 }
 
@@ -40,8 +42,12 @@ pub struct Posted {
 }
 
 impl Board {
-    pub fn new(started_at: Timestamp, connections: Arc<OpenConnections>) -> Board {
-        Board { started_at, connections, posted: Mutex::default() }
+    pub fn new(
+        started_at: Timestamp,
+        connections: Arc<OpenConnections>,
+        throttle: Arc<Throttle>,
+    ) -> Board {
+        Board { started_at, connections, throttle, posted: Mutex::default() }
     }
 
     pub fn post(&self, posted: Posted) {
@@ -113,6 +119,11 @@ impl Board {
         Connections { source: standing(Side::Source), target: standing(Side::Target) }
     }
 
+    fn bandwidth(&self) -> Bandwidth {
+        let Rates { limit, used } = self.throttle.rates();
+        Bandwidth { limit, used }
+    }
+
     /// The status of this instant, accounts by address.
     pub fn status(&self) -> Status {
         let Posted { cells, held, rejected, missing, migrations } = self.posted().clone();
@@ -124,6 +135,7 @@ impl Board {
             pid: std::process::id(),
             started_at: self.started_at.to_string(),
             connections: self.connections(),
+            bandwidth: self.bandwidth(),
         };
         let migrations = Vec::clone(&migrations);
         Status { schema: SCHEMA, daemon, accounts, rejected, missing, migrations }
@@ -229,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_board_shows_cells_of_the_moment_by_address() {
-        let board = Board::new(Timestamp::UNIX_EPOCH, Arc::default());
+        let board = Board::new(Timestamp::UNIX_EPOCH, Arc::default(), Arc::default());
         let cell = StatusCell::new(account("z", "enrolled", "ok").into());
         board.post(Posted {
             cells: vec![cell.clone()],

@@ -139,7 +139,8 @@ async fn supervise(
     let reports = Some(settings.daemon.state_dir.join("reports"));
     let shared = Shared::new(store, completed, journal.clone(), &settings.limits);
     let shared = Arc::new(Shared { reports, ..shared });
-    let board = Arc::new(Board::new(Timestamp::now(), shared.connections.clone()));
+    let (connections, throttle) = (shared.connections.clone(), shared.throttle.clone());
+    let board = Arc::new(Board::new(Timestamp::now(), connections, throttle));
     let state_dir = settings.daemon.state_dir.clone();
     let accounts = Accounts::new(live(shared.clone()), journal.clone());
     let (ready, is_ready) = oneshot::channel();

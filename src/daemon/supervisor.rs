@@ -192,6 +192,7 @@ impl Supervisor {
     }
 
     fn tick(&mut self) {
+        self.limit_bandwidth();
         self.accounts.start_some(STARTS_A_TICK);
         self.accounts.abort_overdue(Instant::now());
         if self.notifier.status_is_due() {
@@ -206,6 +207,13 @@ impl Supervisor {
             self.tell_what_remains();
         }
         self.guard();
+    }
+
+    /// What the schedule allows at this hour; and measures what is used.
+    fn limit_bandwidth(&self) {
+        let limit = self.settings.limits.schedule.at(self.wall_clock());
+        self.shared.throttle.set_limit(limit);
+        let _ = self.shared.throttle.rates();
     }
 
     /// Now and then, while accounts cut over.

@@ -351,8 +351,9 @@ fn status_json_is_what_the_contract_says() {
     );
     assert_eq!(status["schema"], 1);
     let daemon = &status["daemon"];
-    assert_eq!(names(daemon), ["connections", "pid", "started_at", "version"]);
+    assert_eq!(names(daemon), ["bandwidth", "connections", "pid", "started_at", "version"]);
     assert_eq!(names(&daemon["connections"]), ["source", "target"]);
+    assert_eq!(daemon["bandwidth"], serde_json::json!({ "limit": null, "used": 0 }));
     assert!(daemon["started_at"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
     let account = &status["accounts"][0];
     let expected = "address bytes condition contact cutover eta_s folders has_secrets last_copied_at \
