@@ -30,6 +30,7 @@ use crate::config::{Settings, Snapshot};
 use crate::journal::{Entry, Event, Journal};
 use crate::status::{MigrationStatus, RejectedFile};
 use crate::sync::account::Shared;
+use crate::sync::clock::clock_suspect;
 
 const TICK: Duration = Duration::from_millis(250);
 /// Tasks started a tick: thousands are spread over seconds, and budgets spread their logins.
@@ -192,6 +193,7 @@ impl Supervisor {
     }
 
     fn tick(&mut self) {
+        self.watch_the_clock();
         self.limit_bandwidth();
         self.accounts.start_some(STARTS_A_TICK);
         self.accounts.abort_overdue(Instant::now());
@@ -207,6 +209,14 @@ impl Supervisor {
             self.tell_what_remains();
         }
         self.guard();
+    }
+
+    /// A jump is told whoever noticed it, and also where no account is connected.
+    fn watch_the_clock(&self) {
+        self.shared.clock.read();
+        if let Some(jumped) = self.shared.clock.take_jump() {
+            self.emit(clock_suspect(jumped));
+        }
     }
 
     /// What the schedule allows at this hour; and measures what is used.
