@@ -11,7 +11,7 @@ use super::terminal::Style;
 use crate::daemon::PHASES;
 use crate::daemon::tally::{Tally, is_overdue};
 use crate::journal::shown;
-use crate::status::{AccountStatus, Bandwidth, MigrationStatus, Reason};
+use crate::status::{AccountStatus, Bandwidth, Connections, DaemonStatus, MigrationStatus, Reason};
 
 /// Problems that are shown, the freshest first, where nothing limits the height.
 const PROBLEMS_MAX: usize = 10;
@@ -22,7 +22,7 @@ const VALUES_AT: usize = 15;
 pub fn day(
     migration: &MigrationStatus,
     accounts: &[AccountStatus],
-    bandwidth: Bandwidth,
+    daemon: &DaemonStatus,
     lines_max: Option<usize>,
     style: Style,
     now: Timestamp,
@@ -39,12 +39,9 @@ pub fn day(
     text += &phases(&tally, style);
     text += "\n";
     text += &sums(migration, &tally, style, now);
-    if let Some(limit) = bandwidth.limit {
-        let used = bytes(bandwidth.used);
-        text += &format!("  {:11}  {used}/s of {}/s, all migrations\n", "bandwidth", bytes(limit));
-    }
+    text += &shared(daemon);
     let used = text.lines().count();
-    let room = lines_max.map_or(PROBLEMS_MAX, |lines| lines.saturating_sub(used + 2) / 2);
+    let room = lines_max.map_or(PROBLEMS_MAX, |lines| lines.saturating_sub(used + 3) / 2);
     text + &problems(migration, accounts, room.min(PROBLEMS_MAX), style, now)
 }
 
@@ -79,12 +76,15 @@ fn headline(migration: &MigrationStatus, now: Timestamp) -> String {
     text
 }
 
-/// A line a phase, with a bar.
+/// A line for each phase that somebody is in, with a bar.
 fn phases(tally: &Tally, style: Style) -> String {
     let all = tally.counts.accounts;
     let mut text = String::new();
     for phase in PHASES {
         let accounts = tally.in_phase(phase);
+        if accounts == 0 {
+            continue;
+        }
         let bar = bar(accounts, all, style.width.saturating_sub(VALUES_AT + 11), style);
         let line = format!("  {phase:11} {:>9}  {bar}", count(accounts as u64));
         text += line.trim_end();
@@ -155,6 +155,17 @@ fn sums(migration: &MigrationStatus, tally: &Tally, style: Style, now: Timestamp
         line("passwords", value, false);
     }
     text
+}
+
+/// What all migrations share.
+fn shared(daemon: &DaemonStatus) -> String {
+    let Connections { source, target } = &daemon.connections;
+    let (source, target) = (count((*source).into()), count((*target).into()));
+    let Bandwidth { limit, used } = daemon.bandwidth;
+    let used = format!("{}/s", bytes(used));
+    let allowed = limit.map_or_else(String::new, |limit| format!(" of {}/s", bytes(limit)));
+    let connections = format!("{source} connections to sources, {target} to targets");
+    format!("  whole daemon {connections}; {used}{allowed}\n")
 }
 
 fn problems(
@@ -260,8 +271,12 @@ mod tests {
     }
 
     fn at(now: &str) -> String {
-        let bandwidth = Bandwidth { limit: Some(2_000_000), used: 1_900_000 };
-        day(&epap(), &accounts(), bandwidth, None, PLAIN, now.parse().unwrap())
+        let daemon = DaemonStatus {
+            connections: Connections { source: 1204, target: 3 },
+            bandwidth: Bandwidth { limit: Some(2_000_000), used: 1_900_000 },
+            ..DaemonStatus::default()
+        };
+        day(&epap(), &accounts(), &daemon, None, PLAIN, now.parse().unwrap())
     }
 
     #[test]
@@ -269,13 +284,10 @@ mod tests {
         let expected = "\
 epap: cutover 2h 10m ago, 2026-02-04 08:00 CET; its window ends in 3h 50m
 
-  enrolled            0
-  copying             0
   following           1  ███████
   draining            4  ███████████████████████████
   archiving           1  ███████
   completed           2  ██████████████
-  closed              0
 
   sealed       3 of 8 (37 %)
   remaining    5
@@ -286,7 +298,7 @@ epap: cutover 2h 10m ago, 2026-02-04 08:00 CET; its window ends in 3h 50m
   not enrolled 1 of 1,200; enrolling ended 10h 10m ago
   source until 2026-03-31T21:59:59Z (in 55d 12h)
   passwords    2 whose move is over and whose enrollment still has them
-  bandwidth    1.9 MB/s of 2.0 MB/s, all migrations
+  whole daemon 1,204 connections to sources, 3 to targets; 1.9 MB/s of 2.0 MB/s
 
 Freshest problems:
   a7@pec.epap.it: held over_quota, 1h 40m ago
@@ -316,11 +328,11 @@ Freshest problems:
     #[test]
     fn it_fits_a_screen_and_says_what_it_left_out() {
         let now = "2026-02-04T09:10:00Z".parse().unwrap();
-        let text = day(&epap(), &accounts(), Bandwidth::default(), Some(24), PLAIN, now);
+        let text = day(&epap(), &accounts(), &DaemonStatus::default(), Some(24), PLAIN, now);
         assert!(text.lines().count() <= 24, "{text}");
         let many: Vec<AccountStatus> =
             (0..30).map(|number| account(number % 10, "draining", "held", "x")).collect();
-        let text = day(&epap(), &many, Bandwidth::default(), None, PLAIN, now);
+        let text = day(&epap(), &many, &DaemonStatus::default(), None, PLAIN, now);
         let more = "  and 20 more: pecsync status --migration epap --sort since\n";
         assert!(text.ends_with(more), "{text}");
     }
@@ -328,7 +340,8 @@ Freshest problems:
     #[test]
     fn without_a_cutover_and_without_anybody() {
         let migration = MigrationStatus { name: "geometri".into(), ..MigrationStatus::default() };
-        let text = day(&migration, &[], Bandwidth::default(), None, PLAIN, Timestamp::UNIX_EPOCH);
+        let text =
+            day(&migration, &[], &DaemonStatus::default(), None, PLAIN, Timestamp::UNIX_EPOCH);
         assert!(text.starts_with("geometri: no cutover yet\n"), "{text}");
         assert!(text.contains("  sealed       0 of 0 (0 %)\n"), "{text}");
         assert!(!text.contains("not enrolled") && !text.contains("problems"), "{text}");

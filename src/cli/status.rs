@@ -171,8 +171,7 @@ pub fn overview(status: &Status, options: &Options, style: Style, now: Timestamp
     let lines_max = style.is_terminal.then_some(style.height);
     match status.migrations.first().filter(|_| options.is_day()) {
         Some(migration) => {
-            let bandwidth = status.daemon.bandwidth;
-            day::day(migration, &status.accounts, bandwidth, lines_max, style, now)
+            day::day(migration, &status.accounts, &status.daemon, lines_max, style, now)
         }
         None => table::overview(status, options.lists_all(), style, now),
     }

@@ -216,7 +216,10 @@ impl Supervisor {
         let absent = self.records.iter().filter(|record| !self.accounts.contains(&record.address));
         let held = absent.filter_map(|record| {
             let migration = self.settings.migrations.get(&record.migration);
-            held_by_its_file(record, &self.snapshot, migration.map(|migration| &**migration))
+            let cutover = migration.and_then(|migration| self.decrees.cutover_of(migration));
+            let roster = migration.and_then(|migration| migration.accounts.as_deref());
+            let listed = roster.and_then(|roster| roster.get(&record.address));
+            held_by_its_file(record, &self.snapshot, cutover, listed)
         });
         self.board.post(Posted {
             cells: self.accounts.cells(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::checkpoint::{AccountRecord, Phase};
-use crate::config::{Deletions, Enrollment, Migration, Problem, Snapshot};
+use crate::config::{Deletions, Enrollment, Problem, RosterRow, Snapshot};
 use crate::journal::shown;
 use crate::status::{AccountStatus, Reason, RejectedFile};
 use crate::sync::board::contact_status;
@@ -51,12 +51,12 @@ fn remembered(record: Option<&AccountRecord>) -> AccountStatus {
 pub fn held_by_its_file(
     record: &AccountRecord,
     snapshot: &Snapshot,
-    migration: Option<&Migration>,
+    cutover: Option<Timestamp>,
+    listed: Option<&RosterRow>,
 ) -> Option<AccountStatus> {
     let file = snapshot.rejected().find(|file| {
         file.path == Path::new(&record.enrolled_by) || file.address == Some(&record.address)
     })?;
-    let row = migration.and_then(|m| m.accounts.as_deref()?.get(&record.address));
     let problem = file.problems.0.first().or(file.problems.1.first())?;
     let reason = Reason {
         code: "enrollment_rejected".to_owned(),
@@ -69,8 +69,8 @@ pub fn held_by_its_file(
     Some(AccountStatus {
         address: record.address.clone(),
         migration: record.migration.clone(),
-        cutover: migration.and_then(|m| m.cutover).map(|cutover| cutover.to_string()),
-        contact: row.map(|row| contact_status(&row.contact)).unwrap_or_default(),
+        cutover: cutover.map(|cutover| cutover.to_string()),
+        contact: listed.map(|row| contact_status(&row.contact)).unwrap_or_default(),
         has_secrets: true,
         condition: "held".to_owned(),
         reasons: vec![reason.clone()],
