@@ -36,7 +36,8 @@ fn account(number: usize) -> AccountStatus {
     }
 }
 
-fn main() {
+#[test]
+fn ten_thousand_accounts() {
     let board = Board::new(Timestamp::now(), Arc::default(), Arc::default());
     let cells = (0..ACCOUNTS).map(|number| StatusCell::new(account(number).into())).collect();
     board.post(Posted { cells, ..Posted::default() });
