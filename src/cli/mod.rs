@@ -1,11 +1,13 @@
 //! The commands: one file each. argv becomes a `Command`, which becomes an exit code.
 
 pub mod check;
+mod day;
 mod numbers;
 mod offline;
 mod orders;
 mod place;
 mod report;
+mod sheet;
 mod status;
 mod table;
 mod terminal;
@@ -208,7 +210,10 @@ mod tests {
         check("pecsync --config /x status a@b c@d --json", true);
         check("pecsync status --config /x", true);
         check("pecsync status --json --watch", false);
-        check("pecsync status --csv", false);
+        check("pecsync status --csv --migration epap", true);
+        check("pecsync status --csv --json", false);
+        check("pecsync status --sort bytes --held", true);
+        check("pecsync status --sort beauty", false);
         check("pecsync check", true);
         check("pecsync check a.toml b.toml", true);
         check("pecsync check --connect", false);

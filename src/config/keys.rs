@@ -21,7 +21,12 @@ pub struct Keys {
     pub not_yet: &'static [&'static str],
 }
 
-pub const TOP: Keys = settings("", &["daemon", "limits", "migration"], &[]);
+pub const TOP: Keys = settings("", &["daemon", "hooks", "limits", "migration"], &[]);
+pub const HOOKS: Keys = settings(
+    "[hooks]",
+    &["account_held", "secret_expiring", "account_completed", "migration_completed"],
+    &[],
+);
 pub const DAEMON: Keys = settings(
     "[daemon]",
     &["conf_dir", "state_dir", "control_socket", "exit_when_completed"],
@@ -35,6 +40,8 @@ pub const LIMITS: Keys = settings(
         "connections_per_host",
         "sweeps_per_second",
         "memory",
+        "schedule",
+        "timezone",
         "host",
     ],
     &["source_addresses"],
@@ -97,6 +104,7 @@ pub const CONTACT: Keys = enrollment("[contact]", &["email", "phone"], &[]);
 pub const ALL: &[&Keys] = &[
     &TOP,
     &DAEMON,
+    &HOOKS,
     &LIMITS,
     &HOST_LIMITS,
     &MIGRATION,

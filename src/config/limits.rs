@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::keys;
+use super::schedule::{self, Schedule};
 use super::settings::{Daemon, HostLimits, Limits};
 use super::table::Table;
-use super::{files, values};
+use super::{dates, files, keys, values};
 
 const ACCOUNTS_COPYING: usize = 8;
 const MEMORY_BYTES: u64 = 256 << 20;
@@ -40,6 +40,7 @@ pub(super) fn limits(table: Option<&Table<'_>>) -> Limits {
         return Limits {
             accounts_copying: ACCOUNTS_COPYING,
             memory_bytes: MEMORY_BYTES,
+            schedule: Schedule::none(),
             default: HOST_DEFAULTS,
             hosts: BTreeMap::new(),
         };
@@ -50,8 +51,18 @@ pub(super) fn limits(table: Option<&Table<'_>>) -> Limits {
     Limits {
         accounts_copying: accounts_copying.map_or(ACCOUNTS_COPYING, |n| n.value as usize),
         memory_bytes: table.parsed("memory", memory).map_or(MEMORY_BYTES, |found| found.value),
+        schedule: schedule(table),
         hosts: hosts(table, &default),
         default,
+    }
+}
+
+fn schedule(table: &Table<'_>) -> Schedule {
+    let zone = table.parsed("timezone", dates::zone).map(|found| found.value);
+    let rules = table.list("schedule", schedule::rule).unwrap_or_default();
+    Schedule {
+        rules: rules.into_iter().map(|found| found.value).collect(),
+        ..zone.map_or_else(Schedule::none, Schedule::of_zone)
     }
 }
 

@@ -212,7 +212,7 @@ pub(super) fn understand(line: &[u8]) -> Result<Request, String> {
 async fn status(board: &Arc<Board>) -> io::Result<Vec<u8>> {
     let board = board.clone();
     let written = tokio::task::spawn_blocking(move || {
-        serde_json::to_vec(&Answer { status: Some(board.status()), ..Answer::default() })
+        serde_json::to_vec(&Answer { status: Some(board.status().into()), ..Answer::default() })
     });
     Ok(written.await.map_err(io::Error::other)??)
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Scope;
-use crate::config::{Decree, Enrollment};
+use crate::config::{Decree, Enrollment, Migration};
 
 /// All decrees in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +109,16 @@ impl Decrees {
         }
         let cutover = moved.or(configured.cutover);
         Arc::new(Enrollment { cutover, decree, ..(**configured).clone() })
+    }
+
+    /// A migration's cutover: as the files have it, or as it was moved.
+    pub fn cutover_of(&self, migration: &Migration) -> Option<Timestamp> {
+        let scope = Scope::Migration(migration.name.clone());
+        self.moved(&scope, migration.cutover).or(migration.cutover)
+    }
+
+    pub fn is_paused(&self, scope: &Scope) -> bool {
+        self.paused.contains(scope)
     }
 
     fn moved(&self, of: &Scope, configured: Option<Timestamp>) -> Option<Timestamp> {

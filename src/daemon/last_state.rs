@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_written_once() {
         let dir = tempfile::tempdir().unwrap();
-        let board = Board::new(jiff::Timestamp::UNIX_EPOCH);
+        let board = Board::new(jiff::Timestamp::UNIX_EPOCH, Arc::default(), Arc::default());
         let digest = write(&board, dir.path(), 0).unwrap();
         assert_eq!(read(dir.path()).unwrap().0, board.status());
         fs::remove_file(state_file(dir.path())).unwrap();

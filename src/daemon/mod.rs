@@ -4,12 +4,13 @@
 //! [`crate::sync::account`]; nothing here knows IMAP.
 
 mod accounts;
-mod board;
+pub mod board;
 mod changes;
 mod control;
 pub mod decrees;
 mod expiry;
 pub(crate) mod fuzzing;
+mod hooks;
 pub mod last_state;
 mod notify;
 mod orders;
@@ -17,8 +18,10 @@ mod process;
 pub mod proofs;
 pub mod protocol;
 mod reading;
+mod remaining;
 mod signals;
 mod supervisor;
+pub mod tally;
 mod words;
 
 use std::fs;
@@ -51,6 +54,7 @@ const COMMANDS_MAX: usize = 32;
 /// pecsync.toml, 1 where it cannot start.
 pub fn run(config: &Path, output: Output) -> u8 {
     process::harden();
+    process::close_on_exec();
     let journal = Journal::new(output);
     process::hook_panics(journal.clone());
     let code = match prepare(config, &journal) {
@@ -127,7 +131,6 @@ async fn supervise(
 ) -> anyhow::Result<u8> {
     let signals = Signals::new()?;
     let sockets = Sockets::open(&settings.daemon.control_socket)?;
-    let board = Arc::new(Board::new(Timestamp::now()));
     let completed = Completed::open(&settings.daemon.state_dir)?;
     let decrees = Decrees::load(&settings.daemon.state_dir).with_context(|| {
         // Without it paused accounts would be copied: somebody has to look.
@@ -136,6 +139,8 @@ async fn supervise(
     let reports = Some(settings.daemon.state_dir.join("reports"));
     let shared = Shared::new(store, completed, journal.clone(), &settings.limits);
     let shared = Arc::new(Shared { reports, ..shared });
+    let (connections, throttle) = (shared.connections.clone(), shared.throttle.clone());
+    let board = Arc::new(Board::new(Timestamp::now(), connections, throttle));
     let state_dir = settings.daemon.state_dir.clone();
     let accounts = Accounts::new(live(shared.clone()), journal.clone());
     let (ready, is_ready) = oneshot::channel();

@@ -38,7 +38,9 @@ impl Supervisor {
                 let _ = answer.send(self.verify(address, options, &by));
                 return;
             }
-            Request::Status {} => Answer { status: Some(self.board.status()), ..Answer::default() },
+            Request::Status {} => {
+                Answer { status: Some(self.board.status().into()), ..Answer::default() }
+            }
             Request::Reload {} => {
                 self.emit(Entry::new(Event::OrderReceived, format!("reload{by}")));
                 self.wanted.settings = true;
@@ -203,6 +205,7 @@ impl Supervisor {
             }
             self.accounts.replace(enrollment);
         }
+        self.migrations = Arc::new(self.migrations());
         self.post();
         let name = shown(&of.to_string());
         match of {

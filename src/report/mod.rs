@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Proof;
 
+pub use csv::cell;
 pub use files::{exists, write_files};
 pub use gather::gather;
 pub use words::Lang;

@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use super::account::{Control, completed_account};
 use super::board::{Board, rfc3339};
 use super::book::{Book, Counts, Pair};
-use super::clock::Instant;
+use super::clock::{Instant, clock_suspect};
 use super::connect::{connect, worked_digest};
 use super::copy::Failure;
 use super::cutover::{self, Facts, Reopened};
@@ -447,10 +447,8 @@ impl Following<'_> {
 
     fn facts(&self, book: &Book, clean_since: Option<i64>) -> Facts {
         let reading = self.shared.clock.read();
-        if let Some(jumped) = reading.jumped {
-            let text =
-                format!("the wall clock jumped by {jumped} s; it is believed in ten minutes");
-            self.emit(Entry::new(Event::ClockSuspect, text).reason("clock_suspect"));
+        if let Some(jumped) = self.shared.clock.take_jump() {
+            self.shared.journal.emit(clock_suspect(jumped));
         }
         let migration = &self.enrollment.migration;
         // Before LIST was asked nobody knows whether the account has any.

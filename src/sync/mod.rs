@@ -34,6 +34,7 @@ mod resolve;
 pub mod shared;
 mod survey;
 mod target;
+pub mod throttle;
 pub mod trouble;
 pub mod verify;
 mod watch;
