@@ -1,6 +1,7 @@
 //! The commands: one file each. argv becomes a `Command`, which becomes an exit code.
 
 pub mod check;
+mod forget;
 mod numbers;
 mod offline;
 mod orders;
@@ -79,6 +80,8 @@ enum Command {
     Reopen(Which),
     /// Downloads the target and compares it with what was copied; 1 on differences
     Verify(verify::Options),
+    /// Erases enrollment, secrets and checkpoint of accounts that have ended or were withdrawn
+    Forget(forget::Options),
     /// The proof of the move: counts, every message with how it was proved, one digest
     Report(report::Options),
 }
@@ -180,6 +183,7 @@ pub fn main() -> ExitCode {
         }
         Command::Reopen(which) => orders::run(&config, &Request::Reopen { of: which.scope() }),
         Command::Verify(options) => verify::run(&config, &options),
+        Command::Forget(options) => forget::run(&config, &options),
         Command::Report(options) => report::run(&config, &options),
     };
     ExitCode::from(code)
@@ -227,6 +231,10 @@ mod tests {
         check("pecsync report", false);
         check("pecsync report a@b --migration epap", false);
         check("pecsync report a@b --format pdf", false);
+        check("pecsync forget a@b --keep-report", true);
+        check("pecsync forget --completed", true);
+        check("pecsync forget", false);
+        check("pecsync forget a@b --completed", false);
         check("pecsync plan a@b", false);
         check("pecsync pause a@b", true);
         check("pecsync pause --migration epap", true);

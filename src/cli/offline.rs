@@ -17,6 +17,11 @@ pub type Refusal = (u8, String);
 pub fn open_store(state_dir: &Path) -> Result<Store, Refusal> {
     become_owner(state_dir)
         .map_err(|error| (exit::NO, format!("{}: {error}", state_dir.display())))?;
+    store(state_dir)
+}
+
+/// [`open_store`] for who is its owner already.
+pub fn store(state_dir: &Path) -> Result<Store, Refusal> {
     Store::open_existing(state_dir).map_err(|error| match error {
         OpenError::Locked(_) => (exit::UNAVAILABLE, error.to_string()),
         OpenError::Failed(_) => (exit::NO, error.to_string()),
@@ -37,6 +42,23 @@ fn become_owner(state_dir: &Path) -> std::io::Result<()> {
             && libc::setuid(owner.uid()) == 0
     };
     if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Does something as the owner of the state, where root asks for it, and is root again. All of the
+/// process is the owner meanwhile: no other thread may rely on being root.
+pub fn as_owner<T>(state_dir: &Path, work: impl FnOnce() -> T) -> std::io::Result<T> {
+    let owner = state_dir.metadata()?;
+    // SAFETY: plain system calls on integers.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    if uid != 0 || owner.uid() == 0 {
+        return Ok(work());
+    }
+    // SAFETY: as above.
+    let became = unsafe { libc::setegid(owner.gid()) == 0 && libc::seteuid(owner.uid()) == 0 };
+    let done = if became { Ok(work()) } else { Err(std::io::Error::last_os_error()) };
+    // SAFETY: as above.
+    let is_back = unsafe { libc::seteuid(uid) == 0 && libc::setegid(gid) == 0 };
+    if is_back { done } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Settings and enrollments, as the daemon would read them, with what operators decided. Call it before [`open_store`]: files

@@ -3,9 +3,10 @@
 //!
 //! Reading order: [`keys`] says which keys there are, [`dates`] and `values` what may stand
 //! behind them, `load` makes [`Settings`] of them and [`enrollment`] an [`Enrollment`];
-//! [`conf_dir`] reads the directory, [`mod@reconcile`] decides purely what changed in it, and
+//! [`conf_dir`] reads the directory, [`mod@belongings`] finds what is one account's in it, [`mod@reconcile`] decides purely what changed in it, and
 //! [`watcher`] says when to look.
 
+pub mod belongings;
 pub mod conf_dir;
 pub mod dates;
 pub mod enrollment;
@@ -28,6 +29,7 @@ mod settings;
 mod table;
 mod values;
 
+pub use belongings::{Belongings, belongings};
 pub use conf_dir::{FileRead, read_dir_files};
 pub use load::{Context, load, load_in};
 pub use problem::{Problem, Wrong};

@@ -9,6 +9,7 @@ mod changes;
 mod control;
 pub mod decrees;
 mod expiry;
+pub mod forget;
 pub(crate) mod fuzzing;
 pub mod last_state;
 mod notify;

@@ -69,6 +69,14 @@ pub enum Request {
         #[serde(default)]
         repair: bool,
     },
+    /// Erases what is remembered of an account that is not enrolled any more; no address: of all
+    /// such accounts that have completed.
+    Forget {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        #[serde(default)]
+        keep_report: bool,
+    },
     /// Of one account, or of all of a migration.
     Report {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -214,6 +222,10 @@ mod tests {
             (
                 Request::Verify { address: None, source: true, repair: false },
                 r#"{"do":"verify","source":true,"repair":false}"#,
+            ),
+            (
+                Request::Forget { address: Some("a@b".into()), keep_report: true },
+                r#"{"do":"forget","address":"a@b","keep_report":true}"#,
             ),
             (
                 Request::Report { address: None, migration: Some("epap".into()) },

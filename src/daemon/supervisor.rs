@@ -16,6 +16,7 @@ use super::accounts::Accounts;
 use super::board::Board;
 use super::control::{Command, Reply};
 use super::decrees::Decrees;
+use super::forget::Forgetting;
 use super::notify::{Notifier, watchdog_interval};
 use super::proofs::Proofs;
 use super::protocol::exit;
@@ -57,6 +58,7 @@ pub struct Supervisor {
     reading: Option<Underway>,
     pub(super) wanted: Wanted,
     pub(super) proofs: Proofs,
+    pub(super) forgetting: Forgetting,
     watchdog: Option<(Duration, Instant)>,
     expiry_checked_at: Option<Instant>,
 }
@@ -104,6 +106,7 @@ impl Supervisor {
             reading: None,
             wanted: Wanted::default(),
             proofs: Proofs::new(),
+            forgetting: Forgetting::new(),
             watchdog: watchdog_interval().map(|every| (every, Instant::now())),
             expiry_checked_at: None,
         }
@@ -139,6 +142,7 @@ impl Supervisor {
                 }
                 () = self.accounts.next_end() => self.post(),
                 Some(verified) = self.proofs.verified.recv() => self.take_verified(verified),
+                Some(step) = self.forgetting.steps.recv() => self.go_on_forgetting(step),
                 _ = tick.tick() => {
                     self.tick();
                     if let Some(code) = self.all_done() {
