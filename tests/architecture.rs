@@ -72,7 +72,9 @@ fn each_dependency_lives_in_one_place() {
 fn decisions_are_pure() {
     let impure =
         ["tokio", "std::fs", "Instant::now", "Timestamp::now", "SystemTime", "RandomState"];
-    for file in ["plan", "adopt", "folders", "gone", "cutover", "trouble", "backoff", "compare"] {
+    for file in
+        ["plan", "adopt", "folders", "gone", "cutover", "trouble", "backoff", "compare", "forecast"]
+    {
         let path = format!("{}/src/sync/{file}.rs", env!("CARGO_MANIFEST_DIR"));
         let text = fs::read_to_string(path).expect("a pure module");
         let code = text.split("#[cfg(test)]").next().expect("code");

@@ -6,6 +6,7 @@ mod numbers;
 mod offline;
 mod orders;
 mod place;
+mod plan;
 mod report;
 mod status;
 mod table;
@@ -80,6 +81,8 @@ enum Command {
     Reopen(Which),
     /// Downloads the target and compares it with what was copied; 1 on differences
     Verify(verify::Options),
+    /// What the next pass would copy, flag, move and remove; changes nothing
+    Plan(plan::Options),
     /// Erases enrollment, secrets and checkpoint of accounts that have ended or were withdrawn
     Forget(forget::Options),
     /// The proof of the move: counts, every message with how it was proved, one digest
@@ -183,6 +186,7 @@ pub fn main() -> ExitCode {
         }
         Command::Reopen(which) => orders::run(&config, &Request::Reopen { of: which.scope() }),
         Command::Verify(options) => verify::run(&config, &options),
+        Command::Plan(options) => plan::run(&config, &options),
         Command::Forget(options) => forget::run(&config, &options),
         Command::Report(options) => report::run(&config, &options),
     };
@@ -235,7 +239,8 @@ mod tests {
         check("pecsync forget --completed", true);
         check("pecsync forget", false);
         check("pecsync forget a@b --completed", false);
-        check("pecsync plan a@b", false);
+        check("pecsync plan a@b --json", true);
+        check("pecsync plan", false);
         check("pecsync pause a@b", true);
         check("pecsync pause --migration epap", true);
         check("pecsync resume --host imap.it", true);

@@ -34,6 +34,10 @@ impl Supervisor {
                 });
                 return;
             }
+            Request::Plan { address } => {
+                let _ = answer.send(self.plan(&address));
+                return;
+            }
             Request::Forget { address, keep_report } => {
                 let address = address.map(|address| address.to_lowercase());
                 self.forget(Wish { address, keep_report, by, answer });

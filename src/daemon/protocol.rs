@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::Row;
 use crate::status::{RejectedFile, Status};
+use crate::sync::preview::Preview;
 use crate::sync::verify::Told;
 
 /// Longest request line. None of ours comes near it.
@@ -69,6 +70,10 @@ pub enum Request {
         #[serde(default)]
         repair: bool,
     },
+    /// What the next pass would do to an account.
+    Plan {
+        address: String,
+    },
     /// Erases what is remembered of an account that is not enrolled any more; no address: of all
     /// such accounts that have completed.
     Forget {
@@ -113,6 +118,14 @@ pub enum Line {
     Answer(Answer),
     Row(Row),
     Told(Told),
+    Seen(Seen),
+}
+
+/// What was seen beside an account's session.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "seen", content = "of", rename_all = "snake_case")]
+pub enum Seen {
+    Plan(Box<Preview>),
 }
 
 /// What an operator may consent to.
