@@ -59,6 +59,9 @@ fn a_completed_account_is_forgotten_for_good() {
     let target = stage.target_snapshot();
     write_private(&site.path("etc/conf.d/.draft"), &stage.account.enrollment());
     fs::rename(site.path("etc/conf.d/.draft"), &file).unwrap();
+    let planned = site.command(&["plan", address]);
+    let planned = String::from_utf8_lossy(&planned.stdout).into_owned();
+    assert!(planned.contains("it is over: there is no next pass"), "{planned}");
     site.start_to_its_end();
     support::compare::assert_unchanged(&target, &stage.target_snapshot());
 }

@@ -1,6 +1,7 @@
 //! The commands: one file each. argv becomes a `Command`, which becomes an exit code.
 
 pub mod check;
+mod connect;
 mod forget;
 mod numbers;
 mod offline;
@@ -47,6 +48,9 @@ enum Command {
         /// Only these, as if they were dropped into conf.d
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Then logs in on both sides of every account and says what stands in the way
+        #[arg(long, conflicts_with = "files")]
+        connect: bool,
     },
     /// What each account is doing
     Status(status::Options),
@@ -166,7 +170,13 @@ pub fn main() -> ExitCode {
             };
             crate::daemon::run(&config, output)
         }
-        Command::Check { files } => check::run(&config, &files, jiff::Timestamp::now()),
+        Command::Check { files, connect } => {
+            let read = check::run(&config, &files, jiff::Timestamp::now());
+            match connect {
+                true => connect::run(&config, read),
+                false => read,
+            }
+        }
         Command::Status(options) => status::run(&config, &options),
         Command::Retry { address, .. } => orders::run(&config, &Request::Retry { address }),
         Command::Approve { address, what } => {
@@ -219,7 +229,8 @@ mod tests {
         check("pecsync status --csv", false);
         check("pecsync check", true);
         check("pecsync check a.toml b.toml", true);
-        check("pecsync check --connect", false);
+        check("pecsync check --connect", true);
+        check("pecsync check a.toml --connect", false);
         check("pecsync retry a@b", true);
         check("pecsync retry --all", true);
         check("pecsync retry", false);

@@ -5,10 +5,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::checkpoint::{OpenError, Store};
+use crate::checkpoint::{Completed, Image, OpenError, Store};
 use crate::config::{self, Enrollment, Settings, Snapshot};
 use crate::daemon::decrees::Decrees;
 use crate::daemon::protocol::exit;
+use crate::journal::{Journal, Output};
+use crate::sync::account::Shared;
 
 /// Why something cannot be done: an exit code, and what to say.
 pub type Refusal = (u8, String);
@@ -42,6 +44,25 @@ fn become_owner(state_dir: &Path) -> std::io::Result<()> {
             && libc::setuid(owner.uid()) == 0
     };
     if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// What accounts share, for who looks at them where no daemon does. Where none has worked yet,
+/// nothing is known, and nothing is made. Call it within a runtime.
+pub fn shared(state_dir: &Path, settings: &Settings) -> Result<Shared, Refusal> {
+    if !state_dir.join("checkpoint").exists() {
+        return knowing_nothing(settings);
+    }
+    let store = open_store(state_dir)?;
+    let completed = Completed::open(state_dir).map_err(|error| (exit::NO, error.to_string()))?;
+    Ok(Shared::new(store, completed, Journal::new(Output::Lines), &settings.limits))
+}
+
+/// [`shared`] for who needs none of what is known. Call it within a runtime.
+pub fn knowing_nothing(settings: &Settings) -> Result<Shared, Refusal> {
+    let failed = |error: std::io::Error| (exit::NO, error.to_string());
+    let store = Store::in_memory(&Image::default()).map_err(failed)?;
+    let completed = Completed::of_nobody().map_err(failed)?;
+    Ok(Shared::new(store, completed, Journal::new(Output::Lines), &settings.limits))
 }
 
 /// Does something as the owner of the state, where root asks for it, and is root again. All of the

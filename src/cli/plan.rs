@@ -12,11 +12,9 @@ use super::offline::{self, Refusal};
 use super::orders::unanswered;
 use super::place::Place;
 use super::terminal::{Style, complain, say, write};
-use crate::checkpoint::Completed;
 use crate::daemon::proofs::exit_of;
 use crate::daemon::protocol::{Line, Request, Seen, ask_for_lines, exit};
-use crate::journal::{Journal, Output, shown};
-use crate::sync::account::Shared;
+use crate::journal::shown;
 use crate::sync::forecast::{FolderPlan, Part};
 use crate::sync::preview::{Preview, preview};
 
@@ -88,17 +86,12 @@ fn by_ourselves(config: &Path, place: &Place, options: &Options) -> Result<Previ
     let address = options.address.to_lowercase();
     let no_such = || (exit::NO, format!("{}: no such account", shown(&address)));
     let enrollment = enrollments.get(&address).ok_or_else(no_such)?;
-    if !place.state_dir.join("checkpoint").exists() {
-        let text = "no daemon has worked here yet: nothing is known that could be compared";
-        return Err((exit::NO, text.to_owned()));
-    }
-    let store = offline::open_store(&place.state_dir)?;
     let failed = |error: std::io::Error| (exit::NO, error.to_string());
-    let completed = Completed::open(&place.state_dir).map_err(failed)?;
-    let journal = Journal::new(Output::Lines);
-    let shared = Shared::new(store, completed, journal, &settings.limits);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    Ok(runtime.map_err(failed)?.block_on(preview(&shared, enrollment)))
+    runtime.map_err(failed)?.block_on(async {
+        let shared = offline::shared(&place.state_dir, &settings)?;
+        Ok(preview(&shared, enrollment).await)
+    })
 }
 
 fn text_of(preview: &Preview, style: Style) -> String {

@@ -14,7 +14,7 @@ pub(crate) mod fuzzing;
 pub mod last_state;
 mod notify;
 mod orders;
-mod previews;
+pub mod previews;
 mod process;
 pub mod proofs;
 pub mod protocol;

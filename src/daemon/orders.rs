@@ -34,6 +34,10 @@ impl Supervisor {
                 });
                 return;
             }
+            Request::Inspect {} => {
+                let _ = answer.send(self.inspect_all());
+                return;
+            }
             Request::Plan { address } => {
                 let _ = answer.send(self.plan(&address));
                 return;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::Row;
 use crate::status::{RejectedFile, Status};
+use crate::sync::inspect::Inspection;
 use crate::sync::preview::Preview;
 use crate::sync::verify::Told;
 
@@ -74,6 +75,8 @@ pub enum Request {
     Plan {
         address: String,
     },
+    /// Logs in on both sides of all accounts that are to be moved.
+    Inspect {},
     /// Erases what is remembered of an account that is not enrolled any more; no address: of all
     /// such accounts that have completed.
     Forget {
@@ -126,6 +129,7 @@ pub enum Line {
 #[serde(tag = "seen", content = "of", rename_all = "snake_case")]
 pub enum Seen {
     Plan(Box<Preview>),
+    Account(Box<Inspection>),
 }
 
 /// What an operator may consent to.

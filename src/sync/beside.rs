@@ -5,7 +5,7 @@ use super::connect::{credentials_digest, place};
 use super::copy::Failure;
 use super::shared::Shared;
 use super::trouble;
-use crate::checkpoint::AccountRecord;
+use crate::checkpoint::{AccountRecord, Phase};
 use crate::config::Enrollment;
 use crate::journal::shown;
 use crate::words::Side;
@@ -63,6 +63,16 @@ pub fn known_account(
         return Err(Stop::Refused("endpoint_changed", text.to_owned()));
     }
     Ok(Some(record))
+}
+
+/// Has it completed or closed, also where nothing else is remembered of it?
+pub fn is_over(shared: &Shared, enrollment: &Enrollment) -> bool {
+    let done = shared.completed.get(&enrollment.address);
+    done.is_some_and(|done| {
+        done.phase >= Phase::Completed
+            && done.source == place(enrollment, Side::Source)
+            && done.target == place(enrollment, Side::Target)
+    })
 }
 
 /// A paused account connects to nobody.

@@ -3,7 +3,8 @@
 //! Pure: [`plan`], [`adopt`], [`folders`], [`gone`], [`cutover`], [`trouble`], [`backoff`],
 //! [`compare`], [`forecast`]. Doing: [`copy`] (the pipeline), [`pass`] with `survey`, `resolve`, `doubt`, `moves`,
 //! `deferred`, `relay` and `apply` (one look at an account), `follow` (one session), [`account`]
-//! (one life), [`verify`] (a comparison beside it), [`preview`] (what the next pass would do), `proof`
+//! (one life), [`verify`] (a comparison beside it), [`preview`] (what the next pass would do),
+//! [`inspect`] (what stands in the way of a move), `proof`
 //! (the report at its end), [`hosts`] (what accounts of a host share).
 
 pub mod account;
@@ -26,6 +27,7 @@ mod follow;
 pub mod forecast;
 pub mod gone;
 pub mod hosts;
+pub mod inspect;
 mod moves;
 pub mod pass;
 pub mod plan;

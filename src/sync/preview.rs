@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::SemaphorePermit;
 
-use super::beside::{Stop, is_not_paused, known_account, may_log_in, may_read_source};
+use super::beside::{Stop, is_not_paused, is_over, known_account, may_log_in, may_read_source};
 use super::connect::connect;
 use super::copy::Failure;
 use super::folders::{self, Fate, Mapped, SideFolders};
@@ -50,8 +51,10 @@ pub async fn preview(shared: &Shared, enrollment: &Enrollment) -> Preview {
 
 async fn foresee(shared: &Shared, enrollment: &Enrollment) -> Result<Preview, Stop> {
     is_not_paused(enrollment)?;
-    let record = known_account(shared, enrollment)?;
-    let phase = record.as_ref().map_or(Phase::Enrolled, |record| record.phase);
+    let over = is_over(shared, enrollment);
+    let record = if over { None } else { known_account(shared, enrollment)? };
+    let begun = record.as_ref().map_or(Phase::Enrolled, |record| record.phase);
+    let phase = if over { Phase::Completed } else { begun };
     let mut preview = Preview {
         address: enrollment.address.clone(),
         phase: phase.as_str().to_owned(),
@@ -94,13 +97,14 @@ struct Looking<'a> {
     preview: Preview,
 }
 
-impl<'a> Looking<'a> {
+impl Looking<'_> {
     async fn look(&mut self) -> Result<(), Stop> {
         let listed = self.source.list().await.map_err(at_source)?;
         let target_listed = self.target.list().await.map_err(at_target)?;
-        let _memory = self.memory(&listed).await?;
+        let _memory = memory_for(self.shared, &mut self.source, &listed).await?;
         let namespaces = (self.source.namespace().clone(), self.target.namespace().clone());
-        let mut mapped = self.map(&listed, &target_listed, &namespaces);
+        let mut mapped =
+            map_folders(self.enrollment, &self.folders, &listed, &target_listed, &namespaces);
         mapped.sort_by_key(|mapped| (!mapped.source.is_inbox(), mapped.source_shown.clone()));
         let mut seen = Vec::new();
         let mut left_out = Vec::new();
@@ -131,21 +135,6 @@ impl<'a> Looking<'a> {
         Ok(())
     }
 
-    /// For the listings of all folders on both sides, taken at once: who has some never waits for
-    /// more.
-    async fn memory(
-        &mut self,
-        listed: &[Listed],
-    ) -> Result<Option<tokio::sync::SemaphorePermit<'a>>, Stop> {
-        let names = listed.iter().filter(|listed| !listed.no_select).map(|listed| &listed.name);
-        let names: Vec<&WireName> = names.collect();
-        let statuses = self.source.statuses(&names).await.map_err(at_source)?;
-        let messages =
-            statuses.iter().flatten().map(|status| u64::from(status.messages)).sum::<u64>();
-        let shared: &'a Shared = self.shared;
-        Ok(shared.memory.of_messages(messages * 2).await)
-    }
-
     fn terms(&self) -> Terms {
         let migration = &self.enrollment.migration;
         let phase = self.record.as_ref().map_or(Phase::Enrolled, |record| record.phase);
@@ -156,31 +145,6 @@ impl<'a> Looking<'a> {
             suspended: self.record.as_ref().is_some_and(|record| record.removals_suspended),
             target_is_ours: migration.target_is_ours,
         }
-    }
-
-    fn map(
-        &self,
-        listed: &[Listed],
-        target_listed: &[Listed],
-        (source, target): &(Namespace, Namespace),
-    ) -> Vec<Mapped> {
-        let migration = &self.enrollment.migration;
-        let fixed: HashMap<WireName, WireName> = self
-            .folders
-            .iter()
-            .map(|folder| {
-                let name = |octets: &[u8]| WireName::of_wire(octets);
-                (name(&folder.source_name), name(&folder.target_name))
-            })
-            .collect();
-        let source_side =
-            SideFolders { listed, namespace: source, well_known: &migration.source.well_known };
-        let target_side = SideFolders {
-            listed: target_listed,
-            namespace: target,
-            well_known: &migration.target.well_known,
-        };
-        folders::map(&source_side, &target_side, &migration.folders, &fixed)
     }
 
     /// A folder as it is seen, or why it is left out.
@@ -260,7 +224,7 @@ impl<'a> Looking<'a> {
         record: Option<&FolderRecord>,
     ) -> Result<(Remembered, SourceLook), Stop> {
         let selected = self.source.examine(&mapped.source).await.map_err(at_source)?;
-        let messages = list(&mut self.source).await.map_err(at_source)?;
+        let messages = list_all(&mut self.source).await.map_err(at_source)?;
         let seen = record.and_then(|record| record.source_seen);
         let renumbered = seen.is_some_and(|seen| seen.uid_validity != selected.uid_validity);
         let known = match record {
@@ -291,7 +255,7 @@ impl<'a> Looking<'a> {
         let selected = self.target.examine(target).await.map_err(at_target)?;
         let seen = record.and_then(|record| record.target_seen);
         let renumbered = seen.is_some_and(|seen| seen.uid_validity != selected.uid_validity);
-        let listing = list(&mut self.target).await.map_err(at_target)?;
+        let listing = list_all(&mut self.target).await.map_err(at_target)?;
         // Another folder that shares the target explains some of what lies there.
         let mut others = BTreeSet::new();
         let mut orphans = BTreeSet::new();
@@ -332,9 +296,43 @@ fn is_target_of(mapped: &Mapped, name: &WireName) -> bool {
     matches!(&mapped.fate, Fate::Copy { target, .. } if target == name)
 }
 
-async fn list(session: &mut Session) -> Result<Vec<Message>, Error> {
+/// All messages of the selected folder.
+pub async fn list_all(session: &mut Session) -> Result<Vec<Message>, Error> {
     match Uid::new(1) {
         Some(first) => session.list_messages(first).await,
         None => Ok(Vec::new()),
     }
+}
+
+/// For the listings of all folders of the source, and of as much at the target, taken at once:
+/// who has some memory never waits for more.
+pub async fn memory_for<'s>(
+    shared: &'s Shared,
+    source: &mut Session,
+    listed: &[Listed],
+) -> Result<Option<SemaphorePermit<'s>>, Stop> {
+    let names = listed.iter().filter(|listed| !listed.no_select).map(|listed| &listed.name);
+    let names: Vec<&WireName> = names.collect();
+    let statuses = source.statuses(&names).await.map_err(at_source)?;
+    let messages: u64 = statuses.iter().flatten().map(|status| u64::from(status.messages)).sum();
+    Ok(shared.memory.of_messages(messages * 2).await)
+}
+
+/// Where each folder of the source goes, as a pass would decide it now.
+pub fn map_folders(
+    enrollment: &Enrollment,
+    known: &[FolderRecord],
+    listed: &[Listed],
+    target_listed: &[Listed],
+    (source, target): &(Namespace, Namespace),
+) -> Vec<Mapped> {
+    let migration = &enrollment.migration;
+    let name = |octets: &[u8]| WireName::of_wire(octets);
+    let fixed = known.iter().map(|folder| (name(&folder.source_name), name(&folder.target_name)));
+    let fixed: HashMap<WireName, WireName> = fixed.collect();
+    let (source_names, target_names) = (&migration.source.well_known, &migration.target.well_known);
+    let source_side = SideFolders { listed, namespace: source, well_known: source_names };
+    let target_side =
+        SideFolders { listed: target_listed, namespace: target, well_known: target_names };
+    folders::map(&source_side, &target_side, &migration.folders, &fixed)
 }
