@@ -65,7 +65,8 @@ fn each_dependency_lives_in_one_place() {
     forbid("src", &["sled::"], &["src/checkpoint/"]);
     forbid("src", &["use notify::"], &["src/config/watcher"]);
     forbid("src", &["rustls", "imap_codec", "imap_types", "imap_proto"], &["src/imap/"]);
-    forbid("src", &["clap::"], &["src/cli/"]);
+    forbid("src", &["clap::", "rpassword"], &["src/cli/"]);
+    forbid("src", &["hpke"], &["src/config/sealing.rs"]);
 }
 
 #[test]

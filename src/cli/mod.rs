@@ -2,13 +2,16 @@
 
 pub mod check;
 mod connect;
+mod enroll;
 mod forget;
 mod numbers;
 mod offline;
 mod orders;
 mod place;
 mod plan;
+mod prompt;
 mod report;
+mod seal;
 mod status;
 mod table;
 mod terminal;
@@ -85,6 +88,10 @@ enum Command {
     Reopen(Which),
     /// Downloads the target and compares it with what was copied; 1 on differences
     Verify(verify::Options),
+    /// Asks for the source's password, tries it once, and writes the enrollment
+    Enroll(enroll::Options),
+    /// Seals a password, so that only the daemon can read it; makes keys for that
+    Seal(seal::Options),
     /// What the next pass would copy, flag, move and remove; changes nothing
     Plan(plan::Options),
     /// Erases enrollment, secrets and checkpoint of accounts that have ended or were withdrawn
@@ -196,6 +203,8 @@ pub fn main() -> ExitCode {
         }
         Command::Reopen(which) => orders::run(&config, &Request::Reopen { of: which.scope() }),
         Command::Verify(options) => verify::run(&config, &options),
+        Command::Enroll(options) => enroll::run(&config, &options),
+        Command::Seal(options) => seal::run(&config, &options),
         Command::Plan(options) => plan::run(&config, &options),
         Command::Forget(options) => forget::run(&config, &options),
         Command::Report(options) => report::run(&config, &options),
@@ -246,6 +255,14 @@ mod tests {
         check("pecsync report", false);
         check("pecsync report a@b --migration epap", false);
         check("pecsync report a@b --format pdf", false);
+        check("pecsync enroll a@b --password-stdin --target-user M1", true);
+        check("pecsync enroll --csv f --dry-run", true);
+        check("pecsync enroll", false);
+        check("pecsync enroll a@b --csv f", false);
+        check("pecsync seal a@b --target", true);
+        check("pecsync seal --new-key", true);
+        check("pecsync seal", false);
+        check("pecsync seal a@b --new-key", false);
         check("pecsync forget a@b --keep-report", true);
         check("pecsync forget --completed", true);
         check("pecsync forget", false);

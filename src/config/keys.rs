@@ -86,11 +86,11 @@ pub const ENROLLMENT: Keys =
     enrollment("", &["address", "migration", "cutover", "source", "target", "contact"], &[]);
 pub const ENROLLMENT_SOURCE: Keys = enrollment(
     "[source]",
-    &["user", "password", "password_file", "expires"],
-    &["sealed_password", "archive"],
+    &["user", "sealed_password", "password_file", "password", "expires"],
+    &["archive"],
 );
 pub const ENROLLMENT_TARGET: Keys =
-    enrollment("[target]", &["user", "password", "password_file"], &["sealed_password"]);
+    enrollment("[target]", &["user", "sealed_password", "password_file", "password"], &[]);
 pub const CONTACT: Keys = enrollment("[contact]", &["email", "phone"], &[]);
 
 /// All tables, in the order of the manual.

@@ -19,6 +19,8 @@ pub struct Settings {
     pub daemon: Daemon,
     pub limits: Limits,
     pub migrations: BTreeMap<String, Arc<Migration>>,
+    /// What opens sealed passwords.
+    pub keyring: super::Keyring,
 }
 
 #[derive(Clone, Debug)]
