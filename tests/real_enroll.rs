@@ -131,6 +131,14 @@ fn one_try_then_a_whole_file() {
     let (code, said) = run(&site, &replace, &passwords);
     assert_eq!(code, Some(0), "{said}");
     assert_ne!(conf_d(&site), written, "sealed anew");
+
+    // A file of that name which asks for somebody else is nobody's to write over.
+    fs::remove_file(site.conf_d().join(format!("{address}.toml"))).unwrap();
+    let others = Account::new("altrui").enrollment();
+    site.drop_file(&format!("{address}.toml"), &others);
+    let (code, said) = run(&site, &replace, &passwords);
+    assert_eq!((code, said.contains("asks for somebody else")), (Some(1), true), "{said}");
+    assert_eq!(conf_d(&site), others);
 }
 
 #[test]

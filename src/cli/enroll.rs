@@ -172,7 +172,7 @@ fn look(wanted: Vec<Wanted>, settings: &Settings, replace: bool) -> Vec<(String,
                 Some(Fate::Wrong("it stands in the table twice".to_owned()))
             }
             Some(file) => Some(Fate::Already(file.clone())),
-            None if there.contains(&path) && !replace => {
+            None if there.contains(&path) && claimed.get(&one.address) != Some(&path) => {
                 Some(Fate::Wrong(format!("{} is there and asks for somebody else", path.display())))
             }
             None => {
