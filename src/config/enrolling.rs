@@ -132,7 +132,7 @@ pub fn rows(path: &Path) -> Result<Vec<Row>, Wrong> {
     rows_of(&Zeroizing::new(text_of(&octets)))
 }
 
-fn rows_of(text: &str) -> Result<Vec<Row>, Wrong> {
+pub(super) fn rows_of(text: &str) -> Result<Vec<Row>, Wrong> {
     let header = text.lines().next().unwrap_or_default();
     let semicolons = header.matches(';').count() > header.matches(',').count();
     let mut builder = csv::ReaderBuilder::new();
