@@ -67,6 +67,7 @@ fn each_dependency_lives_in_one_place() {
     forbid("src", &["rustls", "imap_codec", "imap_types", "imap_proto"], &["src/imap/"]);
     forbid("src", &["clap::", "rpassword"], &["src/cli/"]);
     forbid("src", &["hpke"], &["src/config/sealing.rs"]);
+    forbid("src", &["prometheus_client"], &["src/daemon/metrics.rs"]);
 }
 
 #[test]

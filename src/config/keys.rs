@@ -24,8 +24,16 @@ pub struct Keys {
 pub const TOP: Keys = settings("", &["daemon", "limits", "migration"], &[]);
 pub const DAEMON: Keys = settings(
     "[daemon]",
-    &["conf_dir", "state_dir", "control_socket", "exit_when_completed"],
-    &["metrics_listen", "metrics_public"],
+    &[
+        "conf_dir",
+        "state_dir",
+        "control_socket",
+        "metrics_listen",
+        "metrics_public",
+        "metrics_accounts",
+        "exit_when_completed",
+    ],
+    &[],
 );
 pub const LIMITS: Keys = settings(
     "[limits]",

@@ -28,7 +28,10 @@ pub struct Daemon {
     pub conf_dir: PathBuf,
     pub state_dir: PathBuf,
     pub control_socket: PathBuf,
+    /// Loopback, unless it was said that it is public.
     pub metrics_listen: Option<SocketAddr>,
+    /// A line an account among the metrics.
+    pub metrics_accounts: bool,
     pub exit_when_completed: bool,
 }
 

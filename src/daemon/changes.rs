@@ -85,6 +85,7 @@ impl Supervisor {
             ("state_dir", old.state_dir != new.state_dir),
             ("control_socket", old.control_socket != new.control_socket),
             ("metrics_listen", old.metrics_listen != new.metrics_listen),
+            ("metrics_accounts", old.metrics_accounts != new.metrics_accounts),
             ("limits.memory", before.limits.memory_bytes != limits.memory_bytes),
         ];
         for (key, _) in fixed.into_iter().filter(|(_, changed)| *changed) {
