@@ -29,8 +29,16 @@ pub const HOOKS: Keys = settings(
 );
 pub const DAEMON: Keys = settings(
     "[daemon]",
-    &["conf_dir", "state_dir", "control_socket", "exit_when_completed"],
-    &["metrics_listen", "metrics_public"],
+    &[
+        "conf_dir",
+        "state_dir",
+        "control_socket",
+        "metrics_listen",
+        "metrics_public",
+        "metrics_accounts",
+        "exit_when_completed",
+    ],
+    &[],
 );
 pub const LIMITS: Keys = settings(
     "[limits]",
@@ -93,11 +101,11 @@ pub const ENROLLMENT: Keys =
     enrollment("", &["address", "migration", "cutover", "source", "target", "contact"], &[]);
 pub const ENROLLMENT_SOURCE: Keys = enrollment(
     "[source]",
-    &["user", "password", "password_file", "expires"],
-    &["sealed_password", "archive"],
+    &["user", "sealed_password", "password_file", "password", "expires"],
+    &["archive"],
 );
 pub const ENROLLMENT_TARGET: Keys =
-    enrollment("[target]", &["user", "password", "password_file"], &["sealed_password"]);
+    enrollment("[target]", &["user", "sealed_password", "password_file", "password"], &[]);
 pub const CONTACT: Keys = enrollment("[contact]", &["email", "phone"], &[]);
 
 /// All tables, in the order of the manual.

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use super::files::{self, Text};
 use super::migration::{self, Read};
 use super::problem::{Problem, Sink, Wrong, quoted};
+use super::sealing::Keyring;
 use super::settings::{Daemon, Hooks, Limits, Migration, Settings};
 use super::table::{self, Found, Table};
 use super::{hooks, keys, limits};
@@ -48,6 +49,11 @@ pub fn load_in(path: &Path, context: &Context) -> Result<(Settings, Vec<Problem>
     let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
     let mut loading = Loading::default();
     let main = loading.main_file(&path, &dir, context);
+    let (keyring, warnings) = Keyring::read(&dir, context);
+    loading.keyring = keyring;
+    loading.warnings.extend(
+        warnings.into_iter().map(|warning| Problem { file: shown(&dir, &warning.file), ..warning }),
+    );
     for file in loading.migration_files(&dir.join("migrations.d"), &dir) {
         loading.migration_file(&file, &dir, context);
     }
@@ -100,6 +106,7 @@ struct Loading {
     /// Where a migration or a domain was first seen.
     names: BTreeMap<String, String>,
     domains: BTreeMap<String, (String, String)>,
+    keyring: Keyring,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
 }
@@ -251,7 +258,8 @@ impl Loading {
             let hint = format!("mkdir {}", files::shell_word(&daemon.conf_dir));
             self.warnings.push(Problem::of_file(main_file, Wrong::new(message, hint)));
         }
-        Ok((Settings { dir, daemon, hooks, limits, migrations: self.migrations }, self.warnings))
+        let (migrations, keyring) = (self.migrations, self.keyring);
+        Ok((Settings { dir, daemon, hooks, limits, migrations, keyring }, self.warnings))
     }
 }
 

@@ -21,6 +21,8 @@ pub struct Settings {
     pub hooks: Hooks,
     pub limits: Limits,
     pub migrations: BTreeMap<String, Arc<Migration>>,
+    /// What opens sealed passwords.
+    pub keyring: super::Keyring,
 }
 
 /// Program and arguments, by the event that they are told of.
@@ -31,7 +33,10 @@ pub struct Daemon {
     pub conf_dir: PathBuf,
     pub state_dir: PathBuf,
     pub control_socket: PathBuf,
+    /// Loopback, unless it was said that it is public.
     pub metrics_listen: Option<SocketAddr>,
+    /// A line an account among the metrics.
+    pub metrics_accounts: bool,
     pub exit_when_completed: bool,
 }
 

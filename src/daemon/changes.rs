@@ -91,6 +91,7 @@ impl Supervisor {
             ("state_dir", old.state_dir != new.state_dir),
             ("control_socket", old.control_socket != new.control_socket),
             ("metrics_listen", old.metrics_listen != new.metrics_listen),
+            ("metrics_accounts", old.metrics_accounts != new.metrics_accounts),
             ("limits.memory", before.limits.memory_bytes != limits.memory_bytes),
         ];
         for (key, _) in fixed.into_iter().filter(|(_, changed)| *changed) {
@@ -129,7 +130,9 @@ impl Supervisor {
     }
 
     /// The freshest cutover first, whether it is to come or just gone; without one, last.
-    fn accept(&mut self, mut accepted: Vec<Arc<Enrollment>>) {
+    pub(super) fn accept(&mut self, mut accepted: Vec<Arc<Enrollment>>) {
+        // Until what was there is erased, nothing new may be built on it.
+        accepted.retain(|enrollment| !self.forgetting.is_erasing(&enrollment.address));
         let now = Timestamp::now().as_second();
         for enrollment in &mut accepted {
             *enrollment = self.decrees.applied(enrollment);
@@ -170,7 +173,7 @@ impl Supervisor {
     }
 
     /// Who stands in a migration's accounts and has neither a file nor a past.
-    fn missing(&self) -> Vec<String> {
+    pub(super) fn missing(&self) -> Vec<String> {
         let rejected = self.snapshot.rejected().filter_map(|file| file.address);
         let mut there: HashSet<&str> = rejected.collect();
         there.extend(self.records.iter().map(|record| record.address.as_str()));

@@ -197,7 +197,7 @@ async fn write_lines(
 
 /// Or why not.
 pub(super) fn understand(line: &[u8]) -> Result<Request, String> {
-    const LATER: [&str; 3] = ["enroll", "plan", "forget"];
+    const LATER: [&str; 1] = ["enroll"];
     serde_json::from_slice(line).map_err(|error| {
         let named = serde_json::from_slice::<serde_json::Value>(line).ok();
         let named = named.as_ref().and_then(|value| value.get("do")).and_then(|name| name.as_str());

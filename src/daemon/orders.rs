@@ -8,6 +8,7 @@ use super::accounts::Untaken;
 use super::changes::cutover_of;
 use super::control::{Command, Reply};
 use super::decrees::Decrees;
+use super::forget::Wish;
 use super::proofs::Whose;
 use super::protocol::{Answer, Consent, Request, Scope, exit};
 use super::supervisor::Supervisor;
@@ -31,6 +32,19 @@ impl Supervisor {
                     Some(of) => self.report(of),
                     None => Reply::Answer(Answer::refuse(exit::USAGE, "whose report?")),
                 });
+                return;
+            }
+            Request::Inspect {} => {
+                let _ = answer.send(self.inspect_all());
+                return;
+            }
+            Request::Plan { address } => {
+                let _ = answer.send(self.plan(&address));
+                return;
+            }
+            Request::Forget { address, keep_report } => {
+                let address = address.map(|address| address.to_lowercase());
+                self.forget(Wish { address, keep_report, by, answer });
                 return;
             }
             Request::Verify { address, source, repair } => {

@@ -17,6 +17,7 @@ use super::accounts::Accounts;
 use super::board::Board;
 use super::control::{Command, Reply};
 use super::decrees::Decrees;
+use super::forget::Forgetting;
 use super::hooks::{self, Hooks};
 use super::notify::{Notifier, watchdog_interval};
 use super::proofs::Proofs;
@@ -71,6 +72,7 @@ pub struct Supervisor {
     reading: Option<Underway>,
     pub(super) wanted: Wanted,
     pub(super) proofs: Proofs,
+    pub(super) forgetting: Forgetting,
     watchdog: Option<(Duration, Instant)>,
     /// `None`: to be looked at with the next tick.
     pub(super) expiry_checked_at: Option<Instant>,
@@ -127,6 +129,7 @@ impl Supervisor {
             reading: None,
             wanted: Wanted::default(),
             proofs: Proofs::new(),
+            forgetting: Forgetting::new(),
             watchdog: watchdog_interval().map(|every| (every, Instant::now())),
             expiry_checked_at: None,
         }
@@ -162,6 +165,7 @@ impl Supervisor {
                 }
                 () = self.accounts.next_end() => self.post(),
                 Some(verified) = self.proofs.verified.recv() => self.take_verified(verified),
+                Some(step) = self.forgetting.steps.recv() => self.go_on_forgetting(step),
                 _ = tick.tick() => {
                     self.tick();
                     if let Some(code) = self.all_done() {

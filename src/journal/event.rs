@@ -137,6 +137,8 @@ events! {
         "The proof of an account's move could not be written; its completion stands.";
     AccountVerified, "account_verified", "1a3876bec28e4597849ae1b949a5df74", 5,
         "An operator had an account verified, and what was found.";
+    AccountForgotten, "account_forgotten", "922c3c399e6f99277d3feb00fb55d09f", 5,
+        "An operator had what is remembered of an account erased.";
     MigrationCompleted, "migration_completed", "9f6f4e8bcf4f435ea9ff46b0ce576ac5", 5,
         "Every account of a migration has completed.";
     HookFailed, "hook_failed", "12b912d855d1495db3698b38328ecc0a", 4,

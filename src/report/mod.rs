@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::Proof;
 
 pub use csv::cell;
-pub use files::{exists, write_files};
+pub use files::{exists, remove_files, write_files};
 pub use gather::gather;
 pub use words::Lang;
 pub use writer::{Format, Writer};

@@ -2,6 +2,7 @@
 //! answers here; what accounts do is tested elsewhere.
 
 mod control;
+mod metrics;
 mod site;
 
 use std::fs;
