@@ -28,6 +28,7 @@ fn link(folder: u32, uid: u32) -> Known {
         header: HeaderDigest(std::array::from_fn(octet)),
         sha256: Sha256(std::array::from_fn(octet)),
         flags: Flags::of_names(["\\Seen"]),
+        unsure: None,
         proof: Proof::ReadBack,
         suspect: false,
         altered: None,

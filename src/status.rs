@@ -10,6 +10,36 @@ pub struct Status {
     pub accounts: Vec<AccountStatus>,
     pub rejected: Vec<RejectedFile>,
     pub missing: Vec<String>,
+    pub migrations: Vec<MigrationStatus>,
+}
+
+/// What all accounts of a migration share.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MigrationStatus {
+    pub name: String,
+    pub timezone: String,
+    pub enroll_until: Option<String>,
+    pub cutover: Option<String>,
+    pub cutover_window_s: u64,
+    pub source_until: Option<String>,
+    pub paused: bool,
+    /// How many its file of accounts lists; `None` where there is no such file.
+    pub listed: Option<u64>,
+    /// Who is listed and has not enrolled, by address.
+    pub missing: Vec<MissingAccount>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MissingAccount {
+    pub address: String,
+    pub contact: ContactStatus,
+}
+
+/// How the owner of an account is reached.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ContactStatus {
+    pub email: Option<String>,
+    pub phone: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,6 +48,15 @@ pub struct DaemonStatus {
     pub pid: u32,
     pub started_at: String,
     pub connections: Connections,
+    pub bandwidth: Bandwidth,
+}
+
+/// Octets of message bodies a second, over all accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Bandwidth {
+    /// What the schedule allows now; `None`: as much as there is.
+    pub limit: Option<u64>,
+    pub used: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -49,6 +88,9 @@ pub struct AccountStatus {
     pub proved_alive_at: Option<String>,
     pub last_copied_at: Option<String>,
     pub eta_s: Option<u64>,
+    pub contact: ContactStatus,
+    /// Its enrollment holds a password, or names the file of one.
+    pub has_secrets: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -198,6 +198,11 @@ impl Flags {
         Flags { system: self.system.without(other.system), keywords: lacking.cloned().collect() }
     }
 
+    /// The flags of either.
+    pub fn with(&self, other: &Flags) -> Flags {
+        Flags::of_names(self.names().chain(other.names()))
+    }
+
     /// Only the flags for which `keep` holds, by wire name.
     pub fn retain(&self, keep: impl Fn(&str) -> bool) -> Flags {
         Flags::of_names(self.names().filter(|name| keep(name)))

@@ -65,14 +65,18 @@ fn each_dependency_lives_in_one_place() {
     forbid("src", &["sled::"], &["src/checkpoint/"]);
     forbid("src", &["use notify::"], &["src/config/watcher"]);
     forbid("src", &["rustls", "imap_codec", "imap_types", "imap_proto"], &["src/imap/"]);
-    forbid("src", &["clap::"], &["src/cli/"]);
+    forbid("src", &["clap::", "rpassword"], &["src/cli/"]);
+    forbid("src", &["hpke"], &["src/config/sealing.rs"]);
+    forbid("src", &["prometheus_client"], &["src/daemon/metrics.rs"]);
 }
 
 #[test]
 fn decisions_are_pure() {
     let impure =
         ["tokio", "std::fs", "Instant::now", "Timestamp::now", "SystemTime", "RandomState"];
-    for file in ["plan", "adopt", "folders", "gone", "cutover", "trouble", "backoff", "compare"] {
+    for file in
+        ["plan", "adopt", "folders", "gone", "cutover", "trouble", "backoff", "compare", "forecast"]
+    {
         let path = format!("{}/src/sync/{file}.rs", env!("CARGO_MANIFEST_DIR"));
         let text = fs::read_to_string(path).expect("a pure module");
         let code = text.split("#[cfg(test)]").next().expect("code");

@@ -18,6 +18,7 @@ fn link(number: u32) -> Link {
         header: HeaderDigest([number as u8; 16]),
         sha256: Sha256([number as u8; 32]),
         flags: Flags::of_names(["\\Seen", "$Forwarded"]),
+        unsure: None,
         proof: Proof::Listed,
         suspect: true,
         altered: None,

@@ -52,7 +52,7 @@ fn a_fine_configuration_is_summed_up() {
     let etc = etc(MAIN);
     put(&etc.path().join("conf.d/a.toml"), &asks_for("a@pec.epap.it", "M1"));
     put(&etc.path().join("conf.d/b.toml"), &asks_for("b@pec.epap.it", "M2"));
-    let expected = "2 migrations, 2 enrollments, 0 rejected, 4 plain passwords in them\n\
+    let expected = "2 migrations, 2 enrollments, 0 rejected; passwords: 4 plain, 0 in files, 0 sealed\n\
         epap: 2 enrollments, cutover 2026-02-04T08:00:00+01:00 (2026-02-04T07:00:00Z)\n\
         geometri: 0 enrollments, no cutover\n";
     assert_eq!(run(&etc, &[]), (0, expected.to_owned(), String::new()));

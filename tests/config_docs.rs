@@ -99,10 +99,10 @@ fn what_is_commented_out_in_the_samples_is_right_too() {
     let context = Context { now, credentials: None, checking: false };
     let (settings, _) = load_in(&main, &context).unwrap();
     assert_eq!(settings.limits.hosts["imaps.pec.aruba.it"].connections, 500);
-    // It shows both ways to give a password, of which one may be used.
+    // It shows all ways to give a password, of which one may be used.
     let mario = uncommented(read("conf.d/mario.rossi.toml.example"))
         .lines()
-        .filter(|line| !line.starts_with("password_file"))
+        .filter(|line| !line.starts_with("password_file") && !line.starts_with("sealed_password"))
         .map(|line| format!("{line}\n"))
         .collect::<String>();
     let mario = enrollment::parse(&etc.path().join("m.toml"), &mario, &settings).unwrap();

@@ -149,7 +149,10 @@ fn mistakes() {
         &MARIO.replace("password = \"old\"", "pasword = \"old\""),
         &format!(
             "{}\n{}",
-            m("2:1", "the source has no password; add password_file or password under [source]"),
+            m(
+                "2:1",
+                "the source has no password; add sealed_password, password_file or password under [source]"
+            ),
             m("3:1", "unknown key \"pasword\"; did you mean \"password\"?"),
         ),
     );
@@ -185,7 +188,11 @@ fn mistakes() {
     );
     check(
         &MARIO.replace("password = \"old\"", "sealed_password = \"v1:x\""),
-        &m("3:1", "\"sealed_password\" is not supported yet; take the line out"),
+        &m(
+            "3:19",
+            "sealed_password: not a sealed password: it begins with v1:KEY:; seal it anew: pecsync \
+             seal mario.rossi@pec.epap.it",
+        ),
     );
     check(
         &MARIO.replace("password = \"old\"", "password = \"old\"\narchive = true"),

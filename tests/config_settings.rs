@@ -252,7 +252,7 @@ fn unknown_keys_name_the_nearest() {
     check(
         "[daemon]\nconf_dri = 1\ncolour = 2",
         "pecsync.toml:6:1: unknown key \"conf_dri\"; did you mean \"conf_dir\"?\n\
-         pecsync.toml:7:1: unknown key \"colour\"; known here: conf_dir, state_dir, control_socket, exit_when_completed",
+         pecsync.toml:7:1: unknown key \"colour\"; known here: conf_dir, state_dir, control_socket, metrics_listen, metrics_public, metrics_accounts, exit_when_completed",
     );
 }
 
@@ -264,10 +264,29 @@ fn keys_without_behaviour_are_refused() {
             format!("pecsync.toml:{place}: {key:?} is not supported yet; take the line out");
         check(added, &expected);
     }
-    refused("[daemon]\nmetrics_listen = \"127.0.0.1:9464\"", "6:1", "metrics_listen");
-    refused("[daemon]\nmetrics_public = true", "6:1", "metrics_public");
     refused("[limits]\nsource_addresses = []", "6:1", "source_addresses");
     refused("[migration.epap.source.archive]\nx = 1", "5:24", "archive");
+}
+
+#[test]
+fn metrics_stay_on_this_machine_unless_it_is_said() {
+    let daemon = |lines: &str| format!("{EPAP}[daemon]\n{lines}\n");
+    let listen = |lines: &str| Etc::new(&daemon(lines)).settings().daemon.metrics_listen;
+    assert_eq!(listen(""), None);
+    let local = listen("metrics_listen = \"127.0.0.1:9464\"").unwrap();
+    assert_eq!(local.to_string(), "127.0.0.1:9464");
+    assert!(listen("metrics_listen = \"[::1]:9464\"").is_some());
+    assert!(listen("metrics_listen = \"0.0.0.0:9464\"\nmetrics_public = true").is_some());
+    check(
+        "[daemon]\nmetrics_listen = \"0.0.0.0:9464\"",
+        "pecsync.toml:6:18: metrics_listen = 0.0.0.0:9464 is not on this machine only; write a \
+         loopback address, or metrics_public = true",
+    );
+    check(
+        "[daemon]\nmetrics_listen = \"9464\"",
+        "pecsync.toml:6:18: metrics_listen: \"9464\" is not an address with a port; write it like \
+         \"127.0.0.1:9464\"",
+    );
 }
 
 #[test]

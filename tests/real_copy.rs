@@ -3,6 +3,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use support::compare::{Snapshot, aruba_to_legalmail, assert_exact};
 use support::daemon::Account;
@@ -29,6 +30,18 @@ fn big_messages_arrive_among_small_ones() {
     stage.plant("INBOX", &[mail::big(3, 20_000_000), mail::big(4, 5_000_000)]);
     stage.plant("INBOX", &mail::pec(5, 10));
     stage.complete(stage.plan());
+    stage.assert_exact();
+}
+
+/// Between real servers, which must bear to be written to slowly.
+#[test]
+fn bodies_flow_no_faster_than_the_schedule_allows() {
+    let stage = Stage::new("piano");
+    stage.plant("INBOX", &mail::pec(6, 20));
+    stage.plant("INBOX", &[mail::big(7, 300_000), mail::big(8, 300_000)]);
+    let begun = Instant::now();
+    stage.complete(stage.plan().target("[limits]\nschedule = [\"00:00-24:00 64kB/s\"]"));
+    assert!(begun.elapsed() >= Duration::from_secs(8), "{:?}", begun.elapsed());
     stage.assert_exact();
 }
 

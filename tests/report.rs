@@ -39,6 +39,7 @@ fn link(folder: u32, number: u32) -> Known {
         header: HeaderDigest([0; 16]),
         sha256: Sha256(sha256),
         flags: Flags::default(),
+        unsure: None,
         proof: match number % 4 {
             0 => Proof::Verified,
             1 => Proof::ReadBack,

@@ -176,6 +176,9 @@ pub struct Link {
     pub sha256: Sha256,
     /// The source's flags as last written to the target.
     pub flags: Flags,
+    /// Flags of which nobody knows whether the copy has them: they were being changed. Not kept
+    /// for orphans.
+    pub unsure: Option<Box<Flags>>,
     pub proof: Proof,
     /// A copy worth comparing: it holds what some servers alter.
     pub suspect: bool,

@@ -52,15 +52,17 @@ pub fn check(
 
 fn check_all(settings: &Settings, out: &mut dyn Write) -> io::Result<Vec<Problem>> {
     let files = read_dir_files(&settings.daemon.conf_dir);
-    let plain: usize = files.iter().map(FileRead::plain_passwords).sum();
+    let [plain, in_files, sealed] = files
+        .iter()
+        .map(FileRead::passwords)
+        .fold([0; 3], |sums, passwords| std::array::from_fn(|kind| sums[kind] + passwords[kind]));
     let (snapshot, _) = reconcile(&Snapshot::default(), files, settings, &BTreeMap::new());
     let rejected = snapshot.rejected().count();
     writeln!(
         out,
-        "{}, {}, {rejected} rejected, {} in them",
+        "{}, {}, {rejected} rejected; passwords: {plain} plain, {in_files} in files, {sealed} sealed",
         count(settings.migrations.len(), "migration"),
         count(snapshot.active().len(), "enrollment"),
-        count(plain, "plain password"),
     )?;
     for migration in settings.migrations.values() {
         let accounts = snapshot.active().values();

@@ -1,11 +1,19 @@
 //! The commands: one file each. argv becomes a `Command`, which becomes an exit code.
 
 pub mod check;
+mod connect;
+mod day;
+mod enroll;
+mod forget;
 mod numbers;
 mod offline;
 mod orders;
 mod place;
+mod plan;
+mod prompt;
 mod report;
+mod seal;
+mod sheet;
 mod status;
 mod table;
 mod terminal;
@@ -45,6 +53,9 @@ enum Command {
         /// Only these, as if they were dropped into conf.d
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
+        /// Then logs in on both sides of every account and says what stands in the way
+        #[arg(long, conflicts_with = "files")]
+        connect: bool,
     },
     /// What each account is doing
     Status(status::Options),
@@ -79,6 +90,14 @@ enum Command {
     Reopen(Which),
     /// Downloads the target and compares it with what was copied; 1 on differences
     Verify(verify::Options),
+    /// Asks for the source's password, tries it once, and writes the enrollment
+    Enroll(enroll::Options),
+    /// Seals a password, so that only the daemon can read it; makes keys for that
+    Seal(seal::Options),
+    /// What the next pass would copy, flag, move and remove; changes nothing
+    Plan(plan::Options),
+    /// Erases enrollment, secrets and checkpoint of accounts that have ended or were withdrawn
+    Forget(forget::Options),
     /// The proof of the move: counts, every message with how it was proved, one digest
     Report(report::Options),
 }
@@ -160,7 +179,13 @@ pub fn main() -> ExitCode {
             };
             crate::daemon::run(&config, output)
         }
-        Command::Check { files } => check::run(&config, &files, jiff::Timestamp::now()),
+        Command::Check { files, connect } => {
+            let read = check::run(&config, &files, jiff::Timestamp::now());
+            match connect {
+                true => connect::run(&config, read),
+                false => read,
+            }
+        }
         Command::Status(options) => status::run(&config, &options),
         Command::Retry { address, .. } => orders::run(&config, &Request::Retry { address }),
         Command::Approve { address, what } => {
@@ -180,6 +205,10 @@ pub fn main() -> ExitCode {
         }
         Command::Reopen(which) => orders::run(&config, &Request::Reopen { of: which.scope() }),
         Command::Verify(options) => verify::run(&config, &options),
+        Command::Enroll(options) => enroll::run(&config, &options),
+        Command::Seal(options) => seal::run(&config, &options),
+        Command::Plan(options) => plan::run(&config, &options),
+        Command::Forget(options) => forget::run(&config, &options),
         Command::Report(options) => report::run(&config, &options),
     };
     ExitCode::from(code)
@@ -208,10 +237,14 @@ mod tests {
         check("pecsync --config /x status a@b c@d --json", true);
         check("pecsync status --config /x", true);
         check("pecsync status --json --watch", false);
-        check("pecsync status --csv", false);
+        check("pecsync status --csv --migration epap", true);
+        check("pecsync status --csv --json", false);
+        check("pecsync status --sort bytes --held", true);
+        check("pecsync status --sort beauty", false);
         check("pecsync check", true);
         check("pecsync check a.toml b.toml", true);
-        check("pecsync check --connect", false);
+        check("pecsync check --connect", true);
+        check("pecsync check a.toml --connect", false);
         check("pecsync retry a@b", true);
         check("pecsync retry --all", true);
         check("pecsync retry", false);
@@ -227,7 +260,20 @@ mod tests {
         check("pecsync report", false);
         check("pecsync report a@b --migration epap", false);
         check("pecsync report a@b --format pdf", false);
-        check("pecsync plan a@b", false);
+        check("pecsync enroll a@b --password-stdin --target-user M1", true);
+        check("pecsync enroll --csv f --dry-run", true);
+        check("pecsync enroll", false);
+        check("pecsync enroll a@b --csv f", false);
+        check("pecsync seal a@b --target", true);
+        check("pecsync seal --new-key", true);
+        check("pecsync seal", false);
+        check("pecsync seal a@b --new-key", false);
+        check("pecsync forget a@b --keep-report", true);
+        check("pecsync forget --completed", true);
+        check("pecsync forget", false);
+        check("pecsync forget a@b --completed", false);
+        check("pecsync plan a@b --json", true);
+        check("pecsync plan", false);
         check("pecsync pause a@b", true);
         check("pecsync pause --migration epap", true);
         check("pecsync resume --host imap.it", true);

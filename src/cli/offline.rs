@@ -5,10 +5,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::checkpoint::{OpenError, Store};
+use crate::checkpoint::{Completed, Image, OpenError, Store};
 use crate::config::{self, Enrollment, Settings, Snapshot};
 use crate::daemon::decrees::Decrees;
 use crate::daemon::protocol::exit;
+use crate::journal::{Journal, Output};
+use crate::sync::account::Shared;
 
 /// Why something cannot be done: an exit code, and what to say.
 pub type Refusal = (u8, String);
@@ -17,6 +19,11 @@ pub type Refusal = (u8, String);
 pub fn open_store(state_dir: &Path) -> Result<Store, Refusal> {
     become_owner(state_dir)
         .map_err(|error| (exit::NO, format!("{}: {error}", state_dir.display())))?;
+    store(state_dir)
+}
+
+/// [`open_store`] for who is its owner already.
+pub fn store(state_dir: &Path) -> Result<Store, Refusal> {
     Store::open_existing(state_dir).map_err(|error| match error {
         OpenError::Locked(_) => (exit::UNAVAILABLE, error.to_string()),
         OpenError::Failed(_) => (exit::NO, error.to_string()),
@@ -37,6 +44,42 @@ fn become_owner(state_dir: &Path) -> std::io::Result<()> {
             && libc::setuid(owner.uid()) == 0
     };
     if done { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// What accounts share, for who looks at them where no daemon does. Where none has worked yet,
+/// nothing is known, and nothing is made. Call it within a runtime.
+pub fn shared(state_dir: &Path, settings: &Settings) -> Result<Shared, Refusal> {
+    if !state_dir.join("checkpoint").exists() {
+        return knowing_nothing(settings);
+    }
+    let store = open_store(state_dir)?;
+    let completed = Completed::open(state_dir).map_err(|error| (exit::NO, error.to_string()))?;
+    Ok(Shared::new(store, completed, Journal::new(Output::Lines), &settings.limits))
+}
+
+/// [`shared`] for who needs none of what is known. Call it within a runtime.
+pub fn knowing_nothing(settings: &Settings) -> Result<Shared, Refusal> {
+    let failed = |error: std::io::Error| (exit::NO, error.to_string());
+    let store = Store::in_memory(&Image::default()).map_err(failed)?;
+    let completed = Completed::of_nobody().map_err(failed)?;
+    Ok(Shared::new(store, completed, Journal::new(Output::Lines), &settings.limits))
+}
+
+/// Does something as the owner of the state, where root asks for it, and is root again. All of the
+/// process is the owner meanwhile: no other thread may rely on being root.
+pub fn as_owner<T>(state_dir: &Path, work: impl FnOnce() -> T) -> std::io::Result<T> {
+    let owner = state_dir.metadata()?;
+    // SAFETY: plain system calls on integers.
+    let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
+    if uid != 0 || owner.uid() == 0 {
+        return Ok(work());
+    }
+    // SAFETY: as above.
+    let became = unsafe { libc::setegid(owner.gid()) == 0 && libc::seteuid(owner.uid()) == 0 };
+    let done = if became { Ok(work()) } else { Err(std::io::Error::last_os_error()) };
+    // SAFETY: as above.
+    let is_back = unsafe { libc::seteuid(uid) == 0 && libc::setegid(gid) == 0 };
+    if is_back { done } else { Err(std::io::Error::last_os_error()) }
 }
 
 /// Settings and enrollments, as the daemon would read them, with what operators decided. Call it before [`open_store`]: files

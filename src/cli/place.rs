@@ -10,6 +10,7 @@ use crate::daemon::protocol::exit;
 
 pub struct Place {
     pub control_socket: PathBuf,
+    pub conf_dir: PathBuf,
     pub state_dir: PathBuf,
 }
 
@@ -39,6 +40,7 @@ impl Place {
         };
         Place {
             control_socket: path("control_socket", "/run/pecsync/control.sock"),
+            conf_dir: path("conf_dir", "conf.d"),
             state_dir: path("state_dir", "/var/lib/pecsync"),
         }
     }
@@ -52,14 +54,17 @@ mod tests {
     fn paths_are_relative_to_the_file_and_have_defaults() {
         #[track_caller]
         fn check(text: &str, control_socket: &str, state_dir: &str) {
+            let conf_dir = if text.contains("conf_dir") { "/c" } else { "/srv/p/conf.d" };
             let place = Place::in_text(text, Path::new("/srv/p"));
             assert_eq!(place.control_socket, Path::new(control_socket));
             assert_eq!(place.state_dir, Path::new(state_dir));
+            assert_eq!(place.conf_dir, Path::new(conf_dir));
         }
         let (socket, state) = ("/run/pecsync/control.sock", "/var/lib/pecsync");
         check("", socket, state);
         check("[daemon]\ncontrol_socket = 'run/c'", "/srv/p/run/c", state);
         check("[daemon]\nstate_dir = '/s'\n[limits]\nx = 1", socket, "/s");
+        check("[daemon]\nconf_dir = '/c'", socket, state);
         check("[daemon\nbroken", socket, state);
         check("[daemon]\nstate_dir = '/s'\n[", socket, "/s");
     }

@@ -76,7 +76,7 @@ fn from_daemon(place: &Place, options: &Options, page: &mut Page) -> Result<Opti
     let request = Request::Report { address, migration };
     let answer = ask_for_lines(socket, &request, PATIENCE, |line| match line {
         Line::Row(row) => page.take(row),
-        Line::Told(_) | Line::Answer(_) => Ok(()),
+        Line::Told(_) | Line::Seen(_) | Line::Answer(_) => Ok(()),
     });
     match answer {
         Ok(answer) if answer.exit == exit::FINE => Ok(Some(exit::FINE)),

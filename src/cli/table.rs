@@ -9,7 +9,7 @@ use super::orders::problem_line;
 use super::terminal::Style;
 use crate::daemon::Counts;
 use crate::journal::shown;
-use crate::status::{AccountStatus, Reason, Status};
+use crate::status::{AccountStatus, Bandwidth, Reason, Status};
 
 /// More accounts than this are shown as a line a migration.
 const LISTED_MAX: usize = 50;
@@ -37,7 +37,15 @@ pub fn overview(status: &Status, all: bool, style: Style, now: Timestamp) -> Str
             text += &format!("and {more} more: pecsync status --held\n");
         }
     }
-    text + &files(status, style)
+    text + &bandwidth(status) + &files(status, style)
+}
+
+/// Shown while it is limited.
+fn bandwidth(status: &Status) -> String {
+    let Bandwidth { limit, used } = status.daemon.bandwidth;
+    limit.map_or_else(String::new, |limit| {
+        format!("\nBandwidth: {}/s used, {}/s allowed\n", bytes(used), bytes(limit))
+    })
 }
 
 /// Each account with its folders.
@@ -273,8 +281,17 @@ fn width(text: &str) -> usize {
     text.chars().count()
 }
 
+/// At most so many letters.
+pub fn cut(text: &str, width: usize, style: Style) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let mark = style.sign("…", "~");
+    text.chars().take(width - 1).collect::<String>() + mark
+}
+
 /// Breaks a text at spaces; its first line begins at column `first`, the others at `rest`.
-fn wrapped(text: &str, first: usize, rest: usize, columns: usize) -> String {
+pub fn wrapped(text: &str, first: usize, rest: usize, columns: usize) -> String {
     let mut lines = String::new();
     let mut line = " ".repeat(first);
     let mut is_empty = true;

@@ -32,6 +32,11 @@ impl Style {
         self.painted("32", text)
     }
 
+    /// Painted where there is something to paint.
+    pub fn good_if(self, something: bool, text: &str) -> String {
+        if something { self.good(text) } else { text.to_owned() }
+    }
+
     pub fn warning(self, text: &str) -> String {
         self.painted("33", text)
     }

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::daemon::Counts;
+use crate::daemon::tally::{is_overdue, window_of};
 use crate::journal::shown;
 use crate::status::{AccountStatus, Status};
 
@@ -27,7 +28,12 @@ pub fn verdict(status: &Status, now: Timestamp) -> (u8, String) {
     let mut troubles: Vec<(u8, &AccountStatus)> = status
         .accounts
         .iter()
-        .map(|account| (level(account, now), account))
+        .map(|account| {
+            let window_s = window_of(&status.migrations, &account.migration);
+            // Mail may be missing at the target: it counts more than what stands in the way.
+            let is_late = is_overdue(account, window_s, now);
+            (if is_late { 2 } else { level(account, now) }, account)
+        })
         .filter(|(level, _)| *level > 0)
         .collect();
     troubles.sort_by_key(|(level, _)| std::cmp::Reverse(*level));
@@ -72,7 +78,7 @@ fn is_past(time: Option<&str>, now: Timestamp) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Reason, RejectedFile};
+    use crate::status::{MigrationStatus, Reason, RejectedFile};
 
     fn account(phase: &str, condition: &str, code: &str, since: &str) -> AccountStatus {
         let reason = Reason { code: code.into(), since: since.into(), ..Reason::default() };
@@ -105,6 +111,23 @@ mod tests {
         check(retrying("2026-02-01T11:30:00Z"), before, 0, "OK");
         check(retrying("2026-02-01T10:30:00Z"), before, 1, "unreachable");
         check(account("closed", "ok", "", ""), after, 2, "closed");
+    }
+
+    #[test]
+    fn an_overdue_cutover_is_critical() {
+        let migration = MigrationStatus {
+            name: "epap".into(),
+            cutover_window_s: 6 * 3600,
+            ..MigrationStatus::default()
+        };
+        let late = AccountStatus {
+            migration: "epap".into(),
+            ..account("draining", "retrying", "unreachable", "2026-02-04T12:59:00Z")
+        };
+        let (accounts, migrations) = (vec![late], vec![migration]);
+        let status = Status { accounts, migrations, ..Status::default() };
+        let level = |now: &str| verdict(&status, now.parse().unwrap()).0;
+        assert_eq!((level("2026-02-04T13:00:00Z"), level("2026-02-04T13:00:01Z")), (0, 2));
     }
 
     #[test]

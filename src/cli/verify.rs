@@ -80,7 +80,7 @@ fn by_daemon(place: &Place, options: &Options, teller: &mut Teller) -> Result<Op
     let request = Request::Verify { address, source, repair };
     let answer = ask_for_lines(socket, &request, PATIENCE, |line| match line {
         Line::Told(told) => teller.take(told),
-        Line::Row(_) | Line::Answer(_) => Ok(()),
+        Line::Row(_) | Line::Seen(_) | Line::Answer(_) => Ok(()),
     });
     match answer {
         Ok(answer) if answer.message.is_empty() => Ok(Some(answer.exit)),

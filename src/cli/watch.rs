@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use super::numbers::{bytes, duration, part, short_count};
-use super::status::{Asker, Options, chosen};
-use super::table;
+use super::status::{Asker, Options, chosen, overview};
+use super::table::{self, cut};
 use super::terminal::{Style, complain, write};
 use crate::daemon::Counts;
 use crate::daemon::protocol::exit;
@@ -80,7 +80,10 @@ fn frame(status: &Status, options: &Options, rates: &Rates, style: Style) -> Str
     let now = Timestamp::now();
     if !style.is_terminal {
         let time = now.round(jiff::Unit::Second).unwrap_or(now);
-        return format!("{time}\n{}", table::overview(status, options.held, style, now));
+        return format!("{time}\n{}", overview(status, options, style, now));
+    }
+    if options.is_day() {
+        return fitting(&overview(status, options, style, now), style.height);
     }
     let mut lines = vec![style.heading(&headline(status)), String::new()];
     lines.extend(migration_bars(status, rates, style));
@@ -103,6 +106,12 @@ fn frame(status: &Status, options: &Options, rates: &Rates, style: Style) -> Str
         let table = table::overview(&needy, true, style, now);
         lines.extend(table.lines().take(left - 1).map(str::to_owned));
     }
+    lines.join("\n") + "\n"
+}
+
+/// As much as a screen holds: one line more would scroll it.
+fn fitting(text: &str, height: usize) -> String {
+    let lines: Vec<&str> = text.lines().take(height.saturating_sub(1)).collect();
     lines.join("\n") + "\n"
 }
 
@@ -210,14 +219,6 @@ fn bar(fraction: f64, width: usize, style: Style) -> String {
         true => format!("{drawn}{}", empty.repeat(width - filled)),
         false => format!("[{drawn}{}]", empty.repeat(width - filled)),
     }
-}
-
-fn cut(text: &str, width: usize, style: Style) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    let mark = style.sign("…", "~");
-    text.chars().take(width - 1).collect::<String>() + mark
 }
 
 /// Octets copied a second, by account, smoothed.

@@ -111,11 +111,13 @@ impl FileRead {
         }
     }
 
-    /// How many passwords stand in the file itself, readable by whoever reads it.
-    pub fn plain_passwords(&self) -> usize {
+    /// How many passwords it holds: plain, for whoever reads it to read; in files of their own;
+    /// sealed.
+    pub fn passwords(&self) -> [usize; 3] {
         match &self.content {
-            Content::Text(content) => enrollment::plain_passwords_in(&content.text),
-            Content::Unreadable(_) | Content::UnlistedDirectory(_) => 0,
+            Content::Text(content) => ["password", "password_file", "sealed_password"]
+                .map(|key| enrollment::passwords_in(&content.text, key)),
+            Content::Unreadable(_) | Content::UnlistedDirectory(_) => [0; 3],
         }
     }
 

@@ -14,6 +14,7 @@ use super::problem::{Problem, Sink, Wrong, nearest, quoted};
 use super::settings::{Contact, Decree, Endpoint, Enrollment, Migration, ServiceStyle, Settings};
 use super::table::{self, Table};
 use super::{files, keys, presets, secrets, values};
+use crate::words::Side;
 
 /// Where the password in a file of its own comes from.
 pub(super) type PasswordFile<'a> = &'a dyn Fn(&str) -> Result<SecretString, Wrong>;
@@ -103,11 +104,12 @@ impl Reading<'_> {
             }
         };
         let contact = merged(contact, row.map(|row| &row.contact));
-        let login = |key, table: &Option<Table<'_>>, endpoint: &Endpoint| {
-            self.password(root, key, table.as_ref(), endpoint.service_login.is_some())
+        let login = |side, table: &Option<Table<'_>>, endpoint: &Endpoint| {
+            let service_login = endpoint.service_login.is_some();
+            self.password(root, (&address, side), table.as_ref(), service_login)
         };
-        let source_password = login("source", &source, &migration.source);
-        let target_password = login("target", &target, &migration.target);
+        let source_password = login(Side::Source, &source, &migration.source);
+        let target_password = login(Side::Target, &target, &migration.target);
         let enrollment = Enrollment {
             address,
             cutover,
@@ -171,29 +173,31 @@ impl Reading<'_> {
     fn password(
         &self,
         root: &Table<'_>,
-        side: &str,
+        (address, side): (&str, Side),
         table: Option<&Table<'_>>,
         service_login: bool,
     ) -> Option<SecretString> {
-        const KEYS: [&str; 3] = ["password_file", "password", "sealed_password"];
+        const KEYS: [&str; 3] = ["sealed_password", "password_file", "password"];
         let given = table.filter(|table| KEYS.iter().any(|key| table.has(key)));
         let Some(table) = given else {
             if !service_login {
                 let message = format!("the {side} has no password");
-                let hint = format!("add password_file or password under [{side}]");
+                let hint = format!("add sealed_password, password_file or password under [{side}]");
                 let nearest_table = table.unwrap_or(root);
                 nearest_table.missing(Wrong::new(message, hint));
             }
             return None;
         };
-        one_at_most(table, &KEYS[..2]);
+        one_at_most(table, &KEYS);
         if table.has("password") && self.others_read {
             let wrong = files::others_read(self.file, "a file with a plain password");
             table.wrong(&table.at_key("password"), wrong);
         }
         let password = table.secret("password");
         let from_file = || table.parsed("password_file", self.password_file);
-        Some(password.or_else(from_file)?.value)
+        let unseal = |sealed: &str| self.settings.keyring.open(sealed, address, side);
+        let sealed = || table.parsed("sealed_password", unseal);
+        Some(password.or_else(from_file).or_else(sealed)?.value)
     }
 }
 
@@ -303,8 +307,9 @@ pub(super) fn password_files_in(text: &str) -> Vec<String> {
     on_both_sides(text, "password_file", |written| written.to_owned())
 }
 
-pub(super) fn plain_passwords_in(text: &str) -> usize {
-    on_both_sides(text, "password", |_| ()).len()
+/// How many passwords the file holds by that key.
+pub(super) fn passwords_in(text: &str, key: &str) -> usize {
+    on_both_sides(text, key, |_| ()).len()
 }
 
 fn on_both_sides<T>(text: &str, key: &str, take: impl Fn(&str) -> T) -> Vec<T> {

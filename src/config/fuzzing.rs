@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
+use super::enrolling::{self, Line};
 use super::enrollment;
 use super::load::{Context, load_texts};
 use super::problem::{PROBLEMS_PER_FILE_MAX, Problem, Wrong};
@@ -36,9 +37,11 @@ pub fn settings(octets: &[u8]) {
     }
 }
 
-/// A file of conf.d: an account, or problems that have a place and tell no password.
+/// A file of conf.d: an account, or problems that have a place and tell no password. The same text
+/// as a table of accounts that are to be enrolled: rows whose file says what they say.
 pub fn enrollment(octets: &[u8]) {
     let Ok(text) = std::str::from_utf8(octets) else { return };
+    rows(text);
     let settings = settings_of_corpus();
     let file = settings.dir.join("conf.d/m.toml");
     let password_file = |written: &str| match written.is_empty() {
@@ -59,6 +62,24 @@ pub fn enrollment(octets: &[u8]) {
             check_problems(text, &[text], &problems);
             let _ = enrollment::address_in(text);
         }
+    }
+}
+
+fn rows(text: &str) {
+    for (_, row) in enrolling::rows_of(text).unwrap_or_default() {
+        let Ok(wanted) = row else { continue };
+        let written = wanted.text(|secret, _| Ok(Line::plain(secret))).expect("nothing is sealed");
+        let read: toml::Table = toml::from_str(&written).expect("it is TOML");
+        assert_eq!(read["address"].as_str(), Some(wanted.address.as_str()));
+        let said = |table: &str, key: &str| {
+            let value = read.get(table).and_then(|table| table.get(key)?.as_str());
+            value.map(str::to_owned)
+        };
+        let secret =
+            wanted.source_password.as_ref().map(|secret| secret.expose_secret().to_owned());
+        assert_eq!(said("source", "password"), secret);
+        assert_eq!(said("source", "user"), wanted.source_user);
+        assert_eq!(said("contact", "email"), wanted.email);
     }
 }
 

@@ -21,11 +21,24 @@ pub struct Keys {
     pub not_yet: &'static [&'static str],
 }
 
-pub const TOP: Keys = settings("", &["daemon", "limits", "migration"], &[]);
+pub const TOP: Keys = settings("", &["daemon", "hooks", "limits", "migration"], &[]);
+pub const HOOKS: Keys = settings(
+    "[hooks]",
+    &["account_held", "secret_expiring", "account_completed", "migration_completed"],
+    &[],
+);
 pub const DAEMON: Keys = settings(
     "[daemon]",
-    &["conf_dir", "state_dir", "control_socket", "exit_when_completed"],
-    &["metrics_listen", "metrics_public"],
+    &[
+        "conf_dir",
+        "state_dir",
+        "control_socket",
+        "metrics_listen",
+        "metrics_public",
+        "metrics_accounts",
+        "exit_when_completed",
+    ],
+    &[],
 );
 pub const LIMITS: Keys = settings(
     "[limits]",
@@ -35,6 +48,8 @@ pub const LIMITS: Keys = settings(
         "connections_per_host",
         "sweeps_per_second",
         "memory",
+        "schedule",
+        "timezone",
         "host",
     ],
     &["source_addresses"],
@@ -86,17 +101,18 @@ pub const ENROLLMENT: Keys =
     enrollment("", &["address", "migration", "cutover", "source", "target", "contact"], &[]);
 pub const ENROLLMENT_SOURCE: Keys = enrollment(
     "[source]",
-    &["user", "password", "password_file", "expires"],
-    &["sealed_password", "archive"],
+    &["user", "sealed_password", "password_file", "password", "expires"],
+    &["archive"],
 );
 pub const ENROLLMENT_TARGET: Keys =
-    enrollment("[target]", &["user", "password", "password_file"], &["sealed_password"]);
+    enrollment("[target]", &["user", "sealed_password", "password_file", "password"], &[]);
 pub const CONTACT: Keys = enrollment("[contact]", &["email", "phone"], &[]);
 
 /// All tables, in the order of the manual.
 pub const ALL: &[&Keys] = &[
     &TOP,
     &DAEMON,
+    &HOOKS,
     &LIMITS,
     &HOST_LIMITS,
     &MIGRATION,

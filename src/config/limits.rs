@@ -1,12 +1,14 @@
 //! `[daemon]` and `[limits]`, with their defaults.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 
-use super::keys;
+use super::problem::{Wrong, quoted};
+use super::schedule::{self, Schedule};
 use super::settings::{Daemon, HostLimits, Limits};
 use super::table::Table;
-use super::{files, values};
+use super::{dates, files, keys, values};
 
 const ACCOUNTS_COPYING: usize = 8;
 const MEMORY_BYTES: u64 = 256 << 20;
@@ -24,15 +26,32 @@ pub(super) fn daemon(table: Option<&Table<'_>>, dir: &Path) -> Daemon {
     if let Some(table) = table {
         table.allow(&keys::DAEMON);
     }
+    let flag = |key| table.and_then(|table| table.flag(key)).unwrap_or(false);
     Daemon {
         conf_dir: path("conf_dir", "conf.d"),
         state_dir: path("state_dir", "/var/lib/pecsync"),
         control_socket: path("control_socket", "/run/pecsync/control.sock"),
-        metrics_listen: None,
-        exit_when_completed: table
-            .and_then(|table| table.flag("exit_when_completed"))
-            .unwrap_or(false),
+        metrics_listen: table.and_then(metrics_listen),
+        metrics_accounts: flag("metrics_accounts"),
+        exit_when_completed: flag("exit_when_completed"),
     }
+}
+
+/// Everybody who reaches it reads names of migrations and, where that is wished, addresses.
+fn metrics_listen(table: &Table<'_>) -> Option<SocketAddr> {
+    let public = table.flag("metrics_public").unwrap_or(false);
+    let listen = table.parsed("metrics_listen", |text| {
+        text.parse::<SocketAddr>().map_err(|_| {
+            let message = format!("{} is not an address with a port", quoted(text));
+            Wrong::new(message, "write it like \"127.0.0.1:9464\"")
+        })
+    })?;
+    if !public && !listen.value.ip().to_canonical().is_loopback() {
+        let message = format!("metrics_listen = {} is not on this machine only", listen.value);
+        let wrong = Wrong::new(message, "write a loopback address, or metrics_public = true");
+        table.wrong(&listen.at, wrong);
+    }
+    Some(listen.value)
 }
 
 pub(super) fn limits(table: Option<&Table<'_>>) -> Limits {
@@ -40,6 +59,7 @@ pub(super) fn limits(table: Option<&Table<'_>>) -> Limits {
         return Limits {
             accounts_copying: ACCOUNTS_COPYING,
             memory_bytes: MEMORY_BYTES,
+            schedule: Schedule::none(),
             default: HOST_DEFAULTS,
             hosts: BTreeMap::new(),
         };
@@ -50,8 +70,18 @@ pub(super) fn limits(table: Option<&Table<'_>>) -> Limits {
     Limits {
         accounts_copying: accounts_copying.map_or(ACCOUNTS_COPYING, |n| n.value as usize),
         memory_bytes: table.parsed("memory", memory).map_or(MEMORY_BYTES, |found| found.value),
+        schedule: schedule(table),
         hosts: hosts(table, &default),
         default,
+    }
+}
+
+fn schedule(table: &Table<'_>) -> Schedule {
+    let zone = table.parsed("timezone", dates::zone).map(|found| found.value);
+    let rules = table.list("schedule", schedule::rule).unwrap_or_default();
+    Schedule {
+        rules: rules.into_iter().map(|found| found.value).collect(),
+        ..zone.map_or_else(Schedule::none, Schedule::of_zone)
     }
 }
 

@@ -10,9 +10,10 @@ use jiff::Timestamp;
 use super::files::{self, Text};
 use super::migration::{self, Read};
 use super::problem::{Problem, Sink, Wrong, quoted};
-use super::settings::{Daemon, Limits, Migration, Settings};
+use super::sealing::Keyring;
+use super::settings::{Daemon, Hooks, Limits, Migration, Settings};
 use super::table::{self, Found, Table};
-use super::{keys, limits};
+use super::{hooks, keys, limits};
 
 const FILE_OCTETS_MAX: u64 = 1 << 20;
 
@@ -47,11 +48,16 @@ pub fn load_in(path: &Path, context: &Context) -> Result<(Settings, Vec<Problem>
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
     let mut loading = Loading::default();
-    let (daemon, limits) = loading.main_file(&path, &dir, context);
+    let main = loading.main_file(&path, &dir, context);
+    let (keyring, warnings) = Keyring::read(&dir, context);
+    loading.keyring = keyring;
+    loading.warnings.extend(
+        warnings.into_iter().map(|warning| Problem { file: shown(&dir, &warning.file), ..warning }),
+    );
     for file in loading.migration_files(&dir.join("migrations.d"), &dir) {
         loading.migration_file(&file, &dir, context);
     }
-    loading.finish(dir, daemon, limits)
+    loading.finish(dir, main)
 }
 
 /// [`load_in`] for texts that stand in no file: pecsync.toml and one of migrations.d.
@@ -63,17 +69,35 @@ pub(super) fn load_texts(
 ) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
     let mut loading = Loading::default();
     let (path, text) = (dir.join("pecsync.toml"), Text::private(main));
-    let (daemon, limits) = loading.main_text(&path, dir, &text, context);
+    let main = loading.main_text(&path, dir, &text, context);
     if let Some(text) = migrations {
         let path = dir.join("migrations.d/more.toml");
         loading.migration_text(&path, dir, &Text::private(text), context);
     }
-    loading.finish(dir.to_owned(), daemon, limits)
+    loading.finish(dir.to_owned(), main)
 }
 
 /// A file as the operator would name it.
 pub(super) fn shown(dir: &Path, path: &Path) -> PathBuf {
     path.strip_prefix(dir).unwrap_or(path).to_owned()
+}
+
+/// What pecsync.toml alone may say.
+struct Main {
+    daemon: Daemon,
+    hooks: Hooks,
+    limits: Limits,
+}
+
+impl Main {
+    fn of(root: Option<&Table<'_>>, dir: &Path) -> Main {
+        let table = |key: &str| root.and_then(|root| root.table(key));
+        Main {
+            daemon: limits::daemon(table("daemon").as_ref(), dir),
+            hooks: hooks::hooks(table("hooks").as_ref()),
+            limits: limits::limits(table("limits").as_ref()),
+        }
+    }
 }
 
 #[derive(Default)]
@@ -82,30 +106,22 @@ struct Loading {
     /// Where a migration or a domain was first seen.
     names: BTreeMap<String, String>,
     domains: BTreeMap<String, (String, String)>,
+    keyring: Keyring,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
 }
 
 impl Loading {
-    fn main_file(&mut self, path: &Path, dir: &Path, context: &Context) -> (Daemon, Limits) {
-        let Some(text) = self.read(path, dir) else {
-            return (limits::daemon(None, dir), limits::limits(None));
-        };
+    fn main_file(&mut self, path: &Path, dir: &Path, context: &Context) -> Main {
+        let Some(text) = self.read(path, dir) else { return Main::of(None, dir) };
         self.main_text(path, dir, &text, context)
     }
 
-    fn main_text(
-        &mut self,
-        path: &Path,
-        dir: &Path,
-        text: &Text,
-        context: &Context,
-    ) -> (Daemon, Limits) {
+    fn main_text(&mut self, path: &Path, dir: &Path, text: &Text, context: &Context) -> Main {
         self.text(path, dir, text, |loading, root| {
             root.allow(&keys::TOP);
             loading.migrations_in(&root, dir, dir, context);
-            let daemon = limits::daemon(root.table("daemon").as_ref(), dir);
-            (daemon, limits::limits(root.table("limits").as_ref()))
+            Main::of(Some(&root), dir)
         })
     }
 
@@ -118,7 +134,7 @@ impl Loading {
     fn migration_text(&mut self, path: &Path, dir: &Path, text: &Text, context: &Context) {
         let own_dir = path.parent().unwrap_or(dir);
         self.text(path, dir, text, |loading, root| {
-            for key in ["daemon", "limits"].into_iter().filter(|key| root.has(key)) {
+            for key in ["daemon", "hooks", "limits"].into_iter().filter(|key| root.has(key)) {
                 let message = format!("[{key}] stands in a file of migrations");
                 let wrong = Wrong::new(message, "it belongs in pecsync.toml");
                 root.wrong(&root.at_key(key), wrong);
@@ -226,8 +242,7 @@ impl Loading {
     fn finish(
         mut self,
         dir: PathBuf,
-        daemon: Daemon,
-        limits: Limits,
+        Main { daemon, hooks, limits }: Main,
     ) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
         if !self.problems.is_empty() {
             return Err(self.problems);
@@ -243,7 +258,8 @@ impl Loading {
             let hint = format!("mkdir {}", files::shell_word(&daemon.conf_dir));
             self.warnings.push(Problem::of_file(main_file, Wrong::new(message, hint)));
         }
-        Ok((Settings { dir, daemon, limits, migrations: self.migrations }, self.warnings))
+        let (migrations, keyring) = (self.migrations, self.keyring);
+        Ok((Settings { dir, daemon, hooks, limits, migrations, keyring }, self.warnings))
     }
 }
 

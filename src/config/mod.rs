@@ -3,34 +3,47 @@
 //!
 //! Reading order: [`keys`] says which keys there are, [`dates`] and `values` what may stand
 //! behind them, `load` makes [`Settings`] of them and [`enrollment`] an [`Enrollment`];
-//! [`conf_dir`] reads the directory, [`mod@reconcile`] decides purely what changed in it, and
-//! [`watcher`] says when to look.
+//! [`conf_dir`] reads the directory, [`mod@belongings`] finds what is one account's in it, [`mod@reconcile`] decides purely what changed in it, and
+//! [`watcher`] says when to look. [`sealing`] keeps passwords that only the daemon can read, and
+//! [`enrolling`] writes new enrollments.
 
+pub mod belongings;
 pub mod conf_dir;
 pub mod dates;
+pub mod enrolling;
 pub mod enrollment;
 pub mod keys;
 pub mod presets;
 pub mod reconcile;
 pub mod roster;
+pub mod sealing;
 pub mod watcher;
 
 mod conflicts;
 mod endpoint;
 mod files;
 pub(crate) mod fuzzing;
+mod hooks;
 mod limits;
 mod load;
 mod migration;
 mod problem;
+pub mod schedule;
 mod secrets;
 mod settings;
 mod table;
 mod values;
 
+pub use belongings::{Belongings, belongings};
 pub use conf_dir::{FileRead, read_dir_files};
 pub use load::{Context, load, load_in};
 pub use problem::{Problem, Wrong};
 pub use reconcile::{Difference, RejectedFile, Snapshot, reconcile};
 pub use roster::{Roster, RosterRow};
+pub use sealing::{Keyring, SealingKey};
 pub use settings::*;
+
+/// The address of an account, case-folded.
+pub fn address_of(text: &str) -> Result<String, Wrong> {
+    values::address(text)
+}

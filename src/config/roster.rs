@@ -84,7 +84,7 @@ pub(super) fn read(
 
 /// UTF-8 with or without a mark, else what Windows writes in western Europe. Of that only
 /// 0x80–0x9F differ from Latin-1, and no login or address has any of them.
-fn text_of(octets: &[u8]) -> String {
+pub(super) fn text_of(octets: &[u8]) -> String {
     let octets = octets.strip_prefix(b"\xef\xbb\xbf").unwrap_or(octets);
     match std::str::from_utf8(octets) {
         Ok(text) => text.to_owned(),

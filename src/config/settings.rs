@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::roster::Roster;
+use super::schedule::Schedule;
 
 /// What `pecsync.toml` and `migrations.d` say, checked.
 #[derive(Clone, Debug)]
@@ -17,16 +18,25 @@ pub struct Settings {
     /// The directory of `pecsync.toml`: problems name files relative to it.
     pub dir: PathBuf,
     pub daemon: Daemon,
+    pub hooks: Hooks,
     pub limits: Limits,
     pub migrations: BTreeMap<String, Arc<Migration>>,
+    /// What opens sealed passwords.
+    pub keyring: super::Keyring,
 }
+
+/// Program and arguments, by the event that they are told of.
+pub type Hooks = BTreeMap<&'static str, Vec<String>>;
 
 #[derive(Clone, Debug)]
 pub struct Daemon {
     pub conf_dir: PathBuf,
     pub state_dir: PathBuf,
     pub control_socket: PathBuf,
+    /// Loopback, unless it was said that it is public.
     pub metrics_listen: Option<SocketAddr>,
+    /// A line an account among the metrics.
+    pub metrics_accounts: bool,
     pub exit_when_completed: bool,
 }
 
@@ -34,6 +44,7 @@ pub struct Daemon {
 pub struct Limits {
     pub accounts_copying: usize,
     pub memory_bytes: u64,
+    pub schedule: Schedule,
     /// For hosts without a table of their own.
     pub default: HostLimits,
     pub hosts: BTreeMap<String, HostLimits>,
@@ -165,6 +176,13 @@ pub struct Enrollment {
     pub file: PathBuf,
     /// What operators decided since; no file says so.
     pub decree: Decree,
+}
+
+impl Enrollment {
+    /// Does its file hold a password, or name the file of one?
+    pub fn has_secrets(&self) -> bool {
+        self.source_password.is_some() || self.target_password.is_some()
+    }
 }
 
 /// What an operator decided about an account over the control socket.

@@ -12,6 +12,7 @@ use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use super::expiry;
 use super::process::last_words;
+use super::tally::Tally;
 use crate::config::Enrollment;
 use crate::journal::{Entry, Event, Journal, shown};
 use crate::status::{AccountStatus, Reason};
@@ -367,20 +368,45 @@ impl Accounts {
         about(Event::AccountHeld, format!("held by an internal error: pecsync retry {address}"));
     }
 
-    /// Said when the last account of a migration completes, not again at the next start.
+    /// Said when the last account of a migration completes, not again at the next start; and not
+    /// for pilots that complete before the others' cutover.
     fn tell_migration_completed(&self, address: &str) {
         let Some(last) = self.accounts.get(address) else { return };
         let migration = &last.enrollment.migration.name;
+        let now = Timestamp::now();
+        let shared = last.enrollment.decree.migration_cutover;
+        let cutover = shared.or(last.enrollment.migration.cutover);
+        if cutover.is_some_and(|cutover| cutover > now) {
+            return;
+        }
         let of_it = |account: &&Account| account.enrollment.migration.name == *migration;
         let of_it: Vec<&Account> = self.accounts.values().filter(of_it).collect();
         let completed = |account: &&Account| {
             matches!(account.life, Life::Over) && phase_of(&account.status) == "completed"
         };
         if !last.completed_before && of_it.iter().all(completed) {
-            let text = format!("all {} accounts of {migration} have completed", of_it.len());
+            let text = completed_text(&of_it, now);
             self.journal.emit(Entry::new(Event::MigrationCompleted, text).migration(migration));
         }
     }
+}
+
+/// The summary of a migration whose accounts have all completed.
+fn completed_text(accounts: &[&Account], now: Timestamp) -> String {
+    let mut tally = Tally::default();
+    for account in accounts {
+        tally.add(&account.status.lock().unwrap_or_else(PoisonError::into_inner), 0, now);
+    }
+    let migration = accounts.first().map(|account| &account.enrollment.migration);
+    let listed = migration.and_then(|migration| migration.accounts.as_deref());
+    let listed = listed.map_or_else(String::new, |listed| {
+        let listed = listed.iter().count();
+        format!(" ({listed} are listed)")
+    });
+    let name = migration.map_or("", |migration| &migration.name);
+    let (all, sums) = (accounts.len(), tally.sums);
+    let bytes = sums.copied_bytes;
+    format!("all {all} accounts of {name}{listed} have completed: {sums}, {bytes} bytes")
 }
 
 /// What a panic said, where the hook did not keep it with its place.

@@ -3,19 +3,29 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
+use super::tally::{Tally, window_of};
 use crate::journal::shown;
 use crate::report::LeftOut;
-use crate::status::{AccountStatus, Connections, DaemonStatus, FolderCounts, RejectedFile, Status};
+use crate::status::{
+    AccountStatus, Bandwidth, Connections, ContactStatus, DaemonStatus, FolderCounts,
+    MigrationStatus, RejectedFile, Status,
+};
 use crate::sync::account::StatusCell;
+use crate::sync::shared::OpenConnections;
+use crate::sync::throttle::{Rates, Throttle};
+use crate::words::Side;
 
 pub const SCHEMA: u32 = 1;
 
 pub struct Board {
     started_at: Timestamp,
+    connections: Arc<OpenConnections>,
+    throttle: Arc<Throttle>,
     posted: Mutex<Posted>,
 }
 
@@ -28,12 +38,16 @@ pub struct Posted {
     pub held: Vec<AccountStatus>,
     pub rejected: Vec<RejectedFile>,
     pub missing: Vec<String>,
-    pub connections: Connections,
+    pub migrations: Arc<Vec<MigrationStatus>>,
 }
 
 impl Board {
-    pub fn new(started_at: Timestamp) -> Board {
-        Board { started_at, posted: Mutex::default() }
+    pub fn new(
+        started_at: Timestamp,
+        connections: Arc<OpenConnections>,
+        throttle: Arc<Throttle>,
+    ) -> Board {
+        Board { started_at, connections, throttle, posted: Mutex::default() }
     }
 
     pub fn post(&self, posted: Posted) {
@@ -53,6 +67,22 @@ impl Board {
         counts
     }
 
+    /// What the accounts of each migration have in common at an instant.
+    pub fn tallies(&self, now: Timestamp) -> BTreeMap<String, Tally> {
+        let posted = self.posted();
+        let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
+        let mut add = |account: &AccountStatus| {
+            if !tallies.contains_key(&account.migration) {
+                tallies.insert(account.migration.clone(), Tally::default());
+            }
+            let tally = tallies.get_mut(&account.migration).expect("it was put there");
+            tally.add(account, window_of(&posted.migrations, &account.migration), now);
+        };
+        posted.held.iter().for_each(&mut add);
+        posted.cells.iter().for_each(|cell| add(&read(cell)));
+        tallies
+    }
+
     pub fn held_by_their_files(&self) -> usize {
         self.posted().held.len()
     }
@@ -61,6 +91,17 @@ impl Board {
         let posted = self.posted();
         posted.held.iter().any(|account| account.address == address)
             || posted.cells.iter().any(|cell| read(cell).address == address)
+    }
+
+    /// How its owner is reached, as far as it is known.
+    pub fn contact(&self, address: &str) -> ContactStatus {
+        let posted = self.posted();
+        let held = posted.held.iter().find(|account| account.address == address);
+        let contact = held.map(|account| account.contact.clone());
+        let mut cells = posted.cells.iter().map(read);
+        contact
+            .or_else(|| Some(cells.find(|account| account.address == address)?.contact.clone()))
+            .unwrap_or_default()
     }
 
     /// Folders of the account that are not copied.
@@ -73,9 +114,19 @@ impl Board {
         left_out(&account)
     }
 
+    fn connections(&self) -> Connections {
+        let standing = |side| self.connections.of(side).load(Ordering::Relaxed);
+        Connections { source: standing(Side::Source), target: standing(Side::Target) }
+    }
+
+    fn bandwidth(&self) -> Bandwidth {
+        let Rates { limit, used } = self.throttle.rates();
+        Bandwidth { limit, used }
+    }
+
     /// The status of this instant, accounts by address.
     pub fn status(&self) -> Status {
-        let Posted { cells, held, rejected, missing, connections } = self.posted().clone();
+        let Posted { cells, held, rejected, missing, migrations } = self.posted().clone();
         let cells = cells.iter().map(|cell| read(cell).clone());
         let mut accounts: Vec<AccountStatus> = held.into_iter().chain(cells).collect();
         accounts.sort_by(|a, b| a.address.cmp(&b.address));
@@ -83,9 +134,11 @@ impl Board {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started_at: self.started_at.to_string(),
-            connections,
+            connections: self.connections(),
+            bandwidth: self.bandwidth(),
         };
-        Status { schema: SCHEMA, daemon, accounts, rejected, missing }
+        let migrations = Vec::clone(&migrations);
+        Status { schema: SCHEMA, daemon, accounts, rejected, missing, migrations }
     }
 }
 
@@ -188,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_board_shows_cells_of_the_moment_by_address() {
-        let board = Board::new(Timestamp::UNIX_EPOCH);
+        let board = Board::new(Timestamp::UNIX_EPOCH, Arc::default(), Arc::default());
         let cell = StatusCell::new(account("z", "enrolled", "ok").into());
         board.post(Posted {
             cells: vec![cell.clone()],

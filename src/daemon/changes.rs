@@ -6,13 +6,15 @@ use std::sync::{Arc, PoisonError};
 use jiff::Timestamp;
 
 use super::board::Posted;
-use super::protocol::{Answer, exit};
+use super::protocol::{Answer, Scope, exit};
 use super::reading::Reading;
 use super::supervisor::{STARTS_A_TICK, Supervisor};
 use super::words::{first_status, held_by_its_file, rejected_file};
 use crate::checkpoint::AccountRecord;
-use crate::config::{Difference, Enrollment, Problem, Roster, Settings};
+use crate::config::{Difference, Enrollment, Migration, Problem, Roster, Settings};
 use crate::journal::{Entry, Event};
+use crate::status::{MigrationStatus, MissingAccount};
+use crate::sync::board::contact_status;
 
 impl Supervisor {
     /// Acts on what was read; the answer is for whoever asked for it.
@@ -51,7 +53,10 @@ impl Supervisor {
         self.snapshot = reading.snapshot;
         self.act_on(reading.differences);
         self.rejected = self.snapshot.problems().map(rejected_file).collect();
+        // Whose password ends soon hears of it when it comes, not a minute later.
+        self.expiry_checked_at = None;
         self.missing = self.missing();
+        self.migrations = Arc::new(self.migrations());
         self.count_accounts_of_hosts();
         self.post();
         let counts = self.board.counts().to_string();
@@ -71,6 +76,7 @@ impl Supervisor {
     fn settings_changed(&self, before: &Settings) {
         let limits = &self.settings.limits;
         self.shared.hosts.set_limits(limits);
+        self.hooks.set(self.settings.hooks.clone());
         // A service login that was refused may have another password now.
         let services = &self.shared.refused_services;
         services.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -85,6 +91,7 @@ impl Supervisor {
             ("state_dir", old.state_dir != new.state_dir),
             ("control_socket", old.control_socket != new.control_socket),
             ("metrics_listen", old.metrics_listen != new.metrics_listen),
+            ("metrics_accounts", old.metrics_accounts != new.metrics_accounts),
             ("limits.memory", before.limits.memory_bytes != limits.memory_bytes),
         ];
         for (key, _) in fixed.into_iter().filter(|(_, changed)| *changed) {
@@ -123,7 +130,9 @@ impl Supervisor {
     }
 
     /// The freshest cutover first, whether it is to come or just gone; without one, last.
-    fn accept(&mut self, mut accepted: Vec<Arc<Enrollment>>) {
+    pub(super) fn accept(&mut self, mut accepted: Vec<Arc<Enrollment>>) {
+        // Until what was there is erased, nothing new may be built on it.
+        accepted.retain(|enrollment| !self.forgetting.is_erasing(&enrollment.address));
         let now = Timestamp::now().as_second();
         for enrollment in &mut accepted {
             *enrollment = self.decrees.applied(enrollment);
@@ -164,7 +173,7 @@ impl Supervisor {
     }
 
     /// Who stands in a migration's accounts and has neither a file nor a past.
-    fn missing(&self) -> Vec<String> {
+    pub(super) fn missing(&self) -> Vec<String> {
         let rejected = self.snapshot.rejected().filter_map(|file| file.address);
         let mut there: HashSet<&str> = rejected.collect();
         there.extend(self.records.iter().map(|record| record.address.as_str()));
@@ -179,16 +188,48 @@ impl Supervisor {
         missing
     }
 
+    /// What `status` shows of each migration. Who is missing was found out before.
+    pub(super) fn migrations(&self) -> Vec<MigrationStatus> {
+        let shown = |migration: &Arc<Migration>| {
+            let instant = |at: Option<Timestamp>| at.map(|at| at.to_string());
+            let scope = Scope::Migration(migration.name.clone());
+            let roster = migration.accounts.as_deref();
+            let missing = |address: &String| {
+                let row = roster.and_then(|roster| roster.get(address))?;
+                let contact = contact_status(&row.contact);
+                Some(MissingAccount { address: address.clone(), contact })
+            };
+            MigrationStatus {
+                name: migration.name.clone(),
+                timezone: migration.timezone.clone(),
+                enroll_until: instant(migration.enroll_until),
+                cutover: instant(self.decrees.cutover_of(migration)),
+                cutover_window_s: migration.cutover_window.as_secs(),
+                source_until: instant(migration.source_until),
+                paused: self.decrees.is_paused(&scope),
+                listed: roster.map(|roster| roster.iter().count() as u64),
+                missing: self.missing.iter().filter_map(missing).collect(),
+            }
+        };
+        self.settings.migrations.values().map(shown).collect()
+    }
+
     /// Tells the board which accounts there are.
     pub(super) fn post(&self) {
         let absent = self.records.iter().filter(|record| !self.accounts.contains(&record.address));
-        let held = absent.filter_map(|record| held_by_its_file(record, &self.snapshot));
+        let held = absent.filter_map(|record| {
+            let migration = self.settings.migrations.get(&record.migration);
+            let cutover = migration.and_then(|migration| self.decrees.cutover_of(migration));
+            let roster = migration.and_then(|migration| migration.accounts.as_deref());
+            let listed = roster.and_then(|roster| roster.get(&record.address));
+            held_by_its_file(record, &self.snapshot, cutover, listed)
+        });
         self.board.post(Posted {
             cells: self.accounts.cells(),
             held: held.collect(),
             rejected: self.rejected.clone(),
             missing: self.missing.clone(),
-            ..Posted::default()
+            migrations: self.migrations.clone(),
         });
     }
 

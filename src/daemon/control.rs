@@ -197,7 +197,7 @@ async fn write_lines(
 
 /// Or why not.
 pub(super) fn understand(line: &[u8]) -> Result<Request, String> {
-    const LATER: [&str; 3] = ["enroll", "plan", "forget"];
+    const LATER: [&str; 1] = ["enroll"];
     serde_json::from_slice(line).map_err(|error| {
         let named = serde_json::from_slice::<serde_json::Value>(line).ok();
         let named = named.as_ref().and_then(|value| value.get("do")).and_then(|name| name.as_str());
@@ -212,7 +212,7 @@ pub(super) fn understand(line: &[u8]) -> Result<Request, String> {
 async fn status(board: &Arc<Board>) -> io::Result<Vec<u8>> {
     let board = board.clone();
     let written = tokio::task::spawn_blocking(move || {
-        serde_json::to_vec(&Answer { status: Some(board.status()), ..Answer::default() })
+        serde_json::to_vec(&Answer { status: Some(board.status().into()), ..Answer::default() })
     });
     Ok(written.await.map_err(io::Error::other)??)
 }

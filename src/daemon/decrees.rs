@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::protocol::Scope;
-use crate::config::{Decree, Enrollment};
+use crate::config::{Decree, Enrollment, Migration};
 
 /// All decrees in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +81,16 @@ impl Decrees {
         self.reopened.insert(address.to_owned(), now);
     }
 
+    /// Drops what was decided about that account alone; false where that was nothing.
+    pub fn forget(&mut self, address: &str) -> bool {
+        let before = self.clone();
+        let own = Scope::Account(address.to_owned());
+        self.paused.remove(&own);
+        self.cutovers.retain(|moved| moved.of != own);
+        self.reopened.remove(address);
+        *self != before
+    }
+
     /// The widest pause an account is under.
     pub fn pause_of(&self, enrollment: &Enrollment) -> Option<&Scope> {
         let migration = &enrollment.migration;
@@ -109,6 +119,16 @@ impl Decrees {
         }
         let cutover = moved.or(configured.cutover);
         Arc::new(Enrollment { cutover, decree, ..(**configured).clone() })
+    }
+
+    /// A migration's cutover: as the files have it, or as it was moved.
+    pub fn cutover_of(&self, migration: &Migration) -> Option<Timestamp> {
+        let scope = Scope::Migration(migration.name.clone());
+        self.moved(&scope, migration.cutover).or(migration.cutover)
+    }
+
+    pub fn is_paused(&self, scope: &Scope) -> bool {
+        self.paused.contains(scope)
     }
 
     fn moved(&self, of: &Scope, configured: Option<Timestamp>) -> Option<Timestamp> {
@@ -177,6 +197,20 @@ mod tests {
         decrees.resume(&Scope::Account("a@b".into()));
         assert_eq!(decrees.pause_of(&configured), Some(&epap()));
         assert!(!paused(&Decrees::default()));
+    }
+
+    #[test]
+    fn a_forgotten_account_takes_only_its_own_with_it() {
+        let mut others = Decrees::default();
+        others.pause(epap());
+        others.pause(Scope::Account("c@d".into()));
+        let mut decrees = others.clone();
+        decrees.pause(Scope::Account("a@b".into()));
+        decrees.move_cutover(Scope::Account("a@b".into()), at(60), None);
+        decrees.reopen("a@b", at(7));
+        assert!(decrees.forget("a@b"));
+        assert_eq!(decrees, others);
+        assert!(!decrees.forget("a@b"));
     }
 
     #[test]

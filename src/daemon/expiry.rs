@@ -6,7 +6,7 @@ use crate::config::Enrollment;
 use crate::journal::{Entry, Event};
 
 /// It is said so many days before the end, once each.
-const DAYS_BEFORE: [i64; 4] = [14, 7, 3, 1];
+const DAYS_BEFORE: [i64; 3] = [14, 7, 1];
 
 /// How many of the warnings are due.
 pub fn warnings_due(expires: Timestamp, now: Timestamp) -> usize {
@@ -42,8 +42,8 @@ mod tests {
         check("2026-03-01T00:00:00Z", 0);
         check("2026-03-18T00:00:00Z", 1);
         check("2026-03-26T00:00:00Z", 2);
-        check("2026-03-30T00:00:00Z", 3);
-        check("2026-03-31T12:00:00Z", 4);
-        check("2026-05-01T00:00:00Z", 4);
+        check("2026-03-30T00:00:00Z", 2);
+        check("2026-03-31T12:00:00Z", 3);
+        check("2026-05-01T00:00:00Z", 3);
     }
 }

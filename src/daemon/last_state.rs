@@ -61,13 +61,28 @@ pub fn write(board: &Board, state_dir: &Path, written: u64) -> io::Result<u64> {
     if digest == written {
         return Ok(digest);
     }
+    put(&json, state_dir)?;
+    Ok(digest)
+}
+
+/// Takes an account out of what the last daemon wrote, where there is no daemon. Blocks.
+pub fn forget(address: &str, state_dir: &Path) -> io::Result<()> {
+    let mut status = match read(state_dir) {
+        Ok((status, _)) => status,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    status.accounts.retain(|account| account.address != address);
+    put(&serde_json::to_vec(&status)?, state_dir)
+}
+
+fn put(json: &[u8], state_dir: &Path) -> io::Result<()> {
     let draft = state_dir.join("status.json.tmp");
     let mut file = File::create(&draft)?;
-    file.write_all(&json)?;
+    file.write_all(json)?;
     // Without it a power loss may leave an empty file under the new name.
     file.sync_data()?;
-    fs::rename(&draft, state_file(state_dir))?;
-    Ok(digest)
+    fs::rename(&draft, state_file(state_dir))
 }
 
 #[cfg(test)]
@@ -77,7 +92,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_written_once() {
         let dir = tempfile::tempdir().unwrap();
-        let board = Board::new(jiff::Timestamp::UNIX_EPOCH);
+        let board = Board::new(jiff::Timestamp::UNIX_EPOCH, Arc::default(), Arc::default());
         let digest = write(&board, dir.path(), 0).unwrap();
         assert_eq!(read(dir.path()).unwrap().0, board.status());
         fs::remove_file(state_file(dir.path())).unwrap();

@@ -4,21 +4,27 @@
 //! [`crate::sync::account`]; nothing here knows IMAP.
 
 mod accounts;
-mod board;
+pub mod board;
 mod changes;
 mod control;
 pub mod decrees;
 mod expiry;
+pub mod forget;
 pub(crate) mod fuzzing;
+mod hooks;
 pub mod last_state;
+mod metrics;
 mod notify;
 mod orders;
+pub mod previews;
 mod process;
 pub mod proofs;
 pub mod protocol;
 mod reading;
+mod remaining;
 mod signals;
 mod supervisor;
+pub mod tally;
 mod words;
 
 use std::fs;
@@ -51,6 +57,7 @@ const COMMANDS_MAX: usize = 32;
 /// pecsync.toml, 1 where it cannot start.
 pub fn run(config: &Path, output: Output) -> u8 {
     process::harden();
+    process::close_on_exec();
     let journal = Journal::new(output);
     process::hook_panics(journal.clone());
     let code = match prepare(config, &journal) {
@@ -127,7 +134,13 @@ async fn supervise(
 ) -> anyhow::Result<u8> {
     let signals = Signals::new()?;
     let sockets = Sockets::open(&settings.daemon.control_socket)?;
-    let board = Arc::new(Board::new(Timestamp::now()));
+    let metrics = match settings.daemon.metrics_listen {
+        None => None,
+        Some(address) => {
+            let listener = tokio::net::TcpListener::bind(address).await;
+            Some(listener.with_context(|| format!("metrics_listen {address}"))?)
+        }
+    };
     let completed = Completed::open(&settings.daemon.state_dir)?;
     let decrees = Decrees::load(&settings.daemon.state_dir).with_context(|| {
         // Without it paused accounts would be copied: somebody has to look.
@@ -136,8 +149,12 @@ async fn supervise(
     let reports = Some(settings.daemon.state_dir.join("reports"));
     let shared = Shared::new(store, completed, journal.clone(), &settings.limits);
     let shared = Arc::new(Shared { reports, ..shared });
+    let (connections, throttle) = (shared.connections.clone(), shared.throttle.clone());
+    let board = Arc::new(Board::new(Timestamp::now(), connections, throttle));
     let state_dir = settings.daemon.state_dir.clone();
     let accounts = Accounts::new(live(shared.clone()), journal.clone());
+    let of_accounts = settings.daemon.metrics_accounts;
+    let connections = shared.connections.clone();
     let (ready, is_ready) = oneshot::channel();
     let settings = Arc::new(settings);
     let supervisor =
@@ -149,6 +166,15 @@ async fn supervise(
     tokio::spawn(async move {
         // Until conf.d has been read there is nothing true to tell: clients wait.
         if is_ready.await.is_ok() {
+            if let Some(listener) = metrics {
+                let source = metrics::Source {
+                    board: kept.clone(),
+                    connections,
+                    state_dir: dir.clone(),
+                    accounts: of_accounts,
+                };
+                tokio::spawn(metrics::serve(listener, source));
+            }
             tokio::spawn(last_state::keep(kept, dir, journal));
             tokio::spawn(control::serve(sockets.status, served.clone(), None));
             control::serve(sockets.control, served, Some(orders)).await;

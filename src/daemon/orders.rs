@@ -8,6 +8,7 @@ use super::accounts::Untaken;
 use super::changes::cutover_of;
 use super::control::{Command, Reply};
 use super::decrees::Decrees;
+use super::forget::Wish;
 use super::proofs::Whose;
 use super::protocol::{Answer, Consent, Request, Scope, exit};
 use super::supervisor::Supervisor;
@@ -33,12 +34,27 @@ impl Supervisor {
                 });
                 return;
             }
+            Request::Inspect {} => {
+                let _ = answer.send(self.inspect_all());
+                return;
+            }
+            Request::Plan { address } => {
+                let _ = answer.send(self.plan(&address));
+                return;
+            }
+            Request::Forget { address, keep_report } => {
+                let address = address.map(|address| address.to_lowercase());
+                self.forget(Wish { address, keep_report, by, answer });
+                return;
+            }
             Request::Verify { address, source, repair } => {
                 let options = Options { source, repair };
                 let _ = answer.send(self.verify(address, options, &by));
                 return;
             }
-            Request::Status {} => Answer { status: Some(self.board.status()), ..Answer::default() },
+            Request::Status {} => {
+                Answer { status: Some(self.board.status().into()), ..Answer::default() }
+            }
             Request::Reload {} => {
                 self.emit(Entry::new(Event::OrderReceived, format!("reload{by}")));
                 self.wanted.settings = true;
@@ -203,6 +219,7 @@ impl Supervisor {
             }
             self.accounts.replace(enrollment);
         }
+        self.migrations = Arc::new(self.migrations());
         self.post();
         let name = shown(&of.to_string());
         match of {

@@ -25,6 +25,17 @@ pub fn harden() {
     }
 }
 
+/// Descriptors that were open when the process started are closed in programs it starts; what it
+/// opens itself is so from its opening on.
+pub fn close_on_exec() {
+    let Ok(open) = std::fs::read_dir("/proc/self/fd") else { return };
+    let numbers = open.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
+    for number in numbers.filter(|number| *number > 2).collect::<Vec<i32>>() {
+        // SAFETY: a system call on integers; a descriptor that was closed meanwhile is an error.
+        unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+}
+
 /// The last panic of each tokio task that had one, until [`last_words`] takes it.
 static PANICS: LazyLock<Mutex<HashMap<tokio::task::Id, String>>> = LazyLock::new(Mutex::default);
 

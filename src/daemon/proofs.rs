@@ -19,13 +19,13 @@ use crate::sync::verify::{self, Options, Outcome, Summary};
 use crate::words::Uid;
 
 /// Verifications at once. Each has a connection or two, and a client's place.
-const VERIFICATIONS_MAX: usize = 4;
+pub(super) const VERIFICATIONS_MAX: usize = 4;
 /// Lines that wait for a client.
 const LINES_MAX: usize = 256;
 
 /// What the supervisor keeps of verifications.
 pub(super) struct Proofs {
-    places: Arc<Semaphore>,
+    pub places: Arc<Semaphore>,
     tell: mpsc::Sender<Verified>,
     /// What ended verifications leave to be done.
     pub verified: mpsc::Receiver<Verified>,
@@ -260,11 +260,16 @@ pub fn exit_code(summary: &Summary) -> u8 {
     match &summary.error {
         None if summary.differences > 0 => exit::NO,
         None => exit::FINE,
-        Some((code, _)) => match code.as_str() {
-            "credentials_rejected" | "service_login_rejected" => exit::CREDENTIALS,
-            "unreachable" | "timed_out" | "logins_refused_by_host" => exit::UNAVAILABLE,
-            _ => exit::NO,
-        },
+        Some((code, _)) => exit_of(code),
+    }
+}
+
+/// What a command ends with that could not look at an account, by reason code.
+pub fn exit_of(code: &str) -> u8 {
+    match code {
+        "credentials_rejected" | "service_login_rejected" => exit::CREDENTIALS,
+        "unreachable" | "timed_out" | "logins_refused_by_host" => exit::UNAVAILABLE,
+        _ => exit::NO,
     }
 }
 

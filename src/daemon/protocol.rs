@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::report::Row;
 use crate::status::{RejectedFile, Status};
+use crate::sync::inspect::Inspection;
+use crate::sync::preview::Preview;
 use crate::sync::verify::Told;
 
 /// Longest request line. None of ours comes near it.
@@ -69,6 +71,20 @@ pub enum Request {
         #[serde(default)]
         repair: bool,
     },
+    /// What the next pass would do to an account.
+    Plan {
+        address: String,
+    },
+    /// Logs in on both sides of all accounts that are to be moved.
+    Inspect {},
+    /// Erases what is remembered of an account that is not enrolled any more; no address: of all
+    /// such accounts that have completed.
+    Forget {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<String>,
+        #[serde(default)]
+        keep_report: bool,
+    },
     /// Of one account, or of all of a migration.
     Report {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -105,6 +121,15 @@ pub enum Line {
     Answer(Answer),
     Row(Row),
     Told(Told),
+    Seen(Seen),
+}
+
+/// What was seen beside an account's session.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(tag = "seen", content = "of", rename_all = "snake_case")]
+pub enum Seen {
+    Plan(Box<Preview>),
+    Account(Box<Inspection>),
 }
 
 /// What an operator may consent to.
@@ -126,7 +151,7 @@ pub struct Answer {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<RejectedFile>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub status: Option<Status>,
+    pub status: Option<Box<Status>>,
 }
 
 impl Answer {
@@ -214,6 +239,10 @@ mod tests {
             (
                 Request::Verify { address: None, source: true, repair: false },
                 r#"{"do":"verify","source":true,"repair":false}"#,
+            ),
+            (
+                Request::Forget { address: Some("a@b".into()), keep_report: true },
+                r#"{"do":"forget","address":"a@b","keep_report":true}"#,
             ),
             (
                 Request::Report { address: None, migration: Some("epap".into()) },

@@ -3,6 +3,7 @@
 //!
 //! What a new configuration changes is in `changes`, what operators order in `orders`.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,23 +17,31 @@ use super::accounts::Accounts;
 use super::board::Board;
 use super::control::{Command, Reply};
 use super::decrees::Decrees;
+use super::forget::Forgetting;
+use super::hooks::{self, Hooks};
 use super::notify::{Notifier, watchdog_interval};
 use super::proofs::Proofs;
 use super::protocol::exit;
 use super::reading::{self, Reading};
+use super::remaining::Remaining;
 use super::signals::{Signal, Signals};
 use crate::checkpoint::AccountRecord;
 use crate::config::watcher::Watcher;
 use crate::config::{Settings, Snapshot};
 use crate::journal::{Entry, Event, Journal};
-use crate::status::RejectedFile;
+use crate::status::{MigrationStatus, RejectedFile};
 use crate::sync::account::Shared;
+use crate::sync::clock::clock_suspect;
 
 const TICK: Duration = Duration::from_millis(250);
 /// Tasks started a tick: thousands are spread over seconds, and budgets spread their logins.
 pub(super) const STARTS_A_TICK: usize = 50;
 /// How often passwords are looked at, whether they expire soon.
 const EXPIRY_EVERY: Duration = Duration::from_secs(60);
+/// What hooks get of it; the daemon that ends because all is done has more time for them.
+const HOOKS_WITHIN: Duration = Duration::from_millis(500);
+/// How often it is looked at what remains of cutovers.
+const REMAINING_EVERY: Duration = Duration::from_secs(10);
 /// What stopping may take: systemd and impatient operators wait ten seconds.
 const STOP_WITHIN: Duration = Duration::from_secs(8);
 
@@ -43,12 +52,18 @@ pub struct Supervisor {
     pub(super) board: Arc<Board>,
     pub(super) accounts: Accounts,
     pub(super) decrees: Decrees,
+    pub(super) hooks: Hooks,
     /// The one in use: another in the settings waits for a restart.
     pub(super) state_dir: PathBuf,
     pub(super) snapshot: Snapshot,
     pub(super) rejected: Vec<RejectedFile>,
     /// Who should enroll and has not.
     pub(super) missing: Vec<String>,
+    /// What `status` shows of migrations, as of the last reading or decree.
+    pub(super) migrations: Arc<Vec<MigrationStatus>>,
+    /// Migrations that cut over, by name.
+    remaining: HashMap<String, Remaining>,
+    remaining_checked_at: Option<Instant>,
     /// What the checkpoint knew at the last reading.
     pub(super) records: Vec<AccountRecord>,
     pub(super) notifier: Notifier,
@@ -57,8 +72,10 @@ pub struct Supervisor {
     reading: Option<Underway>,
     pub(super) wanted: Wanted,
     pub(super) proofs: Proofs,
+    pub(super) forgetting: Forgetting,
     watchdog: Option<(Duration, Instant)>,
-    expiry_checked_at: Option<Instant>,
+    /// `None`: to be looked at with the next tick.
+    pub(super) expiry_checked_at: Option<Instant>,
 }
 
 /// What the next reading is to do. Asked for while one is under way, which may have missed it.
@@ -87,6 +104,10 @@ impl Supervisor {
         decrees: Decrees,
         ready: oneshot::Sender<()>,
     ) -> Supervisor {
+        let known = board.clone();
+        let contacts = Box::new(move |address: &str| known.contact(address));
+        let wanted = settings.hooks.clone();
+        let hooks = Hooks::start(&shared.journal, wanted, contacts, hooks::TERMS);
         Supervisor {
             state_dir: settings.daemon.state_dir.clone(),
             config,
@@ -95,15 +116,20 @@ impl Supervisor {
             board,
             accounts,
             decrees,
+            hooks,
             snapshot: Snapshot::default(),
             rejected: Vec::new(),
             missing: Vec::new(),
+            migrations: Arc::default(),
+            remaining: HashMap::new(),
+            remaining_checked_at: None,
             records: Vec::new(),
             notifier: Notifier::new(),
             ready: Some(ready),
             reading: None,
             wanted: Wanted::default(),
             proofs: Proofs::new(),
+            forgetting: Forgetting::new(),
             watchdog: watchdog_interval().map(|every| (every, Instant::now())),
             expiry_checked_at: None,
         }
@@ -115,11 +141,11 @@ impl Supervisor {
         let mut watch = Watch::new(self.settings.daemon.conf_dir.clone(), &self.shared.journal);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let code = loop {
+        let (code, patience) = loop {
             self.read_if_wanted();
             tokio::select! {
                 signal = signals.next() => match signal {
-                    Signal::Stop => break exit::FINE,
+                    Signal::Stop => break (exit::FINE, HOOKS_WITHIN),
                     Signal::Reload => self.wanted.settings = true,
                     Signal::ReportStatus => self.report_status(),
                 },
@@ -139,15 +165,16 @@ impl Supervisor {
                 }
                 () = self.accounts.next_end() => self.post(),
                 Some(verified) = self.proofs.verified.recv() => self.take_verified(verified),
+                Some(step) = self.forgetting.steps.recv() => self.go_on_forgetting(step),
                 _ = tick.tick() => {
                     self.tick();
                     if let Some(code) = self.all_done() {
-                        break code;
+                        break (code, hooks::TERMS.time_limit);
                     }
                 }
             }
         };
-        self.stop(signals).await;
+        self.stop(signals, patience).await;
         code
     }
 
@@ -170,6 +197,8 @@ impl Supervisor {
     }
 
     fn tick(&mut self) {
+        self.watch_the_clock();
+        self.limit_bandwidth();
         self.accounts.start_some(STARTS_A_TICK);
         self.accounts.abort_overdue(Instant::now());
         if self.notifier.status_is_due() {
@@ -179,7 +208,44 @@ impl Supervisor {
             self.expiry_checked_at = Some(Instant::now());
             self.accounts.warn_of_expiry(Timestamp::now());
         }
+        if self.remaining_checked_at.is_none_or(|at| at.elapsed() >= REMAINING_EVERY) {
+            self.remaining_checked_at = Some(Instant::now());
+            self.tell_what_remains();
+        }
         self.guard();
+    }
+
+    /// A jump is told whoever noticed it, and also where no account is connected.
+    fn watch_the_clock(&self) {
+        self.shared.clock.read();
+        if let Some(jumped) = self.shared.clock.take_jump() {
+            self.emit(clock_suspect(jumped));
+        }
+    }
+
+    /// What the schedule allows at this hour; and measures what is used.
+    fn limit_bandwidth(&self) {
+        let limit = self.settings.limits.schedule.at(self.wall_clock());
+        self.shared.throttle.set_limit(limit);
+        let _ = self.shared.throttle.rates();
+    }
+
+    /// Now and then, while accounts cut over.
+    fn tell_what_remains(&mut self) {
+        let (at, now) = (self.wall_clock(), Instant::now());
+        let tallies = self.board.tallies(at);
+        self.remaining.retain(|name, _| tallies.contains_key(name));
+        for (name, tally) in tallies {
+            let remaining = self.remaining.entry(name.clone()).or_default();
+            if remaining.is_due(tally.remaining, now) {
+                let entry = Entry::new(Event::CutoverProgress, tally.progress());
+                self.emit(entry.migration(&name));
+            }
+        }
+    }
+
+    pub(super) fn wall_clock(&self) -> Timestamp {
+        Timestamp::from_second(self.shared.clock.now()).unwrap_or_else(|_| Timestamp::now())
     }
 
     /// Feeds the watchdog while this loop turns and the store answers. An error is an answer: a
@@ -226,7 +292,8 @@ impl Supervisor {
         }
     }
 
-    async fn stop(mut self, mut signals: Signals) {
+    /// Hooks that still wait or run get so much time.
+    async fn stop(mut self, mut signals: Signals, patience: Duration) {
         self.notifier.stopping();
         let text = format!("stopping: {}", self.board.counts());
         self.emit(Entry::new(Event::DaemonStopping, text));
@@ -237,6 +304,8 @@ impl Supervisor {
         }
         // Whatever was committed lazily is durable when this returns.
         let _ = timeout(Duration::from_secs(1), self.shared.store.alive()).await;
+        let hooks = self.hooks;
+        let _ = tokio::task::spawn_blocking(move || hooks.finish(patience)).await;
     }
 
     pub(super) fn emit(&self, entry: Entry) {

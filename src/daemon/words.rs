@@ -6,9 +6,10 @@ use std::path::Path;
 use jiff::Timestamp;
 
 use crate::checkpoint::{AccountRecord, Phase};
-use crate::config::{Deletions, Enrollment, Problem, Snapshot};
+use crate::config::{Deletions, Enrollment, Problem, RosterRow, Snapshot};
 use crate::journal::shown;
 use crate::status::{AccountStatus, Reason, RejectedFile};
+use crate::sync::board::contact_status;
 
 /// The status of an account whose task has not spoken yet.
 pub fn first_status(enrollment: &Enrollment, record: Option<&AccountRecord>) -> AccountStatus {
@@ -22,6 +23,8 @@ pub fn first_status(enrollment: &Enrollment, record: Option<&AccountRecord>) -> 
         migration: enrollment.migration.name.clone(),
         cutover: enrollment.cutover.map(|cutover| cutover.to_string()),
         removals: removals.to_owned(),
+        contact: contact_status(&enrollment.contact),
+        has_secrets: enrollment.has_secrets(),
         ..remembered(record)
     }
 }
@@ -45,7 +48,12 @@ fn remembered(record: Option<&AccountRecord>) -> AccountStatus {
 }
 
 /// An account that the checkpoint knows and whose file is rejected: held, not missing.
-pub fn held_by_its_file(record: &AccountRecord, snapshot: &Snapshot) -> Option<AccountStatus> {
+pub fn held_by_its_file(
+    record: &AccountRecord,
+    snapshot: &Snapshot,
+    cutover: Option<Timestamp>,
+    listed: Option<&RosterRow>,
+) -> Option<AccountStatus> {
     let file = snapshot.rejected().find(|file| {
         file.path == Path::new(&record.enrolled_by) || file.address == Some(&record.address)
     })?;
@@ -61,6 +69,9 @@ pub fn held_by_its_file(record: &AccountRecord, snapshot: &Snapshot) -> Option<A
     Some(AccountStatus {
         address: record.address.clone(),
         migration: record.migration.clone(),
+        cutover: cutover.map(|cutover| cutover.to_string()),
+        contact: listed.map(|row| contact_status(&row.contact)).unwrap_or_default(),
+        has_secrets: true,
         condition: "held".to_owned(),
         reasons: vec![reason.clone()],
         reason: Some(reason),

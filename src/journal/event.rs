@@ -121,6 +121,8 @@ events! {
         "The new provider takes over: the last passes begin.";
     CutoverOverdue, "cutover_overdue", "f075e6d069214fbf8db21218ee147403", 3,
         "The cutover window is over and the account's last pass is not.";
+    CutoverProgress, "cutover_progress", "211ce13f8ea34d4cb25cbd1c5bbce19b", 5,
+        "What remains of a migration's cutover: hourly on the day, then daily, and once at its end.";
     AccountSealed, "account_sealed", "3318fc8b94c549229424d196f549c164", 5,
         "The last reconciling pass ended: from now on only missing messages are added.";
     AccountReopened, "account_reopened", "9b1f7f4d0a6c4a55a6f1f6d1b7a1d3c2", 5,
@@ -135,8 +137,12 @@ events! {
         "The proof of an account's move could not be written; its completion stands.";
     AccountVerified, "account_verified", "1a3876bec28e4597849ae1b949a5df74", 5,
         "An operator had an account verified, and what was found.";
+    AccountForgotten, "account_forgotten", "922c3c399e6f99277d3feb00fb55d09f", 5,
+        "An operator had what is remembered of an account erased.";
     MigrationCompleted, "migration_completed", "9f6f4e8bcf4f435ea9ff46b0ce576ac5", 5,
         "Every account of a migration has completed.";
+    HookFailed, "hook_failed", "12b912d855d1495db3698b38328ecc0a", 4,
+        "A program that is told of events failed; copying does not mind.";
     OrderReceived, "order_received", "6f9d6038021b4b2ca60efb4cf3e90361", 5,
         "An operator gave an order over the control socket.";
     StatusReported, "status_reported", "ede40cefb6574b84842bed6da34e1914", 5,

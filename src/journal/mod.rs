@@ -10,7 +10,7 @@ mod writers;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender, TrySendError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -26,7 +26,24 @@ const QUEUE_MAX: usize = 8192;
 
 /// Where entries go. Cheap to clone.
 #[derive(Clone)]
-pub struct Journal(Arc<Inner>);
+pub struct Journal {
+    inner: Arc<Inner>,
+    listener: Arc<OnceLock<Listener>>,
+}
+
+/// Somebody who hears of some events besides.
+struct Listener {
+    events: &'static [Event],
+    entries: SyncSender<(Entry, Timestamp)>,
+    missed: Arc<AtomicU64>,
+}
+
+/// What a listener hears.
+pub struct Heard {
+    pub entries: Receiver<(Entry, Timestamp)>,
+    /// Entries for which there was no room.
+    pub missed: Arc<AtomicU64>,
+}
 
 enum Inner {
     Queue { letters: SyncSender<Letter>, dropped: Arc<AtomicU64> },
@@ -50,12 +67,33 @@ impl Journal {
 
     /// Keeps entries in memory, for tests: see [`Journal::recorded`].
     pub fn recording() -> Journal {
-        Journal(Arc::new(Inner::Recorder(Mutex::default())))
+        Journal::of(Inner::Recorder(Mutex::default()))
+    }
+
+    fn of(inner: Inner) -> Journal {
+        Journal { inner: Arc::new(inner), listener: Arc::default() }
+    }
+
+    /// Hears of these events from now on, besides the journal: at most `room` wait. There is one
+    /// listener; a second one hears nothing.
+    pub fn listen(&self, events: &'static [Event], room: usize) -> Heard {
+        let (entries, heard) = mpsc::sync_channel(room);
+        let missed = Arc::new(AtomicU64::new(0));
+        let _ = self.listener.set(Listener { events, entries, missed: missed.clone() });
+        Heard { entries: heard, missed }
     }
 
     /// Queues an entry; counts it as dropped where the queue is full.
     pub fn emit(&self, entry: Entry) {
-        match &*self.0 {
+        if let Some(listener) = self.listener.get()
+            && listener.events.contains(&entry.event)
+        {
+            let heard = listener.entries.try_send((entry.clone(), Timestamp::now()));
+            if let Err(TrySendError::Full(_)) = heard {
+                listener.missed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        match &*self.inner {
             Inner::Recorder(entries) => {
                 entries.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
             }
@@ -70,7 +108,7 @@ impl Journal {
 
     /// What a [`Journal::recording`] has got so far.
     pub fn recorded(&self) -> Vec<Entry> {
-        match &*self.0 {
+        match &*self.inner {
             Inner::Recorder(entries) => {
                 entries.lock().unwrap_or_else(PoisonError::into_inner).clone()
             }
@@ -80,7 +118,7 @@ impl Journal {
 
     /// Blocks until everything emitted before is written, at most `patience`. Says whether it is.
     pub fn flush(&self, patience: Duration) -> bool {
-        let Inner::Queue { letters, .. } = &*self.0 else { return true };
+        let Inner::Queue { letters, .. } = &*self.inner else { return true };
         let deadline = Instant::now() + patience;
         let (written, heard) = mpsc::sync_channel(1);
         loop {
@@ -107,7 +145,7 @@ impl Journal {
         // Without its thread the journal counts everything as dropped: a daemon that cannot
         // start a thread will fail soon, and for a reason that it can say.
         let _ = thread.spawn(move || write_all(&inbox, &dropped, open()));
-        Journal(Arc::new(inner))
+        Journal::of(inner)
     }
 }
 

@@ -63,7 +63,7 @@ impl Csv {
 
 /// Quoted always. What a spreadsheet would take for a formula gets an apostrophe, and so does
 /// what begins with one: taking the first one away gives the text back.
-fn cell(text: &str) -> String {
+pub fn cell(text: &str) -> String {
     let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r', '\'']) { "'" } else { "" };
     format!("\"{guard}{}\"", text.replace('"', "\"\""))
 }

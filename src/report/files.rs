@@ -39,6 +39,21 @@ pub fn write_files(
     Ok(path(dir, &record.address, "html"))
 }
 
+/// Removes both, and what an interrupted writing left of them. True if there was any.
+pub fn remove_files(dir: &Path, address: &str) -> io::Result<bool> {
+    let mut removed = false;
+    for (_, ending) in FORMS {
+        for ending in [ending.to_owned(), format!("{ending}.tmp")] {
+            match fs::remove_file(path(dir, address, &ending)) {
+                Ok(()) => removed = true,
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(removed)
+}
+
 /// An address may hold what a file's name must not; it is that of one file all the same.
 fn path(dir: &Path, address: &str, ending: &str) -> PathBuf {
     let mut name = String::new();

@@ -19,7 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Proof;
 
-pub use files::{exists, write_files};
+pub use csv::cell;
+pub use files::{exists, remove_files, write_files};
 pub use gather::gather;
 pub use words::Lang;
 pub use writer::{Format, Writer};

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 use super::backoff;
-use super::board::Board;
+use super::board::{Board, contact_status};
 use super::book::{Book, Learned};
 use super::connect::{credentials_digest, endpoint, jittered, place, service_login, worked_digest};
 use super::copy::{Failure, HostSays};
@@ -204,6 +204,8 @@ impl Life {
         let mut status = self.board.edit();
         status.address.clone_from(&enrollment.address);
         status.migration.clone_from(&enrollment.migration.name);
+        status.contact = contact_status(&enrollment.contact);
+        status.has_secrets = enrollment.has_secrets();
         status.cutover = enrollment.cutover.map(|cutover| cutover.to_string());
         if status.phase.is_empty() {
             "enrolled".clone_into(&mut status.phase);
@@ -220,6 +222,7 @@ impl Life {
         let reopened = done.as_ref().is_some_and(|done| self.is_reopened(done.completed_at));
         if let Some(done) = done.filter(|_| !self.approved.completed && !reopened) {
             self.board.show_phase(done.phase, done.sealed_at, done.completed_at);
+            self.show_what_was_copied();
             self.board.well();
             self.prove().await;
             return Ok(None);
@@ -259,6 +262,17 @@ impl Life {
             return Err(Gate::Held(refused_before(refused), worked.then_some(pause)));
         }
         Ok(Some(book))
+    }
+
+    /// Counts of an account that is over, as far as its checkpoint is there.
+    fn show_what_was_copied(&self) {
+        let Ok(Some(record)) = self.shared.store.account(&self.enrollment.address) else { return };
+        let learned = Learned::new(self.shared.apart);
+        let (pairs, left_out) = (Vec::new(), Vec::new());
+        let mut book = Book { record, pairs, left_out, surveyed: false, learned };
+        if follow::open_pairs(&self.shared, &mut book).is_ok() {
+            self.board.show_book(&book);
+        }
     }
 
     /// Did an operator reopen the account after it had completed or closed?

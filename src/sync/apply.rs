@@ -33,7 +33,7 @@ impl Pass<'_> {
         }
         let permanent = self.book.pairs[look.pair].permanent.clone().unwrap_or_default();
         let mut groups: BTreeMap<String, (Flags, Flags, Vec<Uid>)> = BTreeMap::new();
-        let mut edits = Vec::new();
+        let (mut before, mut edits) = (Vec::new(), Vec::new());
         let mut followed = 0;
         for (uid, flags) in changes {
             let may_touch = match look.known.get(&uid) {
@@ -50,16 +50,23 @@ impl Pass<'_> {
                 continue;
             }
             if may_touch {
-                let added = flags.minus(&link.flags).retain(|name| permanent.admits(name));
-                let removed = link.flags.minus(&flags).retain(|name| permanent.admits(name));
+                let admitted = |flags: Flags| flags.retain(|name| permanent.admits(name));
+                let (added, removed) = plan::flag_changes(link, &flags);
+                let (added, removed) = (admitted(added), admitted(removed));
+                // Durable before the first STORE: of one that is cut short nobody knows what it
+                // did, and the source may have gone back to what was written before.
+                let doubted = Link { unsure: Some(Box::new(added.with(&removed))), ..link.clone() };
+                before.push(Edit::PutKnown(look.folder, uid, Known::Linked(doubted)));
                 let key = format!("{added:?} {removed:?}");
                 let group = groups.entry(key).or_insert((added, removed, Vec::new()));
                 group.2.extend(link.target_uid);
                 followed += 1;
             }
-            link.flags = flags;
+            (link.flags, link.unsure) = (flags, None);
             edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link.clone())));
         }
+        self.book.pairs[look.pair].unfinished |= !before.is_empty();
+        self.writer.commit(before).await?;
         for (added, removed, uids) in groups.values() {
             self.store_flags(uids, added, removed).await?;
         }
@@ -109,7 +116,10 @@ impl Pass<'_> {
         }
         let permanent = self.book.pairs[pair].permanent.as_ref();
         let kept = link.flags.retain(|name| permanent.is_none_or(|it| it.admits(name)));
-        kept == *flags
+        match &link.unsure {
+            Some(unsure) => kept.minus(unsure) == flags.minus(unsure),
+            None => kept == *flags,
+        }
     }
 
     /// May it be removed? A removal of ours that was cut short has left it marked as deleted.

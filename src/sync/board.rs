@@ -9,7 +9,8 @@ use super::book::Book;
 use super::clock::Instant;
 use super::trouble::Trouble;
 use crate::checkpoint::Phase;
-use crate::status::{AccountStatus, FolderCounts, Reason};
+use crate::config::Contact;
+use crate::status::{AccountStatus, ContactStatus, FolderCounts, Reason};
 use crate::words::Side;
 
 /// Shared with whoever answers `status`.
@@ -213,6 +214,11 @@ fn progress(status: &AccountStatus) -> String {
         messages.copied.unwrap_or_default(),
         messages.source.unwrap_or_default()
     )
+}
+
+/// How `status` shows a contact.
+pub fn contact_status(contact: &Contact) -> ContactStatus {
+    ContactStatus { email: contact.email.clone(), phone: contact.phone.clone() }
 }
 
 /// RFC 3339 in UTC, to the second.

@@ -31,6 +31,8 @@ pub struct Learned {
     pub vanished: Evidence<(FolderId, Uid)>,
     /// Orphans missing from the target, by their UID there.
     pub orphans_missing: Evidence<(FolderId, Uid)>,
+    /// What may be a copy of ours at the target and could not be read, by its UID there.
+    pub unread: Evidence<(FolderId, Uid)>,
     /// Source folders missing from LIST.
     pub folders_missing: Evidence<FolderId>,
     /// Copied again after their copy vanished: not a second time.
@@ -68,6 +70,7 @@ impl Learned {
             missing: Evidence::new(apart),
             vanished: Evidence::new(apart),
             orphans_missing: Evidence::new(apart),
+            unread: Evidence::new(apart),
             folders_missing: Evidence::new(apart),
             ..Learned::default()
         }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Mutex;
 
+use crate::journal::{Entry, Event};
+
 /// Spans are measured by the runtime's clock, which a simulation may pause.
 pub use tokio::time::Instant;
 
@@ -17,8 +19,6 @@ pub struct Reading {
     /// Unix seconds.
     pub now: i64,
     pub suspect: bool,
-    /// This reading found a jump of so many seconds.
-    pub jumped: Option<i64>,
 }
 
 /// Where the hands of both clocks stand, in seconds.
@@ -61,10 +61,21 @@ impl Clock {
         self.watch.lock().expect("no panic while held").observe(wall, boot)
     }
 
+    /// The jump, in seconds, that some reading found and nobody has told of. Whoever takes it tells.
+    pub fn take_jump(&self) -> Option<i64> {
+        self.watch.lock().expect("no panic while held").untold.take()
+    }
+
     /// Unix seconds, without a judgement.
     pub fn now(&self) -> i64 {
         self.read().now
     }
+}
+
+/// What the journal is told of a jump.
+pub fn clock_suspect(jumped: i64) -> Entry {
+    let text = format!("the wall clock jumped by {jumped} s; it is believed in ten minutes");
+    Entry::new(Event::ClockSuspect, text).reason("clock_suspect")
 }
 
 fn boot_secs() -> i64 {
@@ -79,19 +90,20 @@ fn boot_secs() -> i64 {
 struct Watch {
     offset: Option<i64>,
     suspect_until: i64,
+    untold: Option<i64>,
 }
 
 impl Watch {
     fn observe(&mut self, now: i64, boot: i64) -> Reading {
         let offset = now - boot;
         let drift = offset - *self.offset.get_or_insert(offset);
-        let jumped = (drift.abs() > JUMP_SECS).then_some(drift);
-        if jumped.is_some() {
+        if drift.abs() > JUMP_SECS {
             self.suspect_until = boot + SUSPECT_SECS;
+            self.untold = Some(drift);
         }
         // Small steps (NTP) add up to no jump.
         self.offset = Some(offset);
-        Reading { now, suspect: boot < self.suspect_until, jumped }
+        Reading { now, suspect: boot < self.suspect_until }
     }
 }
 
@@ -103,7 +115,8 @@ mod tests {
     fn a_jump_is_suspect_for_ten_minutes() {
         let mut watch = Watch::default();
         let mut check = |now, boot, suspect, jumped| {
-            assert_eq!(watch.observe(now, boot), Reading { now, suspect, jumped });
+            assert_eq!(watch.observe(now, boot), Reading { now, suspect });
+            assert_eq!(watch.untold.take(), jumped);
         };
         check(1000, 0, false, None);
         check(1300, 100, false, None);
@@ -111,6 +124,20 @@ mod tests {
         check(90_599, 799, true, None);
         check(90_600, 800, false, None);
         check(2000, 900, true, Some(-88_700));
+    }
+
+    #[test]
+    fn a_jump_is_told_once_whoever_noticed_it() {
+        let hands = std::sync::Arc::new(std::sync::atomic::AtomicI64::new(1000));
+        let wall = hands.clone();
+        let clock = Clock::of(move || Hands {
+            wall: wall.load(std::sync::atomic::Ordering::Relaxed),
+            boot: 0,
+        });
+        assert_eq!((clock.now(), clock.take_jump()), (1000, None));
+        hands.store(9000, std::sync::atomic::Ordering::Relaxed);
+        assert_eq!((clock.now(), clock.now()), (9000, 9000));
+        assert_eq!((clock.take_jump(), clock.take_jump()), (Some(8000), None));
     }
 
     #[test]

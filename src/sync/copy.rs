@@ -12,6 +12,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 
 use super::hosts::Verdict;
+use super::throttle::Throttle;
 use crate::checkpoint::{
     Edit, FolderId, Intended, Intent, IntentId, Known, Link, Origin, Proof, Store, StoreError,
     Writer,
@@ -76,6 +77,8 @@ pub struct Copying<'a, D> {
     pub store: &'a Store,
     pub writer: &'a Writer,
     pub terms: Terms,
+    /// Bodies wait here where bandwidth is limited.
+    pub throttle: &'a Throttle,
     pub desk: &'a D,
     /// Set to end early, at the next window: something more urgent came.
     pub interrupt: &'a AtomicBool,
@@ -434,6 +437,7 @@ impl<D: Desk> Pump<'_, '_, D> {
         let mut digester = Digester::exact();
         while let Some(chunk) = self.fetching.chunk().await.map_err(at_source)? {
             digester.update(chunk);
+            self.copying.throttle.pass(chunk.len()).await;
             self.writer.write(chunk).await.map_err(at_target)?;
         }
         let digests = digester.finish_exact();
@@ -593,6 +597,7 @@ pub fn link_of(message: &Intended, target_uid: Option<Uid>) -> Link {
         header: message.header,
         sha256: message.sha256,
         flags: message.flags.clone(),
+        unsure: None,
         proof: Proof::Listed,
         suspect: message.suspect,
         altered: None,

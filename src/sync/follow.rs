@@ -14,10 +14,11 @@ use tokio::task::JoinSet;
 use super::account::{Control, completed_account};
 use super::board::{Board, rfc3339};
 use super::book::{Book, Counts, Pair};
-use super::clock::Instant;
+use super::clock::{Instant, clock_suspect};
 use super::connect::{connect, worked_digest};
 use super::copy::Failure;
 use super::cutover::{self, Facts, Reopened};
+use super::hurry::Hurry;
 use super::pass::{Pass, Scope, Verdict, at_source};
 use super::plan;
 use super::proof;
@@ -88,6 +89,8 @@ struct Course {
     full_since: Option<i64>,
     /// Passes in a row that left something to do.
     fruitless: u32,
+    /// What passes that news asks for have come to.
+    hurry: Hurry,
 }
 
 /// What ended a wait.
@@ -125,7 +128,7 @@ pub fn open_pairs(shared: &Shared, book: &mut Book) -> Result<(), StoreError> {
             permanent: None,
             counts,
             look_at_target: false,
-            unfinished: !intents.is_empty() || known.values().any(plan::is_to_be_tried),
+            unfinished: !intents.is_empty() || known.values().any(plan::is_open),
             deferred: false,
             in_doubt: in_doubt.map(|intent| intent.messages.len() as u64).sum(),
             listed_to: None,
@@ -244,7 +247,11 @@ impl Following<'_> {
             self.take_approval(book, &mut course).await?;
             self.take_verification(book).await?;
             let swept = Instant::now();
+            let (by_news, had) = (course.told.is_some(), linked(book));
             let verdict = self.one_pass(book, source, target, &mut course).await?;
+            if by_news {
+                course.hurry.spend(linked(book) <= had, Instant::now());
+            }
             if verdict.copied_all {
                 drop(slot.take());
             }
@@ -445,10 +452,8 @@ impl Following<'_> {
 
     fn facts(&self, book: &Book, clean_since: Option<i64>) -> Facts {
         let reading = self.shared.clock.read();
-        if let Some(jumped) = reading.jumped {
-            let text =
-                format!("the wall clock jumped by {jumped} s; it is believed in ten minutes");
-            self.emit(Entry::new(Event::ClockSuspect, text).reason("clock_suspect"));
+        if let Some(jumped) = self.shared.clock.take_jump() {
+            self.shared.journal.emit(clock_suspect(jumped));
         }
         let migration = &self.enrollment.migration;
         // Before LIST was asked nobody knows whether the account has any.
@@ -578,6 +583,11 @@ impl Following<'_> {
         let until = self.wait_until(verdict, course, swept);
         if book.record.phase == Phase::Draining || !idles(book, source) {
             return self.sleep(book, target, course, until).await;
+        }
+        let now = Instant::now();
+        let deaf_for = course.hurry.deaf_for(now);
+        if !deaf_for.is_zero() {
+            return self.sleep(book, target, course, until.min(now + deaf_for)).await;
         }
         loop {
             if self.is_crowded() && book.record.phase == Phase::Following && course.fruitless == 0 {
@@ -771,6 +781,11 @@ fn fresh_inbox(book: &Book, course: &mut Course) {
         course.told = Some((pair.source.clone(), News::default()));
         (course.scope, course.fresh_from) = (Some(Scope::Told), Some(from));
     }
+}
+
+/// Messages that have a copy.
+fn linked(book: &Book) -> u64 {
+    book.pairs.iter().map(|pair| pair.counts.linked).sum()
 }
 
 /// The source's INBOX, as it is paired or as it is always called.

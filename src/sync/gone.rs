@@ -65,6 +65,11 @@ impl<K: Eq + Hash + Copy> Evidence<K> {
         self.since.retain(|key, _| keep(key));
     }
 
+    /// What is missing.
+    pub fn keys(&self) -> impl Iterator<Item = &K> {
+        self.since.keys()
+    }
+
     /// Has it been missing for ten minutes?
     pub fn for_long(&self, key: K, now: Instant) -> bool {
         let since = self.since.get(&key);

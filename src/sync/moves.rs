@@ -52,7 +52,9 @@ impl Pass<'_> {
         let mut wants = Vec::new();
         let mut haves = Vec::new();
         for (at, look) in looks.iter().enumerate().filter(|(_, look)| !look.troubled) {
-            wants.extend(look.not_in_doubt().map(|want| Candidate {
+            // Where a copy may be hidden still, a second one is not moved to it.
+            let open = look.not_in_doubt().filter(|_| !look.all_blocked);
+            wants.extend(open.map(|want| Candidate {
                 key: (at, want.uid),
                 size: want.size,
                 instant: want.instant,

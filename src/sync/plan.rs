@@ -35,6 +35,15 @@ pub struct SourceDiff {
 /// How often a refused message is tried.
 pub const REFUSED_TRIES_MAX: u32 = 3;
 
+/// What to add to a copy and what to take from it, so that it has `flags`: the difference from
+/// what was last written, and whatever is unsure.
+pub fn flag_changes(link: &Link, flags: &Flags) -> (Flags, Flags) {
+    let (added, removed) = (flags.minus(&link.flags), link.flags.minus(flags));
+    let Some(unsure) = &link.unsure else { return (added, removed) };
+    let out = unsure.minus(flags);
+    (added.with(&unsure.minus(&out)), removed.with(&out))
+}
+
 /// What changed at the source. `now`, in Unix seconds, and `apart_secs` only pace tries of refused
 /// messages.
 pub fn source_diff(
@@ -53,7 +62,7 @@ pub fn source_diff(
                 }
             }
             Some(Known::Linked(link)) => {
-                if link.flags != message.flags {
+                if link.flags != message.flags || link.unsure.is_some() {
                     diff.flags.push((message.uid, message.flags.clone()));
                 }
             }
@@ -61,7 +70,7 @@ pub fn source_diff(
     }
     for (uid, flags) in &look.changes.flags {
         if let Some(Known::Linked(link)) = known.get(uid)
-            && link.flags != *flags
+            && (link.flags != *flags || link.unsure.is_some())
         {
             diff.flags.push((*uid, flags.clone()));
         }
@@ -136,6 +145,12 @@ pub fn is_to_be_tried(known: &Known) -> bool {
     matches!(known, Known::Refused { tries, .. } if *tries < REFUSED_TRIES_MAX)
 }
 
+/// Was something about it begun and not ended?
+pub fn is_open(known: &Known) -> bool {
+    let unsure = matches!(known, Known::Linked(link) if link.unsure.is_some());
+    unsure || is_to_be_tried(known)
+}
+
 /// The links among what is known.
 pub fn links(known: &BTreeMap<Uid, Known>) -> impl Iterator<Item = (Uid, &Link)> {
     known.iter().filter_map(|(uid, known)| match known {
@@ -177,6 +192,7 @@ pub mod tests {
             header: HeaderDigest([0; 16]),
             sha256: Sha256([0; 32]),
             flags: Flags::of_names(flags.split_whitespace()),
+            unsure: None,
             proof: Proof::Listed,
             suspect: false,
             altered: None,
@@ -263,5 +279,39 @@ pub mod tests {
         for (removed, before, expected) in cases {
             assert_eq!(is_mass_deletion(removed, before), expected, "{removed} of {before}");
         }
+    }
+
+    #[test]
+    fn unsure_flags_are_written_again_whatever_was_written_last() {
+        let flags = |text: &str| Flags::of_names(text.split_whitespace());
+        for (written, unsure, wanted, added, removed) in [
+            ("\\Seen", None, "\\Seen", "", ""),
+            ("\\Seen", None, "\\Flagged", "\\Flagged", "\\Seen"),
+            ("\\Seen", Some("\\Seen"), "\\Seen", "\\Seen", ""),
+            ("\\Seen", Some("\\Seen \\Flagged"), "\\Seen", "\\Seen", "\\Flagged"),
+            ("", Some("\\Seen"), "\\Flagged", "\\Flagged", "\\Seen"),
+            ("$Label1", Some("$Label1"), "$label1 \\Seen", "\\Seen $Label1", ""),
+        ] {
+            let mut link = link(Some(1), written);
+            link.unsure = unsure.map(flags).map(Box::new);
+            let changes = flag_changes(&link, &flags(wanted));
+            assert_eq!(changes, (flags(added), flags(removed)), "{written} {unsure:?} {wanted}");
+        }
+    }
+
+    #[test]
+    fn a_link_with_unsure_flags_is_looked_at_though_its_flags_are_the_same() {
+        let mut known = known("1=11 2=12");
+        if let Some(Known::Linked(link)) = known.get_mut(&uid(2)) {
+            link.unsure = Some(Box::new(Flags::of_names(["\\Seen"])));
+        }
+        let look = SourceLook {
+            messages: vec![message(1, ""), message(2, "")],
+            changes: Changes::default(),
+            present: None,
+        };
+        let diff = source_diff(&known, &look, 0, 60);
+        assert_eq!(diff.flags, [(uid(2), Flags::default())]);
+        assert!(!is_open(&known[&uid(1)]) && is_open(&known[&uid(2)]));
     }
 }

@@ -100,6 +100,7 @@ impl Pass<'_> {
                 synchronising: pace.synchronising,
                 empty_cancels: multi,
             },
+            throttle: &self.shared.throttle,
             desk: &desk,
             interrupt: if self.fresh_from.is_some() { &UNINTERRUPTED } else { self.interrupt },
         };

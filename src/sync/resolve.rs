@@ -8,7 +8,7 @@ use super::clock::Instant;
 use super::copy::Failure;
 use super::pass::{Absence, Look, Pass, Scope, at_source, at_target};
 use super::plan;
-use crate::checkpoint::{Edit, Known, Link, Origin, Proof, Seen};
+use crate::checkpoint::{Edit, FolderRecord, Known, Link, Origin, Proof, Seen};
 use crate::imap::{Error, HeaderSeen, Selected};
 use crate::journal::{Entry, Event};
 use crate::words::{Digests, Message, Uid};
@@ -47,7 +47,9 @@ impl Pass<'_> {
             // Nobody else looks at a folder that is gone at the source.
             || (look.absence == Absence::Certain && !look.intents.is_empty())
             // An orphan is worth only as much as the copy that is really there.
-            || (!look.wants.is_empty() && !look.orphans.is_empty());
+            || (!look.wants.is_empty() && !look.orphans.is_empty())
+            // When the target was listed they were hidden: a copy may be there unexplained.
+            || has_late(&pair.record, look);
         if needed {
             self.look_at_target(look, selected).await?;
             self.pair_unpaired(look).await?;
@@ -138,6 +140,7 @@ impl Pass<'_> {
             edits.push(Edit::DropOrphan(look.folder, uid));
         }
         self.book.learned.orphans_missing.retain(|(of, _)| *of != look.folder);
+        self.book.learned.unread.retain(|(of, _)| *of != look.folder);
         self.writer.commit(edits).await?;
         let shown = self.book.pairs[look.pair].shown().to_owned();
         let said = "UIDVALIDITY changed at the target; copies are paired anew by content";
@@ -195,12 +198,7 @@ impl Pass<'_> {
         let eligible = look.unexplained.values().filter(|message| message.uid.get() >= from);
         let mut haves: Vec<Candidate<Uid>> = eligible.map(of_message).collect();
         let asked = adopt::questions(wants, &haves);
-        let digests = self.target_digests(look.pair, &asked.haves).await?;
-        if digests.len() < asked.haves.len() {
-            // What cannot be read may be the very copy: nothing is concluded from its absence.
-            let text = "a message that may be a copy of ours cannot be read".to_owned();
-            return Err(at_target(Error::No { command: "UID FETCH", code: None, text }));
-        }
+        let digests = self.read_copies(look, &asked.haves).await?;
         answer(&mut haves, &digests);
         let pairs = adopt::pairs(wants, &haves);
         let found: HashMap<Uid, Uid> =
@@ -209,6 +207,44 @@ impl Pass<'_> {
             look.unexplained.remove(uid);
         }
         Ok(found)
+    }
+
+    /// Downloads what may be copies of ours. What was listed and cannot be read now may be the
+    /// very copy, even where the next listing lacks it: for ten minutes nothing is concluded from
+    /// its absence.
+    async fn read_copies(
+        &mut self,
+        look: &Look,
+        uids: &[Uid],
+    ) -> Result<BTreeMap<Uid, Digests>, Failure> {
+        let digests = self.target_digests(look.pair, uids).await?;
+        let (folder, now) = (look.folder, Instant::now());
+        let unread = &mut self.book.learned.unread;
+        digests.keys().for_each(|uid| unread.settled((folder, *uid)));
+        for uid in uids.iter().filter(|uid| !digests.contains_key(uid)) {
+            unread.missing((folder, *uid), false, now);
+        }
+        let mut asked = uids.iter().filter(|uid| !digests.contains_key(uid));
+        match asked.all(|uid| unread.for_long((folder, *uid), now)) {
+            true => Ok(digests),
+            false => Err(cannot_be_read()),
+        }
+    }
+
+    /// The same where the listing lacks what was to be read, and it is not known to be gone.
+    fn miss_the_unread(&mut self, look: &Look) -> Result<(), Failure> {
+        let Some(listing) = &look.listing else { return Ok(()) };
+        let (folder, now) = (look.folder, Instant::now());
+        let unread = &mut self.book.learned.unread;
+        let is_riddle =
+            |uid: &Uid| !listing.contains_key(uid) || look.unexplained.contains_key(uid);
+        unread.retain(|(of, uid)| *of != folder || is_riddle(uid));
+        let mut absent =
+            unread.keys().filter(|(of, uid)| *of == folder && !listing.contains_key(uid));
+        match absent.all(|key| unread.for_long(*key, now)) {
+            true => Ok(()),
+            false => Err(cannot_be_read()),
+        }
     }
 
     pub async fn target_digests(
@@ -244,6 +280,7 @@ impl Pass<'_> {
         if look.wants.is_empty() {
             return Ok(());
         }
+        self.miss_the_unread(look)?;
         let mut haves = haves_here(look);
         let mut wants: Vec<Candidate<Uid>> = look.not_in_doubt().map(of_message).collect();
         let asked = adopt::questions(&wants, &haves);
@@ -257,7 +294,7 @@ impl Pass<'_> {
             Have::Orphan(_) | Have::Missing(_) => None,
         });
         let unexplained: Vec<Uid> = unexplained.collect();
-        let at_target = self.target_digests(look.pair, &unexplained).await?;
+        let at_target = self.read_copies(look, &unexplained).await?;
         for have in &mut haves {
             if let Have::Unexplained(uid) = have.key {
                 have.digests = at_target.get(&uid).copied().map(adopt::Known::All);
@@ -340,6 +377,7 @@ impl Pass<'_> {
             header: digests.header,
             sha256: digests.sha256,
             flags: if follows { copy.flags.clone() } else { want.flags.clone() },
+            unsure: None,
             proof: Proof::ReadBack,
             suspect: digests.suspect,
             altered: altered.then(text),
@@ -356,6 +394,19 @@ impl Pass<'_> {
     pub fn follows_flags(&self, link: &Link) -> bool {
         self.is_ours(link) || link.origin == Origin::Twin
     }
+}
+
+/// Does a message need a copy that the source did not show from the first? New mail has higher
+/// UIDs.
+fn has_late(record: &FolderRecord, look: &Look) -> bool {
+    let next = record.source_seen.map_or(0, |seen| seen.uid_next);
+    let is_late = |uid: &Uid| !record.first_copy_completed || uid.get() < next;
+    look.wants.keys().any(is_late)
+}
+
+fn cannot_be_read() -> Failure {
+    let text = "a message that may be a copy of ours cannot be read".to_owned();
+    at_target(Error::No { command: "UID FETCH", code: None, text })
 }
 
 /// What may turn out to be the copy of a message that needs one.

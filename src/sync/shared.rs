@@ -12,6 +12,7 @@ use super::chance::Chance;
 use super::clock::Clock;
 use super::gone;
 use super::hosts::{Hosts, Place};
+use super::throttle::Throttle;
 use crate::checkpoint::{Completed, Store};
 use crate::config::Limits;
 use crate::imap::Dialler;
@@ -32,6 +33,8 @@ pub struct Shared {
     pub copying: Semaphore,
     /// What listings may take in memory at once.
     pub memory: Memory,
+    /// How fast message bodies may flow.
+    pub throttle: Arc<Throttle>,
     /// Connections that stand, by side.
     pub connections: Arc<OpenConnections>,
     /// Service logins that were refused, by migration and side: not tried again until reloaded.
@@ -58,6 +61,7 @@ impl Shared {
             chance,
             copying: Semaphore::new(limits.accounts_copying),
             memory: Memory::new(limits.memory_bytes),
+            throttle: Arc::default(),
             connections: Arc::default(),
             refused_services: Mutex::default(),
             reports: None,

@@ -312,7 +312,7 @@ fn is_expected(seen: &Seen, status: &FolderStatus) -> bool {
 }
 
 /// Trash and Junk may be emptied at a stroke.
-fn is_exempt(mapped: &Mapped, listed: &[Listed], well_known: &[(FolderUse, String)]) -> bool {
+pub fn is_exempt(mapped: &Mapped, listed: &[Listed], well_known: &[(FolderUse, String)]) -> bool {
     let marked = listed.iter().any(|listed| {
         listed.name == mapped.source
             && matches!(listed.special_use, Some(SpecialUse::Trash | SpecialUse::Junk))

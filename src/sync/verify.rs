@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 
+use super::beside::{self, is_not_paused, known_account, may_log_in, may_read_source};
 use super::compare::{self, Absent, Kind, Stranger, Terms};
-use super::connect::{connect, credentials_digest, place};
+use super::connect::connect;
 use super::copy::Failure;
 use super::pass::{at_source, at_target};
 use super::shared::Shared;
@@ -137,32 +138,32 @@ pub async fn verify(
 
 /// Why a verification ends early.
 enum Stop {
-    Failure(Failure),
-    Refused(&'static str, String),
+    Beside(beside::Stop),
     /// Whoever asked has gone.
     Unheard,
 }
 
+impl From<beside::Stop> for Stop {
+    fn from(stop: beside::Stop) -> Stop {
+        Stop::Beside(stop)
+    }
+}
+
 impl From<Failure> for Stop {
     fn from(failure: Failure) -> Stop {
-        Stop::Failure(failure)
+        Stop::Beside(failure.into())
     }
 }
 
 impl From<std::io::Error> for Stop {
     fn from(error: std::io::Error) -> Stop {
-        Stop::Failure(Failure::Store(error))
+        Stop::Beside(error.into())
     }
 }
 
 fn failed(address: String, progress: &Progress, stop: &Stop) -> Outcome {
     let (code, words) = match stop {
-        Stop::Failure(failure) => {
-            let trouble = trouble::trouble(failure);
-            let side = trouble.side.map_or_else(String::new, |side| format!("{side}: "));
-            (trouble.code.to_owned(), format!("{side}{}", shown(&trouble.message)))
-        }
-        Stop::Refused(code, words) => ((*code).to_owned(), words.clone()),
+        Stop::Beside(stop) => stop.told(),
         Stop::Unheard => (String::new(), String::new()),
     };
     let summary = Summary {
@@ -185,10 +186,7 @@ async fn work(
     let Some(record) = known_account(shared, enrollment)? else {
         return Ok(nothing_yet(&enrollment.address));
     };
-    if enrollment.decree.paused {
-        let text = "an operator paused it: resume it first".to_owned();
-        return Err(Stop::Refused("paused", text));
-    }
+    is_not_paused(enrollment)?;
     may_log_in(enrollment, &record, Side::Target)?;
     if options.source {
         may_read_source(shared, enrollment)?;
@@ -216,57 +214,11 @@ async fn work(
     Ok(Outcome { summary: look.summary, missing, proved, may_repair })
 }
 
-/// `None` if it has not begun.
-fn known_account(shared: &Shared, enrollment: &Enrollment) -> Result<Option<AccountRecord>, Stop> {
-    let address = &enrollment.address;
-    let Some(record) = shared.store.account(address)? else {
-        if shared.completed.get(address).is_none() {
-            return Ok(None);
-        }
-        let text = "it has completed, but nothing is remembered of what was copied".to_owned();
-        return Err(Stop::Refused("state_lost", text));
-    };
-    let same = record.source == place(enrollment, Side::Source)
-        && record.target == place(enrollment, Side::Target);
-    if !same {
-        let text = "its enrollment names another server or login than what is remembered of it";
-        return Err(Stop::Refused("endpoint_changed", text.to_owned()));
-    }
-    Ok(Some(record))
-}
-
 /// Nothing was copied: nothing differs.
 fn nothing_yet(address: &str) -> Outcome {
     let (address, phase) = (address.to_owned(), Phase::Enrolled.as_str().to_owned());
     let summary = Summary { address, phase, ..Summary::default() };
     Outcome { summary, missing: Vec::new(), proved: 0, may_repair: true }
-}
-
-/// Credentials that were refused are not tried again: mailboxes are locked that way.
-fn may_log_in(enrollment: &Enrollment, record: &AccountRecord, side: Side) -> Result<(), Stop> {
-    let refused = record.refused_credentials.as_ref().filter(|refused| {
-        refused.at_target == (side == Side::Target)
-            && refused.digest == credentials_digest(enrollment, side)
-    });
-    match refused {
-        None => Ok(()),
-        Some(refused) => {
-            let text = format!("{side}: refused before, so not tried again: {}", refused.text);
-            Err(Stop::Refused("credentials_rejected", text))
-        }
-    }
-}
-
-/// Past `source_until` nothing connects to the source.
-fn may_read_source(shared: &Shared, enrollment: &Enrollment) -> Result<(), Stop> {
-    let until = enrollment.migration.source_until;
-    match until.filter(|until| shared.clock.now() >= until.as_second()) {
-        None => Ok(()),
-        Some(until) => {
-            let text = format!("the source may not be read any more since {until}");
-            Err(Stop::Refused("deadline_passed", text))
-        }
-    }
 }
 
 /// Copies proved by bytes that were read back.
@@ -409,8 +361,7 @@ impl Index {
 impl Verification<'_> {
     /// Compares the target; gives what is missing there.
     async fn target(&mut self, places: &[Place]) -> Result<Vec<(FolderId, Uid)>, Stop> {
-        let (mut session, _berth) =
-            connect(self.shared, self.enrollment, Side::Target).await.map_err(Stop::Failure)?;
+        let (mut session, _berth) = connect(self.shared, self.enrollment, Side::Target).await?;
         let _memory = self.shared.memory.of_messages(self.links()? / LIGHTER).await;
         for place in places {
             if self.is_sealed() {
@@ -796,8 +747,7 @@ impl Verification<'_> {
 /// The source, compared with what was copied from it.
 impl Verification<'_> {
     async fn source(&mut self) -> Result<(), Stop> {
-        let (mut session, _berth) =
-            connect(self.shared, self.enrollment, Side::Source).await.map_err(Stop::Failure)?;
+        let (mut session, _berth) = connect(self.shared, self.enrollment, Side::Source).await?;
         self.summary.source_messages = Some(0);
         for folder in 0..self.folders.len() {
             self.source_folder(&mut session, folder).await?;

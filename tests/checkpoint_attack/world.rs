@@ -47,6 +47,7 @@ fn known(folder: FolderId, uid: Uid) -> Known {
         header: HeaderDigest(std::array::from_fn(|_| dice.octet())),
         sha256: Sha256(std::array::from_fn(|_| dice.octet())),
         flags: Flags::of_names(["\\Seen", "$Forwarded"]),
+        unsure: None,
         proof: Proof::Listed,
         suspect: false,
         altered: None,

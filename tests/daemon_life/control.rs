@@ -41,7 +41,7 @@ fn modes_and_what_each_socket_does() {
     assert_eq!(ask(&site, "control.sock", r#"{"do":"retry"}"#)["exit"], 0);
     let refused = ask(&site, "status.sock", r#"{"do":"retry"}"#);
     assert_eq!(refused, json!({"exit": 1, "message": "this socket only tells status"}));
-    for order in ["report", "verify"] {
+    for order in ["report", "verify", "plan"] {
         let order = json!({ "do": order, "address": "nobody@pec.epap.it" }).to_string();
         let refused = ask(&site, "status.sock", &order);
         assert_eq!(refused["message"], "this socket only tells status");
@@ -68,8 +68,8 @@ fn several_requests_on_one_connection() {
 fn nonsense_is_answered_and_harms_nobody() {
     let site = Site::new();
     let _daemon = site.start();
-    let later = ask(&site, "control.sock", r#"{"do":"plan","address":"a@b"}"#);
-    assert_eq!(later, json!({"exit": 2, "message": "plan is not supported yet"}));
+    let later = ask(&site, "control.sock", r#"{"do":"enroll","address":"a@b"}"#);
+    assert_eq!(later, json!({"exit": 2, "message": "enroll is not supported yet"}));
     for line in ["", "{", "[]", r#"{"do":"dance"}"#, r#"{"do":"status","x":1}"#, "\u{1b}[2J"] {
         let answer = ask(&site, "control.sock", line);
         assert_eq!(answer["exit"], 2, "{line}: {answer}");

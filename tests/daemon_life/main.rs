@@ -2,9 +2,11 @@
 //! answers here; what accounts do is tested elsewhere.
 
 mod control;
+mod metrics;
 mod site;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use pecsync::checkpoint::{AccountRecord, Edit, Phase, Place, Store};
@@ -69,6 +71,88 @@ fn who_is_early_waits_and_who_is_missing_is_named() {
     assert!(site.command(&["reload"]).status.success());
     site.wait_account("mario@pec.epap.it", |account| account["phase"] == "copying");
     assert_eq!(daemon.stop().code(), Some(0));
+}
+
+/// The screen for the day, and the sheet from which people are reminded.
+#[test]
+fn a_migration_on_a_screen_and_in_a_sheet() {
+    let site = Site::new();
+    let rows = "mario@pec.epap.it,mario@studio.it,+391234567890\n\
+                tardi@pec.epap.it,=tardi@studio.it,+390987654321\n";
+    site.write("etc/accounts.csv", &format!("address,email,phone\n{rows}"));
+    site.configure_both("", "accounts = \"accounts.csv\"\ncutover = \"2199-02-04T08:00\"");
+    site.enroll("mario");
+    let mut daemon = site.start();
+    site.wait_account("mario@pec.epap.it", |account| account["condition"] == "retrying");
+
+    let screen = site.command(&["status", "--migration", "epap"]);
+    let screen = text(&screen.stdout);
+    for line in [
+        "epap: cutover in ",
+        ", 2199-02-04 08:00 CET",
+        "\n  sealed       0 of 1 (0 %)\n  remaining    0\n  held         0\n",
+        "\n  retrying     1      unreachable 1\n",
+        "\n  not enrolled 1 of 2\n",
+        "\n  mario@pec.epap.it: retrying unreachable, ",
+    ] {
+        assert!(screen.contains(line), "{line:?} in {screen}");
+    }
+    let unknown = site.command(&["status", "--migration", "epa"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert_eq!(text(&unknown.stderr), "pecsync: epa: no such migration\n");
+
+    let sheet = site.command(&["status", "--csv"]);
+    let sheet = text(&sheet.stdout);
+    let lines: Vec<&str> = sheet.lines().collect();
+    assert_eq!(lines.len(), 3, "{sheet}");
+    let mario =
+        "\"mario@pec.epap.it\",\"epap\",\"copying\",\"retrying\",\"unreachable\",\"source\",";
+    assert!(lines[1].starts_with(mario), "{sheet}");
+    assert!(lines[1].ends_with(",1,\"mario@studio.it\",\"'+391234567890\""), "{sheet}");
+    assert!(lines[2].starts_with("\"tardi@pec.epap.it\",\"epap\",\"missing\",\"\","), "{sheet}");
+    assert!(lines[2].ends_with("\"'+390987654321\""), "{sheet}");
+
+    let moved = site.command(&["cutover", "--migration", "epap", "--at", "2199-03-01T08:00"]);
+    assert!(moved.status.success(), "{moved:?}");
+    assert_eq!(site.status()["migrations"][0]["cutover"], "2199-03-01T07:00:00Z");
+    assert_eq!(daemon.stop().code(), Some(0));
+    let last_known = site.command(&["status", "--migration", "epap"]);
+    assert_eq!(last_known.status.code(), Some(69));
+    assert!(text(&last_known.stdout).starts_with("epap: cutover in "), "{last_known:?}");
+}
+
+/// A password that expires, and a program that is told of it.
+#[test]
+fn a_hook_is_told_also_when_the_daemon_stops_at_once() {
+    let site = Site::new();
+    let told = site.path("told");
+    let script = format!("#!/bin/sh\n/bin/cat >> {}\n", told.display());
+    site.write("etc/hook", &script);
+    let hook = site.path("etc/hook");
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o700)).unwrap();
+    let wrong = "[hooks]\nsecret_expiring = [\"hook\"]\naccount_held = []\n";
+    site.configure_both("", &format!("cutover = \"2199-02-04T08:00\"\n{wrong}"));
+    let checked = site.command(&["check"]);
+    let checked = text(&checked.stderr) + &text(&checked.stdout);
+    for words in ["\"hook\" is not the full path of a program", "account_held: no program"] {
+        assert!(checked.contains(words), "{checked}");
+    }
+
+    let hooks = format!("[hooks]\nsecret_expiring = [\"{}\", \"x\"]\n", hook.display());
+    site.configure_both("", &format!("cutover = \"2199-02-04T08:00\"\n{hooks}"));
+    let contact = "[contact]\nemail = \"mario@studio.it\"\n";
+    let enrollment =
+        site::enrollment("mario").replace("[target]", "expires = 2020-01-01\n[target]");
+    site.write("etc/conf.d/mario.toml", &format!("{enrollment}{contact}"));
+    let mut daemon = site.start();
+    site.wait_event("secret_expiring", 1);
+    assert_eq!(daemon.stop().code(), Some(0));
+    let line = site::poll(|| fs::read_to_string(&told).ok().filter(|text| text.ends_with('\n')));
+    let line: Value = serde_json::from_str(&line.unwrap()).unwrap();
+    assert_eq!(line["event"], "secret_expiring");
+    assert_eq!(line["account"], "mario@pec.epap.it");
+    assert_eq!(line["contact"]["email"], "mario@studio.it");
+    assert!(site.events("hook_failed").is_empty(), "{}", site.log());
 }
 
 #[test]
@@ -262,15 +346,19 @@ fn status_json_is_what_the_contract_says() {
     site.enroll("mario");
     let _daemon = site.start();
     let status = site.status();
-    assert_eq!(names(&status), ["accounts", "daemon", "missing", "rejected", "schema"]);
+    assert_eq!(
+        names(&status),
+        ["accounts", "daemon", "migrations", "missing", "rejected", "schema"]
+    );
     assert_eq!(status["schema"], 1);
     let daemon = &status["daemon"];
-    assert_eq!(names(daemon), ["connections", "pid", "started_at", "version"]);
+    assert_eq!(names(daemon), ["bandwidth", "connections", "pid", "started_at", "version"]);
     assert_eq!(names(&daemon["connections"]), ["source", "target"]);
+    assert_eq!(daemon["bandwidth"], serde_json::json!({ "limit": null, "used": 0 }));
     assert!(daemon["started_at"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
     let account = &status["accounts"][0];
-    let expected = "address bytes condition cutover eta_s folders last_copied_at messages migration \
-                    mode phase proved_alive_at reason reasons removals sealed_at source_seen_until";
+    let expected = "address bytes condition contact cutover eta_s folders has_secrets last_copied_at \
+                    messages migration mode phase proved_alive_at reason reasons removals sealed_at source_seen_until";
     assert_eq!(names(account).join(" "), expected);
     let expected = ["adopted", "altered", "copied", "in_doubt", "refused", "source", "verified"];
     assert_eq!(names(&account["messages"]), expected);

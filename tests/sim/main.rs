@@ -12,8 +12,10 @@ mod crash;
 mod everywhere;
 mod faults;
 mod found;
+mod migrations;
 mod repeat;
 mod soak;
+mod time;
 
 use std::time::Duration;
 

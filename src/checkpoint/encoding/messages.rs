@@ -9,13 +9,20 @@ use crate::words::{Flags, HeaderDigest, InternalDate, Sha256, SystemFlags, Uid, 
 
 const LINKED: u8 = 0;
 const REFUSED: u8 = 1;
+/// Linked, and some flags are unsure: they follow.
+const UNSURE: u8 = 2;
 
 impl Record for Known {
     fn put(&self, octets: &mut Vec<u8>) {
         match self {
             Known::Linked(link) => {
-                octets.push(LINKED);
+                octets.push(if link.unsure.is_some() { UNSURE } else { LINKED });
                 link.put(octets);
+                if let Some(flags) = &link.unsure {
+                    let keywords = flags.keywords().next().is_some();
+                    octets.push(bits([keywords]));
+                    put_flags(octets, flags, keywords);
+                }
             }
             Known::Refused { by_target, text, tries, last_try } => {
                 octets.push(REFUSED);
@@ -30,6 +37,12 @@ impl Record for Known {
     fn read(octets: &mut Octets) -> io::Result<Known> {
         match octets.octet()? {
             LINKED => Link::read(octets).map(Known::Linked),
+            UNSURE => {
+                let link = Link::read(octets)?;
+                let [keywords] = read_bits(octets)?;
+                let unsure = Some(Box::new(read_flags(octets, keywords)?));
+                Ok(Known::Linked(Link { unsure, ..link }))
+            }
             REFUSED => {
                 let [by_target] = read_bits(octets)?;
                 let text = octets.text()?.to_owned();
@@ -89,6 +102,7 @@ impl Record for Link {
             header,
             sha256,
             flags,
+            unsure: None,
             proof,
             suspect,
             altered,

@@ -54,6 +54,7 @@ fn links() -> impl Strategy<Value = Link> {
             header: HeaderDigest(header),
             sha256: Sha256(sha256),
             flags,
+            unsure: None,
             proof: match (answers.0, answers.2) {
                 (false, _) => Proof::Listed,
                 (true, false) => Proof::ReadBack,
@@ -70,7 +71,9 @@ fn known() -> impl Strategy<Value = Known> {
         (any::<(bool, u32, i64)>(), ".{0,80}").prop_map(|((by_target, tries, last_try), text)| {
             Known::Refused { by_target, text, tries, last_try }
         });
-    prop_oneof![3 => links().prop_map(Known::Linked), 1 => refused]
+    let unsure = (links(), flags())
+        .prop_map(|(link, flags)| Known::Linked(Link { unsure: Some(Box::new(flags)), ..link }));
+    prop_oneof![3 => links().prop_map(Known::Linked), 1 => unsure, 1 => refused]
 }
 
 fn intended() -> impl Strategy<Value = Intended> {
@@ -205,6 +208,7 @@ fn an_ordinary_link_takes_no_more_than_64_octets() {
         header: HeaderDigest([1; 16]),
         sha256: Sha256([2; 32]),
         flags: Flags::of_names(["\\Seen"]),
+        unsure: None,
         proof: Proof::Listed,
         suspect: false,
         altered: None,

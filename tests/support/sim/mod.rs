@@ -4,12 +4,14 @@
 //! The servers share no code with the product: what judges it must not make its mistakes. Only
 //! `product` and `world` know it, as the daemon would. Reading order: `model` (an account), `wire`,
 //! `session` and `habits` (a server), `plan` (what goes wrong), `stage` (where it happens), `product`,
-//! `world` (one life from start to completion), `judge`, `runner` (many worlds at
+//! `world` (one life from start to completion), `calendar` (the same by the days of a real
+//! configuration), `judge`, `runner` (many worlds at
 //! once), `worlds` (which there are).
 
 // Each test file is a crate of its own and uses its own part of this.
 #![allow(dead_code, unused_imports)]
 
+pub mod calendar;
 pub mod change;
 pub mod dates;
 pub mod events;

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use pecsync::checkpoint::{Completed, Image, Known, Store};
 use pecsync::config::{
     Deletions, Endpoint, Enrollment, FolderRules, HostLimits, Limits, Migration, ReadBack,
-    SyncRules, Tls,
+    SyncRules, Tls, schedule::Schedule,
 };
 use pecsync::imap;
 use pecsync::journal::Journal;
@@ -180,7 +180,13 @@ impl Future for Mortal {
 
 fn limits() -> Limits {
     let default = HostLimits { logins_per_second: 1e6, connections: 1000, sweeps_per_second: 1e6 };
-    Limits { accounts_copying: 8, memory_bytes: 64 << 20, default, hosts: Default::default() }
+    Limits {
+        accounts_copying: 8,
+        memory_bytes: 64 << 20,
+        schedule: Schedule::none(),
+        default,
+        hosts: Default::default(),
+    }
 }
 
 pub fn enrollment(cutover: Option<Timestamp>, wishes: &Wishes) -> Enrollment {

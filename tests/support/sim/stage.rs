@@ -50,6 +50,8 @@ pub struct Stage {
     login_refused: AtomicBool,
     /// By how much the wall clock was set.
     pub clock_set: AtomicI64,
+    /// How long the machine was suspended: no timer ran meanwhile.
+    pub suspended: AtomicI64,
 }
 
 /// One side: its account and its counts.
@@ -148,12 +150,14 @@ impl Stage {
             strangers: Mutex::default(),
             login_refused: AtomicBool::new(false),
             clock_set: AtomicI64::new(0),
+            suspended: AtomicI64::new(0),
         })
     }
 
     /// What the clocks show.
     pub fn hands(&self) -> Hands {
-        let boot = self.began.elapsed().as_secs() as i64;
+        let suspended = self.suspended.load(Ordering::Relaxed);
+        let boot = self.began.elapsed().as_secs() as i64 + suspended;
         Hands { wall: BEGINNING + boot + self.clock_set.load(Ordering::Relaxed), boot }
     }
 

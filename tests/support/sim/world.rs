@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::dates;
+use super::habits::{Habit, Next};
 use super::judge::{self, Mercy};
 use super::model::Letter;
 use super::plan::{Event, Memory, Plan, Reply, Side};
@@ -422,6 +423,11 @@ impl<'w> Life<'w> {
         let leftovers = self.lost
             // A folder renumbered, or made anew under an old name: its copies are orphans.
             || said("uidvalidity_changed")
+            // The same where UIDNEXT is not told and UIDVALIDITY means nothing.
+            || [Habit::Courier, Habit::Next(Next::Zero)]
+                .iter()
+                .any(|habit| self.world.source.does(*habit))
+                && said("state_rebuilt")
             || !self.world.target.has("UIDPLUS")
             || !self.world.copies.is_empty()
             || said("removals_suspended");
@@ -464,7 +470,9 @@ impl<'w> Life<'w> {
                 }
             }
         }
-        let _ = writeln!(text, "what differs: {what}\nplan: {:?}", self.world.plan);
+        let World { source, target, plan, .. } = &self.world;
+        let _ = writeln!(text, "what differs: {what}\nsource: {source:?}\ntarget: {target:?}");
+        let _ = writeln!(text, "plan: {plan:?}");
         text
     }
 }
