@@ -169,7 +169,11 @@ impl Pass<'_> {
                 left.push(uid);
                 continue;
             };
-            let link = Link { proof: Proof::ReadBack, ..link_of(intended, Some(*target_uid)) };
+            let mut link = Link { proof: Proof::ReadBack, ..link_of(intended, Some(*target_uid)) };
+            // It may be an older copy of the same bytes, and have other flags than were sent.
+            if let Some(copy) = look.listing.as_ref().and_then(|listing| listing.get(target_uid)) {
+                link.flags = copy.flags.clone();
+            }
             look.known.insert(uid, Known::Linked(link.clone()));
             edits.push(Edit::PutKnown(look.folder, uid, Known::Linked(link)));
             match look.wants.remove(&uid) {

@@ -494,12 +494,36 @@ impl<'a> Pass<'a> {
         }
         let folder = self.book.pairs[at].record.id;
         let mut edits = Vec::new();
+        let mut is_lost = false;
         for uid in plan::renumbered(known, &look.messages) {
             edits.push(Edit::DropKnown(folder, uid));
-            edits.extend(known.remove(&uid).and_then(|known| into_orphan(folder, known)));
+            let known = known.remove(&uid);
+            is_lost |= known.as_ref().is_some_and(is_unpaired);
+            edits.extend(known.and_then(|known| into_orphan(folder, known)));
         }
+        edits.extend(self.wait_for(at, is_lost)?);
         self.writer.commit(edits).await?;
         Ok(())
+    }
+
+    /// Copies whose UID nobody knows are lost with their links, and can only be found by content:
+    /// they get the time to show that an APPEND in doubt has.
+    fn wait_for(&self, at: usize, is_lost: bool) -> Result<Option<Edit>, Failure> {
+        if !is_lost {
+            return Ok(None);
+        }
+        let record = &self.book.pairs[at].record;
+        let target = record.target_seen.unwrap_or_default();
+        Ok(Some(Edit::PutIntent(Intent {
+            id: self.shared.store.new_intent_id()?,
+            folder: record.id,
+            source_uid_validity: record.source_seen.unwrap_or_default().uid_validity,
+            target_uid_validity: target.uid_validity,
+            target_uid_next: target.uid_next,
+            written_at: self.shared.clock.now(),
+            repeated: false,
+            messages: Vec::new(),
+        })))
     }
 
     /// A new UIDVALIDITY turns the folder's links into copies whose messages must be found anew.
@@ -514,13 +538,15 @@ impl<'a> Pass<'a> {
         let folder = pair.record.id;
         let mut edits = Vec::new();
         if before.is_some() {
-            edits.push(Edit::DropAllKnown(folder));
-            for (_, known) in self.shared.store.known(folder)? {
-                edits.extend(into_orphan(folder, known));
-            }
             pair.look_at_target = true;
+            let known = self.shared.store.known(folder)?;
+            let is_lost = known.iter().any(|(_, known)| is_unpaired(known));
+            edits.push(Edit::DropAllKnown(folder));
+            edits.extend(known.into_iter().filter_map(|(_, known)| into_orphan(folder, known)));
+            edits.extend(self.wait_for(at, is_lost)?);
         }
         // Durable before the first link, so that links never meet another UIDVALIDITY.
+        let pair = &mut self.book.pairs[at];
         let validity = selected.uid_validity;
         pair.record.source_seen = Some(Seen { uid_validity: validity, ..Seen::default() });
         pair.listed_to = None;
@@ -703,6 +729,11 @@ impl<'a> Pass<'a> {
 
 /// So many messages are listed without asking for memory: it is not worth a place in a queue.
 const LISTED_FREELY: u64 = 1000;
+
+/// Is it a link whose copy the target did not tell?
+fn is_unpaired(known: &Known) -> bool {
+    matches!(known, Known::Linked(link) if link.target_uid.is_none())
+}
 
 /// What is left of a link whose source message is not known any more.
 fn into_orphan(folder: FolderId, known: Known) -> Option<Edit> {
