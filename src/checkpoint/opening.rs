@@ -84,12 +84,12 @@ fn open_whole(dir: &Path) -> Result<Whole, Refusal> {
     Ok((disk, witness))
 }
 
-/// Opens a store again whose writes failed, behind the same handle. Nothing is mended and nothing
-/// moved aside while accounts are at work: that is for the next start. Where it cannot be had
-/// whole it stays closed.
+/// Opens a store again whose writes failed, behind the same handle. It is not replaced while
+/// accounts are at work: that is for the next start. Where it cannot be had whole it stays closed.
+/// A disk without room tears the snapshot that sled writes as it opens.
 pub(super) fn open_again(disk: &Disk) -> Result<Witness, Refusal> {
     disk.close();
-    let (opened, witness) = open_whole(disk.dir())?;
+    let (opened, witness) = open_or_mend(disk.dir())?;
     disk.take_over(opened);
     Ok(witness)
 }
@@ -117,12 +117,15 @@ fn of_reading(error: io::Error) -> Refusal {
     }
 }
 
-/// Gives sled's snapshots a name it does not look at; says how many there were.
+/// Gives sled's snapshots a name it does not look at, and keeps no older ones; says how many there
+/// were.
 fn set_snapshots_aside(dir: &Path) -> io::Result<usize> {
     let mut count = 0;
     for entry in dir.read_dir()? {
         let name = entry?.file_name();
-        if name.to_string_lossy().starts_with("snap.") {
+        if name.to_string_lossy().starts_with("unreadable-snap.") {
+            fs::remove_file(dir.join(&name))?;
+        } else if name.to_string_lossy().starts_with("snap.") {
             let mut aside = std::ffi::OsString::from("unreadable-");
             aside.push(&name);
             fs::rename(dir.join(&name), dir.join(aside))?;
