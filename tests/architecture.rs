@@ -86,3 +86,24 @@ fn decisions_are_pure() {
         }
     }
 }
+
+/// What `docs/reliability.md` names holds a promise only if it exists.
+#[test]
+fn the_tests_that_hold_promises_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manual = fs::read_to_string(root.join("docs/reliability.md")).expect("the manual");
+    let tests: String = sources("tests").into_iter().map(|(_, text)| text).collect();
+    let mut named = 0;
+    for row in manual.lines().filter(|line| line.starts_with("| ") && line.contains(".rs`")) {
+        let cell = row.rsplit(" | ").next().expect("a cell");
+        for name in cell.split('`').skip(1).step_by(2).filter(|name| !name.ends_with('/')) {
+            let exists = match name.ends_with(".rs") {
+                true => ["tests", "src"].iter().any(|dir| root.join(dir).join(name).exists()),
+                false => tests.contains(&format!("fn {name}(")),
+            };
+            assert!(exists, "{name} is nowhere");
+            named += 1;
+        }
+    }
+    assert!(named > 30, "only {named} are named");
+}
