@@ -29,7 +29,7 @@ fuzz: ## lets each fuzzer run for SECONDS_PER_TARGET=60, with the ordinary toolc
 	@SECONDS_PER_TARGET=$(SECONDS_PER_TARGET) fuzz/run.sh
 
 soak: ## lives random simulated worlds until Ctrl-C, a line a minute; FIRST=N begins with that seed
-	@PECSYNC_SIM_FIRST="$(FIRST)" cargo test --test sim soak -- --ignored --nocapture
+	@PECSYNC_SOAK=1 PECSYNC_SIM_FIRST="$(FIRST)" cargo test --test sim soak -- --nocapture
 
 mutants: ## breaks the product in one way after the other: simulated worlds must find each out
 	@tests/mutants/run.sh
