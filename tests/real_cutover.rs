@@ -107,7 +107,7 @@ fn an_archive_waits_and_what_is_moved_there_keeps_its_copy() {
     daemon.wait_completed(120);
     stage.assert_exact();
     assert_eq!(in_archive(&stage), 2 + 5 + 1);
-    assert_eq!(site.events("message_moved").len(), 1);
+    site.expect_events("message_moved", 1);
     assert!(site.events("message_removed").is_empty());
 }
 
@@ -147,7 +147,7 @@ fn an_operator_cuts_over_reopens_and_cuts_over_again() {
         (stage.at_target().count("INBOX") == 7).then_some(())
     });
     assert!(added.is_some(), "6 - 1 + 2: {}", site.log());
-    assert_eq!(site.events("account_reopened").len(), 1);
+    site.expect_events("account_reopened", 1);
     order(&["cutover", stage.address(), "--now"]);
     phase(&mut daemon, "completed");
     assert_eq!(stage.at_target().count("INBOX"), 7);

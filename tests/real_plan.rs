@@ -72,8 +72,8 @@ fn the_next_pass_does_what_was_foreseen() {
 
     let _daemon = site.start();
     stage.wait_exact("what was foreseen is done", 120);
-    assert_eq!(site.events("message_moved").len(), 1);
-    assert_eq!(site.events("message_removed").len(), 1);
+    site.expect_events("message_moved", 1);
+    site.expect_events("message_removed", 1);
 }
 
 #[test]

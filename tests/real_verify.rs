@@ -125,7 +125,7 @@ fn tampering_before_the_cutover_is_seen_and_what_is_missing_is_copied_again() {
     assert_eq!((code, &account["to_be_copied"]), (Some(1), &1.into()), "{account:#}");
     let copied = poll(Duration::from_secs(20), || (owner.count("INBOX") == 13).then_some(()));
     assert!(copied.is_some(), "{}", site.log());
-    assert_eq!(site.events("copy_vanished").len(), 1);
+    site.expect_events("copy_vanished", 1);
     let left: Vec<String> =
         expected.iter().filter(|one| **one != "missing 1").map(|one| (*one).into()).collect();
     let left_over = poll(Duration::from_secs(20), || {
@@ -133,7 +133,7 @@ fn tampering_before_the_cutover_is_seen_and_what_is_missing_is_copied_again() {
         (findings(&account) == left).then_some(code)
     });
     assert_eq!(left_over, Some(Some(1)));
-    assert!(!site.events("account_verified").is_empty());
+    site.wait_event("account_verified", 20);
 
     // The same without a daemon; what is missing is then copied by the next one.
     owner.expunge("INBOX", "2");

@@ -269,6 +269,13 @@ impl Site {
         found.unwrap_or_else(|| panic!("no {name} within {seconds} s:\n{}", self.log_end()))
     }
 
+    /// Waits for the `count`th entry of one event and fails if there are more. An event is said
+    /// once its work is in the checkpoint: what the servers show may be a moment ahead of it.
+    pub fn expect_events(&self, name: &str, count: usize) {
+        poll(Duration::from_secs(30), || (self.events(name).len() >= count).then_some(()));
+        assert_eq!(self.events(name).len(), count, "{name}:\n{}", self.log_end());
+    }
+
     /// Fails if any secret is in the log, as it is or in the base64 of a SASL PLAIN exchange.
     pub fn assert_log_keeps_secrets(&self) {
         let log = self.log();
