@@ -33,6 +33,8 @@ pub struct Learned {
     pub orphans_missing: Evidence<(FolderId, Uid)>,
     /// What may be a copy of ours at the target and could not be read, by its UID there.
     pub unread: Evidence<(FolderId, Uid)>,
+    /// Messages that may have a copy and whose bytes the source did not give, by their UID there.
+    pub withheld: Evidence<(FolderId, Uid)>,
     /// Source folders missing from LIST.
     pub folders_missing: Evidence<FolderId>,
     /// Copied again after their copy vanished: not a second time.
@@ -71,6 +73,7 @@ impl Learned {
             vanished: Evidence::new(apart),
             orphans_missing: Evidence::new(apart),
             unread: Evidence::new(apart),
+            withheld: Evidence::new(apart),
             folders_missing: Evidence::new(apart),
             ..Learned::default()
         }
@@ -80,6 +83,7 @@ impl Learned {
     pub fn forget_folder(&mut self, folder: FolderId) {
         self.missing.retain(|(of, _)| *of != folder);
         self.vanished.retain(|(of, _)| *of != folder);
+        self.withheld.retain(|(of, _)| *of != folder);
         self.recopied.retain(|(of, _)| *of != folder);
         self.refused_in_a_row.retain(|(of, _)| *of != folder);
     }

@@ -288,6 +288,7 @@ impl Pass<'_> {
             return Ok(());
         }
         let at_source = self.source_digests(look.pair, &asked.wants).await?;
+        self.postpone_withheld(look, &asked.wants, &at_source);
         answer(&mut wants, &at_source);
         let unexplained = asked.haves.iter().filter_map(|have| match have {
             Have::Unexplained(uid) => Some(*uid),
@@ -319,6 +320,26 @@ impl Pass<'_> {
             self.emit(Entry::new(Event::StateRebuilt, text).folder(shown));
         }
         Ok(())
+    }
+
+    /// A message the source would not give just now may have its copy all the same: until it has
+    /// been withheld for ten minutes it is not appended.
+    fn postpone_withheld(
+        &mut self,
+        look: &mut Look,
+        asked: &[Uid],
+        given: &BTreeMap<Uid, Digests>,
+    ) {
+        let (folder, now) = (look.folder, Instant::now());
+        let withheld = &mut self.book.learned.withheld;
+        given.keys().for_each(|uid| withheld.settled((folder, *uid)));
+        for uid in asked.iter().filter(|uid| !given.contains_key(uid)) {
+            withheld.missing((folder, *uid), false, now);
+            if !withheld.for_long((folder, *uid), now) {
+                look.wants.remove(uid);
+                look.unfinished = true;
+            }
+        }
     }
 
     /// The link that results from pairing `want` with `have`.
