@@ -201,17 +201,13 @@ impl Target {
     pub async fn store(
         &mut self,
         uids: &[Uid],
-        added: &Flags,
-        removed: &Flags,
+        change: Change,
+        flags: &Flags,
     ) -> Result<(), Failure> {
-        let session = self.session().await?;
-        if !added.is_empty() {
-            session.store(uids, Change::Add, added).await.map_err(at_target)?;
+        match flags.is_empty() {
+            true => Ok(()),
+            false => self.session().await?.store(uids, change, flags).await.map_err(at_target),
         }
-        if !removed.is_empty() {
-            session.store(uids, Change::Remove, removed).await.map_err(at_target)?;
-        }
-        Ok(())
     }
 
     /// Removes verified copies for good.
