@@ -77,8 +77,11 @@ pub fn source_diff(
     }
     if let Some(present) = &look.present {
         diff.missing.extend(known.keys().filter(|uid| !present.contains(uid)));
-        let told = diff.missing.iter().filter(|uid| look.changes.has_vanished(**uid));
-        diff.told = told.copied().collect();
+        // A server that calls gone what it lists is not believed about the rest, either.
+        if !present.iter().any(|uid| look.changes.has_vanished(*uid)) {
+            let told = diff.missing.iter().filter(|uid| look.changes.has_vanished(**uid));
+            diff.told = told.copied().collect();
+        }
     }
     diff
 }
@@ -231,7 +234,7 @@ pub mod tests {
             messages: vec![message(1, "\\Seen"), message(3, ""), message(4, "")],
             changes: Changes {
                 flags: vec![(uid(5), Flags::of_names(["x"]))],
-                vanished: vec![(2, 3), (7, 4_000_000_000)],
+                vanished: vec![(2, 2), (7, 4_000_000_000)],
             },
             present: Some([1, 3, 4, 5].map(uid).into()),
         };
@@ -239,7 +242,12 @@ pub mod tests {
         assert_eq!(uids(&diff.new), [3]);
         assert_eq!(diff.flags.iter().map(|(uid, _)| uid.get()).collect::<Vec<_>>(), [1, 5]);
         assert_eq!(diff.missing, [uid(2)]);
-        assert_eq!(diff.told, [uid(2)].into(), "3 vanished, they say, and is there");
+        assert_eq!(diff.told, [uid(2)].into());
+        let mut liar = look.clone();
+        liar.changes.vanished.push((3, 3));
+        let diff = source_diff(&known("1=11 2=12"), &liar, 59, 60);
+        assert_eq!(diff.missing, [uid(2)]);
+        assert_eq!(diff.told, [].into(), "3 vanished, they say, and is there");
         let diff = source_diff(&known("4=refused"), &look, 60, 60);
         assert_eq!(uids(&diff.new), [1, 3, 4], "a refused one is tried again, later");
         let look = SourceLook { present: None, ..look };
