@@ -372,6 +372,7 @@ impl Following<'_> {
             told: course.told.take(),
             fresh_from: course.fresh_from.take(),
             deferring,
+            begun: Instant::now(),
             again: false,
             surprises: Vec::new(),
             due: None,

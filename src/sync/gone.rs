@@ -41,11 +41,17 @@ impl<K> Evidence<K> {
 }
 
 impl<K: Eq + Hash + Copy> Evidence<K> {
-    /// Notes that a complete listing lacks `key`; true once it is gone. `told`: the server itself
-    /// reported its removal, which counts as the first listing.
-    pub fn missing(&mut self, key: K, told: bool, now: Instant) -> bool {
+    /// Notes now that a complete listing lacks `key`, in a look that began at `begun`; true once
+    /// it is gone: a look may take longer than two listings must be apart. `told`: the server
+    /// itself reported its removal, which counts as the first listing.
+    pub fn missing(&mut self, key: K, told: bool, begun: Instant, now: Instant) -> bool {
         let since = *self.since.entry(key).or_insert(Since { at: now, told: false });
-        told || since.told || now.saturating_duration_since(since.at) >= self.apart
+        told || since.told || begun.saturating_duration_since(since.at) >= self.apart
+    }
+
+    /// Notes that it is missing, and concludes nothing.
+    pub fn note(&mut self, key: K, now: Instant) {
+        self.since.entry(key).or_insert(Since { at: now, told: false });
     }
 
     /// The server said of a thing just found missing that it went before this look: the next look
@@ -91,15 +97,15 @@ mod tests {
         let start = Instant::now();
         let at = |secs| start + Duration::from_secs(secs);
         let mut evidence = Evidence::new(APART);
-        assert!(!evidence.missing(1, false, at(0)));
-        assert!(!evidence.missing(1, false, at(59)), "too soon to count as a second one");
-        assert!(evidence.missing(1, false, at(60)));
-        assert!(evidence.missing(2, true, at(60)), "the server said so");
+        assert!(!evidence.missing(1, false, at(0), at(9)));
+        assert!(!evidence.missing(1, false, at(68), at(99)), "too soon to count as a second one");
+        assert!(evidence.missing(1, false, at(69), at(99)));
+        assert!(evidence.missing(2, true, at(60), at(60)), "the server said so");
         evidence.settled(1);
-        assert!(!evidence.missing(1, false, at(61)), "seen in between");
+        assert!(!evidence.missing(1, false, at(61), at(61)), "seen in between");
         assert_eq!(evidence.due(at(61)), Some(at(120)));
-        assert!(!evidence.missing(3, false, at(62)));
+        assert!(!evidence.missing(3, false, at(62), at(62)));
         evidence.told(3);
-        assert!(evidence.missing(3, false, at(62)), "told in the look before");
+        assert!(evidence.missing(3, false, at(62), at(62)), "told in the look before");
     }
 }

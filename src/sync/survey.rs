@@ -254,7 +254,7 @@ impl Pass<'_> {
     pub async fn absence(&mut self, at: usize) -> Result<Absence, Failure> {
         let pair = &self.book.pairs[at];
         let folder = pair.record.id;
-        if !self.book.learned.folders_missing.missing(folder, false, Instant::now()) {
+        if !self.book.learned.folders_missing.missing(folder, false, self.begun, Instant::now()) {
             return Ok(Absence::Suspected);
         }
         let name = pair.source.clone();
