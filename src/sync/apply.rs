@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::board::rfc3339;
 use super::clock::Instant;
 use super::copy::Failure;
-use super::pass::{Absence, Look, Pass};
+use super::pass::{Absence, Look, Pass, is_unpaired};
 use super::plan;
 use super::target::Verified;
+use super::trouble;
 use crate::checkpoint::{Edit, Known, Link, Origin, Orphan, Phase, Proof};
 use crate::config::{Deletions, ReadBack};
-use crate::imap::Error;
+use crate::imap::{Change, Error};
 use crate::journal::{Entry, Event};
 use crate::words::{Digests, Flags, InternalDate, Message, SystemFlags, Uid};
 
@@ -79,23 +80,25 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Stores flags; a target that refuses the keywords gets the system flags alone.
+    /// Stores flags. A target that refuses keywords, and does so again, gets the system flags
+    /// alone; one refusal may be about anything.
     async fn store_flags(
         &mut self,
         uids: &[Uid],
         added: &Flags,
         removed: &Flags,
     ) -> Result<(), Failure> {
-        let stored = self.target.store(uids, added, removed).await;
-        let has_keywords = added.keywords().chain(removed.keywords()).next().is_some();
-        match stored {
-            Err(Failure::Imap(_, Error::No { .. })) if has_keywords => {
-                let system =
-                    |flags: &Flags| flags.retain(|name| SystemFlags::of_name(name).is_some());
-                self.target.store(uids, &system(added), &system(removed)).await
+        for (change, flags) in [(Change::Add, added), (Change::Remove, removed)] {
+            let system = flags.retain(|name| SystemFlags::of_name(name).is_some());
+            let mut stored = self.target.store(uids, change, flags).await;
+            for tried in [flags, &system] {
+                if system != *flags && is_refused(&stored) {
+                    stored = self.target.store(uids, change, tried).await;
+                }
             }
-            other => other,
+            stored?;
         }
+        Ok(())
     }
 
     /// The links of these source UIDs.
@@ -169,7 +172,8 @@ impl Pass<'_> {
             }
             look.unfinished = true;
             self.book.pairs[look.pair].look_at_target = true;
-            if self.book.learned.vanished.missing((folder, uid), false, Instant::now()) {
+            if self.book.learned.vanished.missing((folder, uid), false, self.begun, Instant::now())
+            {
                 self.book.learned.vanished.settled((folder, uid));
                 look.known.remove(&uid);
                 edits.push(self.copy_again(look, uid));
@@ -245,7 +249,7 @@ impl Pass<'_> {
                 *name == self.book.pairs[look.pair].source && news.explains(&missing)
             });
         for uid in missing {
-            let gone = evidence.missing((folder, uid), told, now);
+            let gone = evidence.missing((folder, uid), told, self.begun, now);
             if !gone && look.told.contains(&uid) {
                 evidence.told((folder, uid));
                 self.again = true;
@@ -302,11 +306,15 @@ impl Pass<'_> {
         for uid in gone {
             let place = (look.folder, uid);
             // A listing of the target may be half empty, too: what it lacks once is looked for
-            // again before it is forgotten.
-            if verified.absent.contains(&uid)
-                && !self.book.learned.vanished.missing(place, false, now)
+            // again before it is forgotten, and so is a copy whose UID the target did not tell.
+            let unpaired = removable && look.known.get(&uid).is_some_and(is_unpaired);
+            let missed = unpaired || verified.absent.contains(&uid);
+            let looked = !unpaired || look.listing.is_some();
+            if missed
+                && !(looked && self.book.learned.vanished.missing(place, false, self.begun, now))
             {
                 look.unfinished = true;
+                self.book.pairs[look.pair].look_at_target |= unpaired;
                 continue;
             }
             self.book.learned.vanished.settled(place);
@@ -393,6 +401,16 @@ impl Pass<'_> {
         }
         self.writer.commit(edits).await?;
         self.lose_strangers(look, &verified).await
+    }
+}
+
+/// Does the target say *not this*, rather than *not now*?
+fn is_refused(done: &Result<(), Failure>) -> bool {
+    match done {
+        Err(Failure::Imap(_, Error::No { code, text, .. })) => {
+            trouble::is_of_folder(code.as_ref(), text)
+        }
+        _ => false,
     }
 }
 

@@ -21,7 +21,8 @@ const WATCHED: Duration = Duration::from_secs(600);
 impl Pass<'_> {
     /// A folder that the checkpoint does not know may hold copies that an earlier life of ours is
     /// still getting stored, or more than a failing server shows: they are waited for before the
-    /// first APPEND. A folder that never held anything is only watched, not waited for.
+    /// first APPEND. A folder that never held anything is only watched, not waited for, where a
+    /// late twin could be removed.
     pub async fn mark_fresh(&mut self, look: &mut Look) -> Result<Option<Selected>, Failure> {
         if !self.is_fresh(look) {
             return Ok(None);
@@ -30,6 +31,7 @@ impl Pass<'_> {
         let name = pair.target.clone();
         let selected = self.target.select(&name).await?;
         let virgin = selected.exists == 0 && selected.uid_next.is_none_or(|next| next <= 1);
+        let can_remove = self.target.can_remove().await?;
         let fresh = Intent {
             id: self.shared.store.new_intent_id()?,
             folder: look.folder,
@@ -37,7 +39,7 @@ impl Pass<'_> {
             target_uid_validity: selected.uid_validity,
             target_uid_next: selected.uid_next.unwrap_or(1),
             written_at: self.shared.clock.now(),
-            repeated: virgin,
+            repeated: virgin && can_remove,
             messages: Vec::new(),
         };
         self.writer.commit(vec![Edit::PutIntent(fresh.clone())]).await?;
@@ -52,11 +54,13 @@ impl Pass<'_> {
 
     /// Settles every intent of the folder as far as it can be; the target was just listed.
     pub async fn resolve_intents(&mut self, look: &mut Look) -> Result<(), Failure> {
-        for intent in std::mem::take(&mut look.intents) {
+        let intents = std::mem::take(&mut look.intents);
+        let is_fresh = intents.iter().any(|intent| intent.messages.is_empty());
+        for intent in intents {
             let kept = if intent.repeated {
                 self.watch_repeated(look, intent).await?
             } else {
-                self.resolve_intent(look, intent).await?
+                self.resolve_intent(look, intent, is_fresh).await?
             };
             look.intents.extend(kept);
         }
@@ -66,28 +70,33 @@ impl Pass<'_> {
     /// Are the UIDs of an intent still those of the folders?
     fn is_comparable(&self, look: &Look, intent: &Intent) -> bool {
         let target = self.book.pairs[look.pair].record.target_seen.unwrap_or_default();
+        let of_source = intent.source_uid_validity == look.seen.uid_validity;
         intent.target_uid_validity == target.uid_validity
-            && intent.source_uid_validity == look.seen.uid_validity
+            && (of_source || intent.messages.is_empty())
     }
 
+    /// `is_fresh`: an earlier life, of which nothing is known, may have sent the same.
     async fn resolve_intent(
         &mut self,
         look: &mut Look,
-        mut intent: Intent,
+        intent: Intent,
+        is_fresh: bool,
     ) -> Result<Option<Intent>, Failure> {
         let named = !intent.messages.is_empty() && self.is_comparable(look, &intent);
         let left = if named { self.find_intended(look, &intent).await? } else { Vec::new() };
+        if intent.messages.is_empty() && self.is_comparable(look, &intent) {
+            self.remove_surplus(look, &intent).await?;
+        }
         let wait = self.left_to_wait(&intent, self.in_doubt_wait());
-        if (named && left.is_empty()) || (!named && wait.is_zero()) {
+        let found = named && left.is_empty();
+        if found && !is_fresh || !named && wait.is_zero() {
             self.writer.commit(vec![Edit::DropIntent(intent.id)]).await?;
             return Ok(None);
         }
-        if wait.is_zero() {
-            // Looked for, waited for, looked for again: now it may be appended anew.
-            (intent.repeated, intent.written_at) = (true, self.shared.clock.now());
-            self.book.learned.doubted.insert(intent.id, Instant::now());
-            self.writer.commit(vec![Edit::PutIntent(intent.clone())]).await?;
-            return Ok(Some(intent));
+        if found || wait.is_zero() {
+            // Looked for, waited for, looked for again: now it may be appended anew. Or its copies
+            // are there, but may be that other life's, and its own still to come.
+            return self.watch(intent).await.map(Some);
         }
         if named {
             self.say_in_doubt(look, &intent, left.len());
@@ -98,6 +107,13 @@ impl Pass<'_> {
         look.unfinished = true;
         self.due_at(Instant::now() + wait);
         Ok(Some(intent))
+    }
+
+    async fn watch(&mut self, mut intent: Intent) -> Result<Intent, Failure> {
+        (intent.repeated, intent.written_at) = (true, self.shared.clock.now());
+        self.book.learned.doubted.insert(intent.id, Instant::now());
+        self.writer.commit(vec![Edit::PutIntent(intent.clone())]).await?;
+        Ok(intent)
     }
 
     /// Removes late twins of what was appended anew, until none is to be expected any more.
@@ -119,6 +135,7 @@ impl Pass<'_> {
             return Ok(None);
         }
         if intent.messages.is_empty() {
+            self.book.pairs[look.pair].look_at_target = true;
             self.due_at(Instant::now() + wait);
         }
         Ok(Some(intent))
@@ -216,11 +233,18 @@ impl Pass<'_> {
             let same = |known: adopt::Known| known.sha256() == digests.sha256;
             ours.iter().any(|our| our.digests.is_some_and(same))
         };
-        // A message that still waits for its copy owns it before it is a surplus.
-        let wanted = |digests: &Digests| look.wants.values().any(|want| want.size == digests.size);
+        // A message that still waits for its copy owns it before it is a surplus. The source may
+        // tell another size than it gives.
+        let is_wanted = |uid: &Uid, digests: &Digests| {
+            let instant = look.unexplained.get(uid).map(|message| message.instant);
+            let owns = |want: &Message| want.size == digests.size || Some(want.instant) == instant;
+            look.wants.values().any(owns)
+        };
         let is_surplus = |uid: &Uid| {
             let found = digests.get(uid);
-            found.is_some_and(|it| is_twin(it) && !wanted(it) && !unsure.contains(&it.sha256))
+            found.is_some_and(|it| {
+                is_twin(it) && !is_wanted(uid, it) && !unsure.contains(&it.sha256)
+            })
         };
         let surplus: Vec<Uid> = late.into_iter().filter(is_surplus).collect();
         self.drop_surplus(look, &surplus).await

@@ -69,6 +69,8 @@ pub struct Pass<'a> {
     pub fresh_from: Option<Uid>,
     /// Folders that wait for the cutover are still left alone.
     pub deferring: bool,
+    /// No listing of this pass is older.
+    pub begun: Instant,
     pub again: bool,
     /// Memory for listings of more messages than STATUS told of.
     pub surprises: Vec<SemaphorePermit<'a>>,
@@ -430,6 +432,9 @@ impl<'a> Pass<'a> {
         selected: &Selected,
         known: &BTreeMap<Uid, Known>,
     ) -> Result<(SourceLook, bool), Failure> {
+        if self.source.selected().is_some_and(Selected::numbers_may_change) {
+            return self.list_all().await;
+        }
         if let Some(from) = self.fresh_from {
             let messages = self.source.list_messages(from).await.map_err(at_source)?;
             let changes = Changes::default();
@@ -512,9 +517,14 @@ impl<'a> Pass<'a> {
         if !is_lost {
             return Ok(None);
         }
+        Ok(Some(Edit::PutIntent(self.fresh_intent(at)?)))
+    }
+
+    /// An intent of nothing in particular: something may still show at the target.
+    pub fn fresh_intent(&self, at: usize) -> Result<Intent, Failure> {
         let record = &self.book.pairs[at].record;
         let target = record.target_seen.unwrap_or_default();
-        Ok(Some(Edit::PutIntent(Intent {
+        Ok(Intent {
             id: self.shared.store.new_intent_id()?,
             folder: record.id,
             source_uid_validity: record.source_seen.unwrap_or_default().uid_validity,
@@ -523,7 +533,7 @@ impl<'a> Pass<'a> {
             written_at: self.shared.clock.now(),
             repeated: false,
             messages: Vec::new(),
-        })))
+        })
     }
 
     /// A new UIDVALIDITY turns the folder's links into copies whose messages must be found anew.
@@ -731,7 +741,7 @@ impl<'a> Pass<'a> {
 const LISTED_FREELY: u64 = 1000;
 
 /// Is it a link whose copy the target did not tell?
-fn is_unpaired(known: &Known) -> bool {
+pub fn is_unpaired(known: &Known) -> bool {
     matches!(known, Known::Linked(link) if link.target_uid.is_none())
 }
 

@@ -81,9 +81,13 @@ impl Pass<'_> {
         }
         let before = self.book.pairs[look.pair].record.target_seen;
         if before.is_some_and(|seen| seen.uid_validity != selected.uid_validity) {
-            self.unpair(look).await?;
+            self.unpair(look, &selected).await?;
         }
         let next = listing.last().map_or(1, |message| message.uid.get().saturating_add(1));
+        let since = before.filter(|seen| seen.uid_validity == selected.uid_validity);
+        if since.is_some_and(|seen| lacks_new(&seen, &selected, &listing)) {
+            self.wait_for_unshown(look).await?;
+        }
         let pair = &mut self.book.pairs[look.pair];
         pair.permanent = Some(selected.permanent_flags.clone());
         pair.record.target_seen = Some(Seen {
@@ -94,6 +98,20 @@ impl Pass<'_> {
         });
         pair.look_at_target = false;
         self.compare_target(look, listing).await
+    }
+
+    /// UIDs were given that the listing lacks. What had them may be removed, or a copy of ours that
+    /// an older checkpoint does not know, behind a listing that is not whole: messages that may
+    /// have a copy wait.
+    async fn wait_for_unshown(&mut self, look: &mut Look) -> Result<(), Failure> {
+        let waits = look.intents.iter().any(|intent| intent.messages.is_empty());
+        if waits || !has_late(&self.book.pairs[look.pair].record, look) {
+            return Ok(());
+        }
+        let intent = self.fresh_intent(look.pair)?;
+        self.writer.commit(vec![Edit::PutIntent(intent.clone())]).await?;
+        look.intents.push(intent);
+        Ok(())
     }
 
     async fn compare_target(
@@ -113,11 +131,12 @@ impl Pass<'_> {
         // another, it may still be the copy of a message. After the seal it stays: the owner's
         // removals stand.
         if self.may_change() {
-            let now = Instant::now();
+            let (begun, now) = (self.begun, Instant::now());
             let missing = &mut self.book.learned.orphans_missing;
             missing.retain(|(of, uid)| *of != look.folder || !listing.contains_key(uid));
             let is_dead = |uid: &Uid, _: &mut Link| {
-                !listing.contains_key(uid) && missing.missing((look.folder, *uid), false, now)
+                !listing.contains_key(uid)
+                    && missing.missing((look.folder, *uid), false, begun, now)
             };
             let dead = look.orphans.extract_if(.., is_dead);
             let edits = dead.map(|(uid, _)| Edit::DropOrphan(look.folder, uid)).collect();
@@ -128,8 +147,14 @@ impl Pass<'_> {
     }
 
     /// The target's UIDs mean nothing any more: its copies are paired anew.
-    async fn unpair(&mut self, look: &mut Look) -> Result<(), Failure> {
+    async fn unpair(&mut self, look: &mut Look, selected: &Selected) -> Result<(), Failure> {
         let mut edits = Vec::new();
+        // What an earlier life has sent may still come, after all that is there.
+        for intent in look.intents.iter_mut().filter(|intent| intent.messages.is_empty()) {
+            intent.target_uid_validity = selected.uid_validity;
+            intent.target_uid_next = selected.uid_next.unwrap_or(u32::MAX);
+            edits.push(Edit::PutIntent(intent.clone()));
+        }
         for (uid, known) in &mut look.known {
             if let Known::Linked(link) = known {
                 link.target_uid = None;
@@ -217,17 +242,23 @@ impl Pass<'_> {
         look: &Look,
         uids: &[Uid],
     ) -> Result<BTreeMap<Uid, Digests>, Failure> {
+        self.note_unread(look, uids);
         let digests = self.target_digests(look.pair, uids).await?;
         let (folder, now) = (look.folder, Instant::now());
         let unread = &mut self.book.learned.unread;
         digests.keys().for_each(|uid| unread.settled((folder, *uid)));
-        for uid in uids.iter().filter(|uid| !digests.contains_key(uid)) {
-            unread.missing((folder, *uid), false, now);
-        }
         let mut asked = uids.iter().filter(|uid| !digests.contains_key(uid));
         match asked.all(|uid| unread.for_long((folder, *uid), now)) {
             true => Ok(digests),
             false => Err(cannot_be_read()),
+        }
+    }
+
+    /// Noted before anything is asked, for a connection that dies gives nothing to read, either.
+    fn note_unread(&mut self, look: &Look, uids: &[Uid]) {
+        let (folder, now) = (look.folder, Instant::now());
+        for uid in uids {
+            self.book.learned.unread.note((folder, *uid), now);
         }
     }
 
@@ -287,14 +318,15 @@ impl Pass<'_> {
         if asked.wants.is_empty() {
             return Ok(());
         }
-        let at_source = self.source_digests(look.pair, &asked.wants).await?;
-        self.postpone_withheld(look, &asked.wants, &at_source);
-        answer(&mut wants, &at_source);
         let unexplained = asked.haves.iter().filter_map(|have| match have {
             Have::Unexplained(uid) => Some(*uid),
             Have::Orphan(_) | Have::Missing(_) => None,
         });
         let unexplained: Vec<Uid> = unexplained.collect();
+        self.note_unread(look, &unexplained);
+        let at_source = self.source_digests(look.pair, &asked.wants).await?;
+        self.postpone_withheld(look, &asked.wants, &at_source);
+        answer(&mut wants, &at_source);
         let at_target = self.read_copies(look, &unexplained).await?;
         for have in &mut haves {
             if let Have::Unexplained(uid) = have.key {
@@ -334,7 +366,7 @@ impl Pass<'_> {
         let withheld = &mut self.book.learned.withheld;
         given.keys().for_each(|uid| withheld.settled((folder, *uid)));
         for uid in asked.iter().filter(|uid| !given.contains_key(uid)) {
-            withheld.missing((folder, *uid), false, now);
+            withheld.note((folder, *uid), now);
             if !withheld.for_long((folder, *uid), now) {
                 look.wants.remove(uid);
                 look.unfinished = true;
@@ -371,7 +403,13 @@ impl Pass<'_> {
             Have::Unexplained(target_uid) => {
                 let copy = look.unexplained.remove(&target_uid);
                 let copy = copy.expect("haves are made of these");
-                self.adopted_link(want, &copy, digests, altered)
+                let intended = look.intents.iter().flat_map(|intent| &intent.messages);
+                let mut intended = intended.map(|it| (it.sha256, it.instant));
+                let was_sent = intended.any(|it| it == (digests.sha256, want.instant));
+                let link = self.adopted_link(want, &copy, digests, altered);
+                // An intent whose UIDs mean nothing any more still tells that it was sent.
+                let is_ours = was_sent && link.origin == Origin::Twin;
+                Link { origin: if is_ours { Origin::Copied } else { link.origin }, ..link }
             }
         }
     }
@@ -418,11 +456,18 @@ impl Pass<'_> {
 }
 
 /// Does a message need a copy that the source did not show from the first? New mail has higher
-/// UIDs.
+/// UIDs, once all under this UIDVALIDITY was seen.
 fn has_late(record: &FolderRecord, look: &Look) -> bool {
     let next = record.source_seen.map_or(0, |seen| seen.uid_next);
-    let is_late = |uid: &Uid| !record.first_copy_completed || uid.get() < next;
+    let is_late = |uid: &Uid| !record.first_copy_completed || next == 0 || uid.get() < next;
     look.wants.keys().any(is_late)
+}
+
+/// Were UIDs given since the folder was last seen that a listing of all lacks?
+fn lacks_new(before: &Seen, selected: &Selected, listing: &[Message]) -> bool {
+    let given = selected.uid_next.unwrap_or(0).saturating_sub(before.uid_next) as usize;
+    let shown = listing.iter().filter(|message| message.uid.get() >= before.uid_next);
+    given > shown.count()
 }
 
 fn cannot_be_read() -> Failure {
@@ -444,7 +489,10 @@ fn haves_here(look: &Look) -> Vec<Candidate<Have>> {
         haves.extend(look.orphans.iter().map(|(uid, link)| of_link(Have::Orphan(*uid), link)));
     }
     for uid in &look.missing {
-        if let Some(Known::Linked(link)) = look.known.get(uid) {
+        // One that does not know its copy has none to give.
+        if let Some(Known::Linked(link)) = look.known.get(uid)
+            && link.target_uid.is_some()
+        {
             haves.push(of_link(Have::Missing(*uid), link));
         }
     }
