@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::run_all;
 use crate::sim::worlds::{post, random, small, tiny};
-use crate::sim::{Event, Late, Side, Traits, World};
+use crate::sim::{Crash, Event, Late, Lie, Memory, Moment, Reply, Side, Traits, World};
 
 /// The same world with its fault at each number of commands or effects.
 fn at_each(
@@ -103,6 +103,63 @@ fn twins_keep_their_flags() {
     }));
 }
 
+/// Where nothing can be removed, a folder that never held anything was copied to at once after
+/// lost state, and what an earlier life had sent came all the same.
+#[test]
+fn state_is_lost_while_an_append_is_on_its_way_and_nothing_can_be_removed() {
+    at_each(0..12, "lost state, late, no UIDPLUS", |name, effect| {
+        let world = small(name);
+        let mut world = World { target: world.target.clone().without(&["UIDPLUS"]), ..world };
+        world.foreign.clear();
+        let moment = Moment::Late(15_000);
+        world.plan.crashes.push(Crash { effect, moment, memory: Memory::Deleted });
+        world
+    });
+}
+
+/// A copy whose UID the target had not told was forgotten when its message went.
+#[test]
+fn a_copy_of_unknown_uid_is_found_before_it_is_removed() {
+    at_each(0..60, "unknown UIDs, half, renamed", |name, command| {
+        let mut world = tiny(name);
+        // It is waited for, so that it is copied just before it is renamed.
+        world.foreign.push(("Altro".into(), post(95, "")));
+        for effect in 0..12 {
+            world.plan.lies.insert(effect, Lie::None);
+        }
+        let rename = Event::Rename { from: "Altro".into(), to: "Nuova".into() };
+        world.plan.events.insert((Side::Source, 999_999), vec![rename]);
+        event(&mut world, Side::Target, command, Event::Fail { side: Side::Target, secs: 38 });
+        world
+    });
+}
+
+/// One NO to a STORE with a keyword was believed to mean the keyword, also where it was to add
+/// others first.
+#[test]
+fn a_refusal_in_passing_loses_no_keyword() {
+    at_each(8..60, "a STORE is refused once", |name, command| {
+        let mut world = small(name);
+        world.copies.push(("Archivio".into(), post(7, "$Label2")));
+        world.copies.push(("Archivio".into(), post(8, "\\Answered")));
+        world.plan.replies.insert((Side::Target, command), Reply::No);
+        world
+    });
+}
+
+/// A listed copy was to be compared, the connection died, and the next listing lacked it.
+#[test]
+fn a_listed_copy_is_hidden_after_the_connection_died() {
+    at_each(0..40, "listed, then hidden", |name, command| {
+        let mut world = small(name);
+        world.foreign.clear();
+        world.copies.push(("Archivio".into(), post(7, "\\Seen")));
+        event(&mut world, Side::Source, command, Event::Freeze { side: Side::Source });
+        event(&mut world, Side::Source, command, Event::Fail { side: Side::Target, secs: 75 });
+        world
+    });
+}
+
 /// A listed copy was not given and passed for another message; a message moved into a folder
 /// still waited for; a folder the source had hidden; flags that went back while their STORE was
 /// cut short. Random worlds, as found: what draws them may change, so the mechanisms have tests of
@@ -110,4 +167,13 @@ fn twins_keep_their_flags() {
 #[test]
 fn half_shown_targets_and_flags_cut_short() {
     run_all([7853, 7140, 6968, 5769].into_iter().map(random));
+}
+
+/// The ten that a fresh seed found among fourteen thousand: a message the source withheld, a twin's
+/// copy taken for a surplus because its message was told in another size, and those above.
+#[test]
+fn ten_of_a_fresh_seed() {
+    const FIRST: u64 = 1_712_163_254_437;
+    let after = [52, 77, 522, 2834, 3128, 6516, 9957, 12_435, 12_865, 13_456];
+    run_all(after.into_iter().map(|after| random(FIRST + after)));
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::judge::Print;
 use super::model::{Account, Folder, Letter, Message};
 use super::plan::Event;
 use super::stage::{Half, Stage};
@@ -98,7 +99,9 @@ impl Stage {
                 let wire = target.traits.wire(&folder);
                 target.with(|account| {
                     let uid = nth_of(account, &wire, nth, |message| !message.foreign);
-                    account.remove(&wire, &uid);
+                    let lost = account.remove(&wire, &uid);
+                    let mut vanished = self.vanished.lock().expect("no panic while held");
+                    vanished.extend(lost.iter().map(Print::of));
                 });
             }
         }

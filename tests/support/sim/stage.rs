@@ -44,6 +44,8 @@ pub struct Stage {
     awaits: Mutex<(usize, usize)>,
     /// What was taken away at the source, by folder as users see it.
     removed: Mutex<BTreeMap<(String, Print), usize>>,
+    /// Copies that the target has lost.
+    pub vanished: Mutex<Vec<Print>>,
     /// Somebody else's messages at the target.
     strangers: Mutex<Vec<(String, Print, Flags)>>,
     /// A login was refused, which was only made up.
@@ -147,6 +149,7 @@ impl Stage {
             effects: Mutex::default(),
             awaits: Mutex::default(),
             removed: Mutex::default(),
+            vanished: Mutex::default(),
             strangers: Mutex::default(),
             login_refused: AtomicBool::new(false),
             clock_set: AtomicI64::new(0),

@@ -157,7 +157,17 @@ impl World {
             )
         };
         let plan = &self.plan;
-        plan.events.values().flatten().any(hides)
+        // A source that hides a message makes its twin in another folder the one that moved; a
+        // death on the way leaves the copy there, and then the message shows again.
+        let fails = |event: &Event| matches!(event, Event::Fail { side: Side::Source, .. });
+        let moved_unnoticed = !plan.crashes.is_empty() || !plan.kills.is_empty();
+        // An older checkpoint does not know of a move, either.
+        let deaths = plan.crashes.iter().map(|crash| crash.memory);
+        let mut memories = deaths.chain(plan.kills.iter().map(|kill| kill.memory));
+        let forgot = memories.any(|memory| matches!(memory, Memory::Older(_)));
+        forgot
+            || (moved_unnoticed && plan.events.values().flatten().any(fails))
+            || plan.events.values().flatten().any(hides)
             || plan.replies.values().any(|reply| matches!(reply, Reply::Half | Reply::Gaps))
     }
 
