@@ -103,8 +103,8 @@ impl Pass<'_> {
         });
         let uids: Vec<Uid> = links.iter().filter_map(|(_, link)| link.target_uid).collect();
         let expected = self.book.pairs[looks[to].pair].record.target_seen.unwrap_or_default();
-        let intent = match by_copy && !links.is_empty() {
-            true => Some(self.intend_copies(&looks[to], expected, &links, &new_uids).await?),
+        let intent = match from_name != to_name && !links.is_empty() {
+            true => Some(self.intend(&looks[to], expected, &links, &new_uids).await?),
             false => None,
         };
         let mut places: HashMap<Uid, Uid> = HashMap::new();
@@ -139,9 +139,10 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// A MOVE that is done twice is done once; a COPY is done as often as it is asked for, and may
-    /// be done although its answer is lost. So it is intended first, like an APPEND.
-    async fn intend_copies(
+    /// A move is intended first, like an APPEND: it may be done although its answer is lost. A
+    /// COPY is done as often as it is asked for; a MOVE that is done twice is done once, but then
+    /// nobody would know that the copy is ours.
+    async fn intend(
         &mut self,
         to: &Look,
         expected: Seen,
