@@ -10,13 +10,20 @@ TEST_THREADS ?= 8
 # Of each fuzzer, as many of which run at once as there are processors.
 SECONDS_PER_TARGET ?= 60
 
-.PHONY: help build demo test soak mutants fuzz fmt clippy doc bench parts
+# Pages and completions, made from the program's own definitions, and the date they bear.
+MANUAL ?= target/manual
+DATE ?= $(shell git log -1 --format=%cs 2>/dev/null)
+
+.PHONY: help build demo test soak mutants fuzz manual fmt clippy doc bench parts
 
 help: ## shows this
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
 
 build: ## builds target/release/pecsync
 	cargo build --release
+
+manual: ## writes manual pages and completions into target/manual
+	cargo run --release --example manual -- $(MANUAL) $(DATE)
 
 demo: ## moves a mailbox between two real servers while you watch (at most two minutes after the build)
 	@tests/demo/run.sh </dev/null

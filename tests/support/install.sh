@@ -25,6 +25,10 @@ demo) ;;
 '')
     [ -d $unpacked/cyrus ] || apart+=(cyrus)
     [ -d $unpacked/courier ] || apart+=(courier)
+    # What reads manual pages and completions.
+    for reader in mandoc zsh fish; do
+        command -v $reader >/dev/null || missing+=($reader)
+    done
     ;;
 *)
     for command in "$@"; do
