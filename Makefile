@@ -52,8 +52,9 @@ install: ## installs what was built: DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc
 	install -D -m 644 $(MANUAL)/pecsync.bash $(SHARE)/bash-completion/completions/pecsync
 	install -D -m 644 $(MANUAL)/pecsync.fish $(SHARE)/fish/vendor_completions.d/pecsync.fish
 	install -D -m 644 $(MANUAL)/_pecsync $(DESTDIR)$(PREFIX)/$(ZSH)/_pecsync
-	install -d $(SHARE)/doc/pecsync/examples/{conf,migrations}.d
+	install -d $(SHARE)/doc/pecsync/{monitoring,examples/{conf,migrations}.d}
 	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md $(SHARE)/doc/pecsync/
+	install -m 644 docs/monitoring/* $(SHARE)/doc/pecsync/monitoring/
 	install -m 644 docs/examples/*.toml $(SHARE)/doc/pecsync/examples/
 	install -m 644 docs/examples/migrations.d/* $(SHARE)/doc/pecsync/examples/migrations.d/
 	install -m 644 conf.d/*.example $(SHARE)/doc/pecsync/examples/conf.d/

@@ -27,13 +27,15 @@ demo) ;;
 '')
     [ -d $unpacked/cyrus ] || apart+=(cyrus)
     [ -d $unpacked/courier ] || apart+=(courier)
+    # For promtool, without a Prometheus that starts.
+    [ -d $unpacked/prometheus ] || apart+=(prometheus)
     if [ ! -d $unpacked/trixie ]; then
         apart+=(trixie)
         command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
     fi
     # What reads manual pages and completions.
     for reader in mandoc zsh fish; do
-        command -v $reader >/dev/null || missing+=($reader)
+        command -v $reader >/dev/null || missing+=("$reader")
     done
     ;;
 *)
@@ -139,6 +141,7 @@ for name in "${apart[@]}"; do
     case $name in
         cyrus) with_lists unpack cyrus cyrus-imapd sasl2-bin ;;
         courier) with_lists unpack courier courier-imap courier-authlib-userdb ;;
+        prometheus) with_lists unpack prometheus prometheus ;;
         trixie) with_lists debian_13 ;;
     esac
 done
