@@ -28,7 +28,7 @@ help: ## shows this
 
 build: ## builds target/release/pecsync, its manual pages and completions
 	cargo build --release
-	cargo run --release --example manual -- $(MANUAL) $(DATE)
+	cargo run --release -p pecsync-manual -- $(MANUAL) $(DATE)
 
 install: SHARE = $(DESTDIR)$(PREFIX)/share
 install: LIB = $(DESTDIR)$(PREFIX)/lib
@@ -81,10 +81,10 @@ mutants: ## breaks the product in one way after the other: simulated worlds must
 	@tests/mutants/run.sh
 
 fmt: ## formats the code
-	cargo fmt
+	cargo fmt --all
 
 clippy: ## lints, warnings are errors
-	cargo clippy --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets -- -D warnings
 
 doc: ## builds the code's documentation, warnings are errors
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps

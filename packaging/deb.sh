@@ -4,7 +4,7 @@
 #
 #   deb.sh OUTPUT_DIRECTORY [VARIABLE=VALUE]...
 #
-# The same sources make the same package, octet by octet: all files bear the date of the commit.
+# What was built makes the same package each time, octet by octet: files bear the date of the commit.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 umask 022

@@ -1,9 +1,9 @@
 //! The Debian package from its first installation to its purge, on this Debian and on the next: it
 //! is built as `make deb` builds it, around the program under test.
 
-#[path = "../../examples/manual/markdown.rs"]
+#[path = "../../packaging/manual/src/markdown.rs"]
 mod markdown;
-#[path = "../../examples/manual/pages.rs"]
+#[path = "../../packaging/manual/src/pages.rs"]
 mod pages;
 
 use std::fs;

@@ -1,9 +1,10 @@
 //! Writes manual pages and shell completions, for a package:
 //!
 //! ```text
-//! cargo run --example manual -- DIRECTORY [DATE]
+//! cargo run -p pecsync-manual -- DIRECTORY [DATE]
 //! ```
 //!
+//! It is a package of its own so that neither the daemon nor its release build needs what it needs.
 //! All is made from what the program and its manual say already: the definition of the command
 //! line, the list of configuration keys, `docs/` and the samples.
 

@@ -7,11 +7,11 @@ use roff::{Roff, bold, roman};
 
 use super::markdown::{append, chapter, heading, verbatim};
 
-const CONFIGURATION: &str = include_str!("../../docs/configuration.md");
-const OPERATING: &str = include_str!("../../docs/operating.md");
-const SETTINGS: &str = include_str!("../../docs/examples/pecsync.toml");
-const MIGRATION: &str = include_str!("../../docs/examples/migrations.d/epap.toml");
-const ENROLLMENT: &str = include_str!("../../conf.d/mario.rossi.toml.example");
+const CONFIGURATION: &str = include_str!("../../../docs/configuration.md");
+const OPERATING: &str = include_str!("../../../docs/operating.md");
+const SETTINGS: &str = include_str!("../../../docs/examples/pecsync.toml");
+const MIGRATION: &str = include_str!("../../../docs/examples/migrations.d/epap.toml");
+const ENROLLMENT: &str = include_str!("../../../conf.d/mario.rossi.toml.example");
 
 /// Chapters of `docs/operating.md` that belong on a command's page.
 const CHAPTERS: &[(&str, &[&str])] = &[
@@ -112,8 +112,9 @@ fn enrollment(date: &str) -> (String, String) {
 
 fn titled(name: &str, about: &str, date: &str) -> Roff {
     let mut page = Roff::new();
-    let source = concat!("pecsync ", env!("CARGO_PKG_VERSION"));
-    page.control("TH", [name, "5", date, source, "pecsync"]);
+    let command = pecsync::cli::command();
+    let source = format!("pecsync {}", command.get_version().unwrap_or_default());
+    page.control("TH", [name, "5", date, &source, "pecsync"]);
     page.control("SH", ["NAME"]).text([roman(format!("{name} - {about}"))]);
     page
 }
