@@ -11,7 +11,7 @@ umask 022
 output=$1
 shift
 
-version=${DEB_VERSION:-$(sed -nE '/^version = /{s/.*"(.*)"/\1/p;q}' Cargo.toml)}
+version=${DEB_VERSION:-$(sed -nE '/^version = /{s/.*"(.*)"/\1/p;q}' Cargo.toml)-1}
 architecture=$(dpkg --print-architecture)
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)}"
 export SOURCE_DATE_EPOCH
@@ -31,8 +31,13 @@ doc=$root/usr/share/doc/pecsync
     sed '1,/^Copyright/d; s/^$/./; s/^/ /' LICENSE | sed 1d
 } >"$doc/copyright"
 rm "$doc/LICENSE"
-find "$root/usr/share/man" "$doc/CHANGELOG.md" -type f -exec gzip -9n {} +
-mv "$doc/CHANGELOG.md.gz" "$doc/changelog.gz"
+mv "$doc/CHANGELOG.md" "$doc/changelog"
+{
+    printf 'pecsync (%s) unstable; urgency=medium\n\n  * What is new stands in changelog.gz.\n\n' "$version"
+    sed -n 's/^Maintainer: / -- /p' packaging/debian/control | tr -d '\n'
+    LC_ALL=C date -u -d "@$SOURCE_DATE_EPOCH" '+  %a, %d %b %Y %T %z'
+} >"$doc/changelog.Debian"
+find "$root/usr/share/man" "$doc"/changelog* -type f -exec gzip -9n {} +
 
 mkdir "$root/DEBIAN"
 cp packaging/debian/conffiles "$root/DEBIAN/"

@@ -118,7 +118,7 @@ unpack() {
 debian_13() {
     local root=$unpacked/.trixie.$$
     mkdir -p $unpacked
-    mmdebstrap --quiet --variant=minbase \
+    mmdebstrap --quiet --variant=minbase --dpkgopt=force-unsafe-io \
         --include=systemd-sysv,ca-certificates,dovecot-imapd trixie "$root" </dev/null ||
         { rm -rf "$root"; return 1; }
     # Another run may have been quicker.

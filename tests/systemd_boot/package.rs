@@ -263,6 +263,9 @@ fn runs_twice(machine: &Machine) {
     assert!(status.contains("no migration is configured"), "{status}");
     let socket = machine.sh("stat -c '%U:%G %a' /run/pecsync/second/control.sock");
     assert_eq!(socket, "pecsync:pecsync-admin 660\n");
+    machine.sh(&format!("pecsync --config {settings} seal --new-key"));
+    let access = machine.sh("stat -c '%a %U:%G' /etc/pecsync/instances/second/keys/*.private");
+    assert_eq!(access, "640 root:pecsync\n");
     machine.sh("systemd-analyze security --no-pager --threshold=12 pecsync@second.service");
     let pid = || machine.sh("systemctl show -p MainPID --value pecsync@second");
     let before = pid();
@@ -293,11 +296,12 @@ fn packages() -> &'static [PathBuf; 2] {
     let (_, packages) = BUILT.get_or_init(|| {
         let dir = tempfile::tempdir().expect("a directory");
         let manual = manual(dir.path());
-        let packages = ["1.0", "1.1"].map(|version| {
+        let packages = ["1.0-1", "1.1-1"].map(|version| {
             let out = dir.path().join(version);
             let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/deb.sh");
             let mut command = Command::new(script);
-            run(command.arg(&out).args(variables(&manual)).env("DEB_VERSION", version));
+            command.env("DEB_VERSION", version).env("DPKG_DEB_COMPRESSOR_LEVEL", "1");
+            run(command.arg(&out).args(variables(&manual)));
             let mut packages = fs::read_dir(&out).expect("listed");
             packages.next().expect("a package").expect("listed").path()
         });
