@@ -10,13 +10,59 @@ TEST_THREADS ?= 8
 # Of each fuzzer, as many of which run at once as there are processors.
 SECONDS_PER_TARGET ?= 60
 
-.PHONY: help build demo test soak mutants fuzz fmt clippy doc bench parts
+# Where the generic installation goes; DESTDIR= is put before all of it.
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+ZSH ?= share/zsh/site-functions
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+# What is installed: the program, and pages and completions made from its own definitions, with the
+# date that the pages bear.
+BINARY ?= $(TARGET)/release/pecsync
+MANUAL ?= $(TARGET)/manual
+DATE ?= $(shell git log -1 --format=%cs 2>/dev/null)
+
+.PHONY: help build install deb demo test soak mutants fuzz fmt clippy doc bench parts
 
 help: ## shows this
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
 
-build: ## builds target/release/pecsync
+build: ## builds target/release/pecsync, its manual pages and completions
 	cargo build --release
+	cargo run --release -p pecsync-manual -- $(MANUAL) $(DATE)
+
+install: SHARE = $(DESTDIR)$(PREFIX)/share
+install: LIB = $(DESTDIR)$(PREFIX)/lib
+install: ETC = $(DESTDIR)$(SYSCONFDIR)/pecsync
+install: INSTANCE = $(PREFIX)/bin/pecsync --config $(SYSCONFDIR)/pecsync/instances/%i/pecsync.toml
+install: ## installs what was built: DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc
+	@test -x $(BINARY) -a -d $(MANUAL) || { echo "Nothing is built yet: make build"; exit 1; }
+	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/pecsync
+	install -d $(LIB)/systemd/{system,catalog} $(LIB)/{sysusers,tmpfiles}.d
+	sed 's|/usr/bin/|$(PREFIX)/bin/|' systemd/pecsync.service >$(LIB)/systemd/system/pecsync.service
+	sed -e 's|^Description=.*|& %i|' -e 's|^StateDirectory=.*|&/instances/%i|' \
+	    -e 's|^ExecStart=.*|ExecStartPre=+install -d -o pecsync -g pecsync-admin -m 2750 /run/pecsync/%i\nExecStart=$(INSTANCE) run|' \
+	    -e 's|^ExecReload=.*|ExecReload=$(INSTANCE) reload|' \
+	    systemd/pecsync.service >$(LIB)/systemd/system/pecsync@.service
+	install -m 644 systemd/*.catalog $(LIB)/systemd/catalog/
+	install -m 644 systemd/pecsync.sysusers $(LIB)/sysusers.d/pecsync.conf
+	install -m 644 systemd/pecsync.tmpfiles $(LIB)/tmpfiles.d/pecsync.conf
+	install -d $(SHARE)/man/man{5,8}
+	install -m 644 $(MANUAL)/*.5 $(SHARE)/man/man5/
+	install -m 644 $(MANUAL)/*.8 $(SHARE)/man/man8/
+	install -D -m 644 $(MANUAL)/pecsync.bash $(SHARE)/bash-completion/completions/pecsync
+	install -D -m 644 $(MANUAL)/pecsync.fish $(SHARE)/fish/vendor_completions.d/pecsync.fish
+	install -D -m 644 $(MANUAL)/_pecsync $(DESTDIR)$(PREFIX)/$(ZSH)/_pecsync
+	install -d $(SHARE)/doc/pecsync/{monitoring,examples/{conf,migrations}.d}
+	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md $(SHARE)/doc/pecsync/
+	install -m 644 docs/monitoring/* $(SHARE)/doc/pecsync/monitoring/
+	install -m 644 docs/examples/*.toml $(SHARE)/doc/pecsync/examples/
+	install -m 644 docs/examples/migrations.d/* $(SHARE)/doc/pecsync/examples/migrations.d/
+	install -m 644 conf.d/*.example $(SHARE)/doc/pecsync/examples/conf.d/
+	install -D -m 644 conf.d/README $(ETC)/conf.d/README
+	@test -e $(ETC)/pecsync.toml || install -m 644 packaging/pecsync.toml $(ETC)/pecsync.toml
+
+deb: build ## makes target/pecsync_VERSION_ARCHITECTURE.deb
+	packaging/deb.sh $(TARGET) BINARY=$(BINARY) MANUAL=$(MANUAL)
 
 demo: ## moves a mailbox between two real servers while you watch (at most two minutes after the build)
 	@tests/demo/run.sh </dev/null
@@ -35,10 +81,10 @@ mutants: ## breaks the product in one way after the other: simulated worlds must
 	@tests/mutants/run.sh
 
 fmt: ## formats the code
-	cargo fmt
+	cargo fmt --all
 
 clippy: ## lints, warnings are errors
-	cargo clippy --all-targets -- -D warnings
+	cargo clippy --workspace --all-targets -- -D warnings
 
 doc: ## builds the code's documentation, warnings are errors
 	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps

@@ -29,6 +29,7 @@ use crate::sync::inspect::try_source;
 
 #[derive(Args, Clone, Debug)]
 pub struct Options {
+    /// The account
     #[arg(required_unless_present = "csv", conflicts_with = "csv")]
     address: Option<String>,
     /// The source's login, where it is not the address

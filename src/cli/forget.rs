@@ -25,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Args, Clone, Debug)]
 pub struct Options {
+    /// The account
     #[arg(required_unless_present = "completed", conflicts_with = "completed")]
     address: Option<String>,
     /// Every account that has completed

@@ -24,7 +24,7 @@ mod watch;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::daemon::protocol::{Consent, Request, Scope};
 use crate::journal::Output;
@@ -61,6 +61,7 @@ enum Command {
     Status(status::Options),
     /// Wakes held or waiting accounts; consents to nothing
     Retry {
+        /// The account
         #[arg(required_unless_present = "all", conflicts_with = "all")]
         address: Option<String>,
         /// Every account
@@ -68,7 +69,12 @@ enum Command {
         all: bool,
     },
     /// Consents to what an account waits for
-    Approve { address: String, what: What },
+    Approve {
+        /// The account
+        address: String,
+        /// What it waits for
+        what: What,
+    },
     /// Re-reads settings, migrations and enrollments; returns when done
     Reload,
     /// Does nothing more for accounts, also after a restart, until they are resumed
@@ -106,6 +112,7 @@ enum Command {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct Whom {
+    /// The account
     address: Option<String>,
     /// All accounts of the migration
     #[arg(long, value_name = "NAME")]
@@ -119,6 +126,7 @@ struct Whom {
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
 struct Which {
+    /// The account
     address: Option<String>,
     /// All accounts of the migration
     #[arg(long, value_name = "NAME")]
@@ -163,6 +171,11 @@ enum What {
     Late,
     /// Move again an account that is on record as completed
     Completed,
+}
+
+/// The definition of the command line, of which its manual pages and completions are made.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Runs the command of this process's arguments.
@@ -216,13 +229,11 @@ pub fn main() -> ExitCode {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 #[derive(Args, Clone, Debug)]
 pub struct Options {
+    /// The account
     address: String,
     /// For programs, with the UIDs of the messages
     #[arg(long)]

@@ -22,6 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 
 #[derive(Args, Clone, Debug)]
 pub struct Options {
+    /// The account
     #[arg(required_unless_present = "migration", conflicts_with = "migration")]
     address: Option<String>,
     /// All accounts of this migration

@@ -18,6 +18,7 @@ use crate::words::Side;
 
 #[derive(Args, Clone, Debug)]
 pub struct Options {
+    /// Whose password
     #[arg(required_unless_present = "new_key")]
     address: Option<String>,
     /// The target's password; without it, the source's

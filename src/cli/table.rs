@@ -21,7 +21,10 @@ pub fn overview(status: &Status, all: bool, style: Style, now: Timestamp) -> Str
     let mut text = String::new();
     let accounts: Vec<&AccountStatus> = status.accounts.iter().collect();
     if accounts.is_empty() {
-        text += "no accounts\n";
+        text += match status.migrations.is_empty() {
+            true => "no accounts: no migration is configured, see pecsync.toml(5)\n",
+            false => "no accounts\n",
+        };
     } else if all || accounts.len() <= LISTED_MAX {
         text += &listed(&accounts, style, now);
     } else {

@@ -28,6 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Args, Clone, Debug)]
 pub struct Options {
+    /// The account
     #[arg(required_unless_present = "all", conflicts_with = "all")]
     address: Option<String>,
     /// Every account, one after the other

@@ -1,8 +1,8 @@
 //! `metrics_listen`: the state in OpenMetrics text over plain HTTP, for Prometheus.
 //!
-//! What is told is computed from the status at each request; nothing is counted in between. The
-//! responder knows one page. Clients may be slow, silent or talk nonsense: each costs one of a few
-//! places, for a bounded time and a bounded number of octets.
+//! What is told is computed at each request, from the status and from what hosts and accounts
+//! count. The responder knows one page. Clients may be slow, silent or talk nonsense: each costs
+//! one of a few places, for a bounded time and a bounded number of octets.
 
 use std::fs;
 use std::io;
@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -24,7 +25,8 @@ use tokio::time::timeout;
 
 use super::board::Board;
 use crate::status::{AccountStatus, Connections, Status};
-use crate::sync::shared::OpenConnections;
+use crate::sync::hosts::{Figures, Hosts};
+use crate::sync::shared::{OpenConnections, Retries, RetryCounts};
 use crate::words::Side;
 
 const CLIENTS_MAX: usize = 8;
@@ -36,6 +38,7 @@ const LAG_BUCKETS: [f64; 10] =
     [10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 21_600.0, 86_400.0];
 
 type Labels = Vec<(&'static str, String)>;
+type Counters = Family<Labels, Counter>;
 type Gauges = Family<Labels, Gauge>;
 type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
 type FloatGauges = Family<Labels, Gauge<f64, AtomicU64>>;
@@ -45,16 +48,20 @@ type FloatGauges = Family<Labels, Gauge<f64, AtomicU64>>;
 pub struct Source {
     pub board: Arc<Board>,
     pub connections: Arc<OpenConnections>,
+    pub hosts: Arc<Hosts>,
+    pub retries: Arc<Retries>,
     pub state_dir: PathBuf,
     /// A line an account, for its last proof of life.
     pub accounts: bool,
 }
 
 /// What is not in the status.
-#[derive(Clone, Copy, Default, Debug)]
-struct Process {
+#[derive(Default, Debug)]
+struct Beside {
     resident_bytes: Option<u64>,
     checkpoint_bytes: Option<u64>,
+    hosts: Vec<Figures>,
+    retries: RetryCounts,
 }
 
 /// Serves for ever.
@@ -140,15 +147,17 @@ fn asked_for(head: &[u8]) -> Asked {
 
 /// Blocks for as long as the state directory takes to be looked at.
 fn page(source: &Source) -> Result<String, std::fmt::Error> {
-    let process = Process {
+    let beside = Beside {
         resident_bytes: resident_bytes(),
         checkpoint_bytes: octets_under(&source.state_dir.join("checkpoint")).ok(),
+        hosts: source.hosts.figures(),
+        retries: source.retries.counts(),
     };
     let mut status = source.board.status();
     let open = |side| source.connections.of(side).load(Ordering::Relaxed);
     status.daemon.connections =
         Connections { source: open(Side::Source), target: open(Side::Target) };
-    render(&status, process, source.accounts, Timestamp::now())
+    render(&status, &beside, source.accounts, Timestamp::now())
 }
 
 /// Pages in memory (proc(5), statm).
@@ -172,7 +181,7 @@ fn octets_under(dir: &Path) -> io::Result<u64> {
 
 fn render(
     status: &Status,
-    process: Process,
+    beside: &Beside,
     per_account: bool,
     now: Timestamp,
 ) -> Result<String, std::fmt::Error> {
@@ -181,9 +190,11 @@ fn render(
     of_accounts(&mut registry, status);
     of_messages(&mut registry, status);
     of_life(&mut registry, status, per_account, now);
+    of_hosts(&mut registry, &beside.hosts);
+    of_retries(&mut registry, &beside.retries);
     let sizes = [
-        ("checkpoint", "Size of the checkpoint's files", process.checkpoint_bytes),
-        ("resident_memory", "Memory of the daemon", process.resident_bytes),
+        ("checkpoint", "Size of the checkpoint's files", beside.checkpoint_bytes),
+        ("resident_memory", "Memory of the daemon", beside.resident_bytes),
     ];
     for (name, help, bytes) in sizes {
         if let Some(bytes) = bytes {
@@ -305,6 +316,42 @@ fn of_life(registry: &mut Registry, status: &Status, per_account: bool, now: Tim
     }
 }
 
+fn of_hosts(registry: &mut Registry, hosts: &[Figures]) {
+    let [up, connections, limit, waiting] = std::array::from_fn(|_| Gauges::default());
+    let failures = Counters::default();
+    for host in hosts {
+        let labels = vec![("host", host.name.clone())];
+        up.get_or_create(&labels).set(host.up.into());
+        connections.get_or_create(&labels).set(signed(host.connections as u64));
+        limit.get_or_create(&labels).set(signed(host.connections_max as u64));
+        waiting.get_or_create(&labels).set(signed(host.waiting as u64));
+        let kinds = [
+            ("unreachable", host.failures.unreachable),
+            ("throttled", host.failures.throttled),
+            ("login_refused", host.failures.login_refused),
+        ];
+        for (kind, count) in kinds {
+            let labels = vec![("host", host.name.clone()), ("kind", kind.to_owned())];
+            failures.get_or_create(&labels).inc_by(count);
+        }
+    }
+    registry.register("host_up", "Whether the host works, as far as its accounts tell", up);
+    registry.register("host_connections", "Connections in use at the host", connections);
+    registry.register("host_connections_limit", "Connections it may have", limit);
+    registry.register("host_logins_waiting", "Who waits for a login at the host", waiting);
+    registry.register("host_failures", "What the host failed at, since the start", failures);
+}
+
+fn of_retries(registry: &mut Registry, counts: &RetryCounts) {
+    let retries = Counters::default();
+    for ((migration, code), count) in counts {
+        let labels = vec![("migration", migration.clone()), ("reason", (*code).to_owned())];
+        retries.get_or_create(&labels).inc_by(*count);
+    }
+    let help = "How often accounts had to try again, by what failed, since the start";
+    registry.register("retries", help, retries);
+}
+
 fn is_followed(account: &AccountStatus) -> bool {
     ["copying", "following", "draining", "archiving"].contains(&account.phase.as_str())
         && account.condition != "paused"
@@ -321,10 +368,11 @@ fn signed(number: u64) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use std::collections::{BTreeSet, HashSet};
 
     use super::*;
-    use crate::status::{MessageCounts, Reason};
+    use crate::status::{DaemonStatus, MessageCounts, Reason};
+    use crate::sync::hosts::Failures;
 
     #[test]
     fn only_the_page_is_given() {
@@ -341,8 +389,8 @@ mod tests {
         check("", Asked::Nonsense);
     }
 
-    #[test]
-    fn what_is_told() {
+    /// A page on which something of everything stands.
+    fn full_page(per_account: bool) -> String {
         let account = |address: &str, phase: &str, code: Option<&str>, alive: &str| AccountStatus {
             address: address.into(),
             migration: "ep\"ap".into(),
@@ -367,11 +415,33 @@ mod tests {
                 account("e@f", "completed", Some("over_quota"), "1970-01-01T00:00:00Z"),
             ],
             missing: vec!["g@h".into()],
+            daemon: DaemonStatus {
+                started_at: "1970-01-01T00:00:01Z".into(),
+                ..DaemonStatus::default()
+            },
             ..Status::default()
         };
-        let process = Process { checkpoint_bytes: Some(77), resident_bytes: None };
+        let host = Figures {
+            name: "imap.example".into(),
+            up: false,
+            connections: 2,
+            connections_max: 9,
+            waiting: 1,
+            failures: Failures { throttled: 4, ..Failures::default() },
+        };
+        let beside = Beside {
+            checkpoint_bytes: Some(77),
+            resident_bytes: Some(88),
+            hosts: vec![host],
+            retries: [(("epap".to_owned(), "timed_out"), 5)].into(),
+        };
         let now = Timestamp::from_second(1000).unwrap();
-        let text = render(&status, process, true, now).unwrap();
+        render(&status, &beside, per_account, now).unwrap()
+    }
+
+    #[test]
+    fn what_is_told() {
+        let text = full_page(true);
         for line in [
             "pecsync_accounts{migration=\"ep\\\"ap\",phase=\"following\",condition=\"ok\"} 2",
             "pecsync_account_reasons{migration=\"ep\\\"ap\",reason=\"over_quota\"} 1",
@@ -380,6 +450,12 @@ mod tests {
             "pecsync_checkpoint_bytes 77",
             "pecsync_lag_seconds_bucket{le=\"60.0\",migration=\"ep\\\"ap\"} 1",
             "pecsync_lag_seconds_bucket{le=\"120.0\",migration=\"ep\\\"ap\"} 2",
+            "pecsync_host_up{host=\"imap.example\"} 0",
+            "pecsync_host_connections{host=\"imap.example\"} 2",
+            "pecsync_host_connections_limit{host=\"imap.example\"} 9",
+            "pecsync_host_logins_waiting{host=\"imap.example\"} 1",
+            "pecsync_host_failures_total{host=\"imap.example\",kind=\"throttled\"} 4",
+            "pecsync_retries_total{migration=\"epap\",reason=\"timed_out\"} 5",
             "pecsync_account_proved_alive_time_seconds{address=\"a@b\"} 960.0",
         ] {
             assert!(text.lines().any(|found| found == line), "no {line} in:\n{text}");
@@ -389,7 +465,44 @@ mod tests {
         let once: HashSet<&str> = types.iter().copied().collect();
         assert_eq!(types.len(), once.len(), "a family is told once:\n{text}");
         assert!(!text.contains("e@f"), "it is over");
-        let quiet = render(&status, process, false, now).unwrap();
+        let quiet = full_page(false);
         assert!(!quiet.contains("a@b"), "{quiet}");
+    }
+
+    /// The manual lists just these; the dashboard and the alerts ask for none else.
+    #[test]
+    fn what_is_named_elsewhere_is_told() {
+        let page = full_page(true);
+        let mut told = BTreeSet::new();
+        let mut families = BTreeSet::new();
+        for line in page.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+            let (name, kind) = line.split_once(' ').unwrap();
+            let suffixes: &[&str] = match kind {
+                "counter" => &["_total"],
+                "histogram" => &["_bucket", "_count", "_sum"],
+                _ => &[""],
+            };
+            told.extend(suffixes.iter().map(|suffix| format!("{name}{suffix}")));
+            families.insert(match kind {
+                "counter" => format!("{name}_total"),
+                _ => name.to_owned(),
+            });
+        }
+        let named = |text: &str| -> BTreeSet<String> {
+            let words = text.split(|c: char| !c.is_ascii_lowercase() && c != '_');
+            words.filter(|word| word.starts_with("pecsync_")).map(str::to_owned).collect()
+        };
+        let manual = include_str!("../../docs/operating.md");
+        let chapter = manual.split("\n## Metrics\n").nth(1).unwrap();
+        let listed: String = chapter.lines().filter(|line| line.starts_with("| `")).collect();
+        assert_eq!(named(&listed), families);
+        for text in [
+            include_str!("../../docs/monitoring/alerts.yml"),
+            include_str!("../../docs/monitoring/grafana.json"),
+        ] {
+            let named = named(text);
+            assert!(named.len() > 5, "{named:?}");
+            assert!(named.is_subset(&told), "{:?}", named.difference(&told));
+        }
     }
 }

@@ -154,7 +154,8 @@ async fn supervise(
     let state_dir = settings.daemon.state_dir.clone();
     let accounts = Accounts::new(live(shared.clone()), journal.clone());
     let of_accounts = settings.daemon.metrics_accounts;
-    let connections = shared.connections.clone();
+    let (connections, hosts, retries) =
+        (shared.connections.clone(), shared.hosts.clone(), shared.retries.clone());
     let (ready, is_ready) = oneshot::channel();
     let settings = Arc::new(settings);
     let supervisor =
@@ -170,6 +171,8 @@ async fn supervise(
                 let source = metrics::Source {
                     board: kept.clone(),
                     connections,
+                    hosts,
+                    retries,
                     state_dir: dir.clone(),
                     accounts: of_accounts,
                 };

@@ -558,6 +558,7 @@ impl Life {
     /// Waits and tries again; the journal hears of it when the reason changes.
     async fn retry(&mut self, trouble: Trouble, delay: Duration) -> Flow {
         let next = self.shared.clock.now() + delay.as_secs() as i64;
+        self.shared.retries.count(&self.enrollment.migration.name, trouble.code);
         let reason = self.board.reason_of(&trouble, Some(next));
         self.board.unwell("retrying", reason);
         self.board.rest();

@@ -14,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use self::gate::{Gate, Line, Ticket, Turn};
+pub use self::health::Failures;
 use self::health::{At, Notice};
 use super::chance::Chance;
 use crate::config::{HostLimits, Limits};
@@ -54,6 +55,20 @@ pub struct Place {
     ticket: Ticket,
 }
 
+/// What a host is like at an instant, for metrics.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Figures {
+    pub name: String,
+    /// False from `host_down` to `host_recovered`.
+    pub up: bool,
+    /// Connections in use, and how many there may be.
+    pub connections: usize,
+    pub connections_max: usize,
+    /// Who waits to log in.
+    pub waiting: usize,
+    pub failures: Failures,
+}
+
 /// Whose fault a refused login is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Verdict {
@@ -91,6 +106,11 @@ impl Hosts {
         let host = Host::new(&name, limits, self.chance.clone(), tell);
         inner.hosts.insert(name, host.clone());
         host
+    }
+
+    /// Of every host, by name.
+    pub fn figures(&self) -> Vec<Figures> {
+        self.inner().hosts.values().map(|host| host.figures()).collect()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -185,6 +205,18 @@ impl Host {
     /// Are all connections in use while others wait for one? Then quiet accounts make room.
     pub fn crowded(&self) -> bool {
         self.state().gate.is_crowded()
+    }
+
+    fn figures(&self) -> Figures {
+        let gate = &self.state().gate;
+        Figures {
+            name: self.name.clone(),
+            up: !gate.health.is_down(),
+            connections: gate.open(),
+            connections_max: gate.limits.connections,
+            waiting: gate.waiting(),
+            failures: gate.health.failures(),
+        }
     }
 
     /// How many accounts use the host: what 2 % is taken of.

@@ -1,9 +1,9 @@
 //! What all accounts of a daemon share: the store, the journal, and budgets.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -25,7 +25,7 @@ pub struct Shared {
     /// Accounts that have completed, outside the store.
     pub completed: Completed,
     pub journal: Journal,
-    pub hosts: Hosts,
+    pub hosts: Arc<Hosts>,
     pub dialler: Dialler,
     pub clock: Clock,
     pub chance: Chance,
@@ -37,6 +37,7 @@ pub struct Shared {
     pub throttle: Arc<Throttle>,
     /// Connections that stand, by side.
     pub connections: Arc<OpenConnections>,
+    pub retries: Arc<Retries>,
     /// Service logins that were refused, by migration and side: not tried again until reloaded.
     pub refused_services: Mutex<HashSet<(String, Side)>>,
     /// Where reports are written at completion; `None`: nowhere.
@@ -54,7 +55,7 @@ impl Shared {
         Shared {
             store,
             completed,
-            hosts: Hosts::new(limits, journal.clone(), chance.clone()),
+            hosts: Arc::new(Hosts::new(limits, journal.clone(), chance.clone())),
             journal,
             dialler,
             clock: Clock::default(),
@@ -63,6 +64,7 @@ impl Shared {
             memory: Memory::new(limits.memory_bytes),
             throttle: Arc::default(),
             connections: Arc::default(),
+            retries: Arc::default(),
             refused_services: Mutex::default(),
             reports: None,
             apart: gone::APART,
@@ -83,6 +85,23 @@ impl OpenConnections {
             Side::Source => &self.source,
             Side::Target => &self.target,
         }
+    }
+}
+
+/// How often accounts have begun to wait for another try, by migration and reason code.
+#[derive(Default)]
+pub struct Retries(Mutex<RetryCounts>);
+
+pub type RetryCounts = BTreeMap<(String, &'static str), u64>;
+
+impl Retries {
+    pub fn count(&self, migration: &str, code: &'static str) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry((migration.to_owned(), code)).or_default() += 1;
+    }
+
+    pub fn counts(&self) -> RetryCounts {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -64,6 +64,13 @@ fn the_state_is_told_and_nonsense_harms_nobody() {
         (value("pecsync_account_reasons", labels) == Some(1.0)).then_some(())
     });
     assert!(retrying.is_some(), "{}", page());
+    let labels = "migration=\"epap\",reason=\"unreachable\"";
+    assert!(value("pecsync_retries_total", labels).is_some_and(|tries| tries >= 1.0));
+    let labels = "host=\"127.0.0.1\",kind=\"unreachable\"";
+    assert!(value("pecsync_host_failures_total", labels).is_some_and(|failures| failures >= 1.0));
+    // One failure is not yet the host's.
+    let down = poll(|| (value("pecsync_host_up", "host=\"127.0.0.1\"") == Some(0.0)).then_some(()));
+    assert!(down.is_some(), "{}", page());
     assert!(value("pecsync_checkpoint_bytes", "").is_some_and(|bytes| bytes > 0.0));
     assert!(value("pecsync_resident_memory_bytes", "").is_some_and(|bytes| bytes > 1e6));
     assert!(!page().contains("mario"), "addresses are not told unless it is wished");

@@ -8,7 +8,8 @@
 # A Dovecot that comes in this way is not left running: both use servers of their own on loopback.
 # Cyrus and Courier are not installed: Debian's IMAP servers exclude each other. Their packages,
 # and what those need and this machine lacks, are unpacked below /var/cache/pecsync-tests, where
-# nothing of the machine looks (tests/support/box.sh makes them appear to a test's server).
+# nothing of the machine looks (tests/support/box.sh makes them appear to a test's server). A small
+# Debian 13 lies there, too, for tests/systemd_boot.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 unpacked=/var/cache/pecsync-tests
@@ -18,6 +19,7 @@ command -v dovecot >/dev/null && command -v doveadm >/dev/null || missing+=(dove
 command -v openssl >/dev/null || missing+=(openssl)
 # One test boots a systemd of its own and reads its journal.
 [ -x /lib/systemd/systemd ] && command -v journalctl >/dev/null || missing+=(systemd)
+[ -d /usr/share/ca-certificates ] || missing+=(ca-certificates)
 command -v ip >/dev/null || missing+=(iproute2)
 apart=()
 case ${1:-} in
@@ -25,6 +27,16 @@ demo) ;;
 '')
     [ -d $unpacked/cyrus ] || apart+=(cyrus)
     [ -d $unpacked/courier ] || apart+=(courier)
+    # For promtool, without a Prometheus that starts.
+    [ -d $unpacked/prometheus ] || apart+=(prometheus)
+    if [ ! -d $unpacked/trixie ]; then
+        apart+=(trixie)
+        command -v mmdebstrap >/dev/null || missing+=(mmdebstrap)
+    fi
+    # What reads manual pages and completions.
+    for reader in mandoc zsh fish; do
+        command -v $reader >/dev/null || missing+=("$reader")
+    done
     ;;
 *)
     for command in "$@"; do
@@ -102,6 +114,17 @@ unpack() {
     mv -T "$unpacked/.$name.$$" "$unpacked/$name" || rm -r "$unpacked/.$name.$$"
 }
 
+# A Debian 13, on which the package built on this machine has to work.
+debian_13() {
+    local root=$unpacked/.trixie.$$
+    mkdir -p $unpacked
+    mmdebstrap --quiet --variant=minbase --dpkgopt=force-unsafe-io \
+        --include=systemd-sysv,ca-certificates,dovecot-imapd trixie "$root" </dev/null ||
+        { rm -rf "$root"; return 1; }
+    # Another run may have been quicker.
+    mv -T "$root" "$unpacked/trixie" || rm -r "$root"
+}
+
 echo "Installing ${missing[*]} ${apart[*]} …"
 if [ "${#missing[@]}" -gt 0 ]; then
     if [ ! -e "$policy" ]; then
@@ -118,5 +141,7 @@ for name in "${apart[@]}"; do
     case $name in
         cyrus) with_lists unpack cyrus cyrus-imapd sasl2-bin ;;
         courier) with_lists unpack courier courier-imap courier-authlib-userdb ;;
+        prometheus) with_lists unpack prometheus prometheus ;;
+        trixie) with_lists debian_13 ;;
     esac
 done

@@ -1,7 +1,7 @@
 #!/bin/bash
-# A machine with systemd as PID 1, in namespaces, on an overlay of this one's root file system:
-# what is written there is gone when it halts. Needs root, systemd and cgroup v2; starts in a
-# second or two.
+# A machine with systemd as PID 1, in namespaces, on an overlay of this one's root file system or of
+# that at $PECSYNC_BOX_BELOW: what is written there is gone when it halts. Needs root, systemd and
+# cgroup v2; starts in a second or two.
 #
 #   box.sh boot DIR | run DIR COMMAND... | halt DIR
 set -euo pipefail
@@ -17,7 +17,7 @@ inside() {
     mkdir -p "$dir/layers" "$root"
     mount -t tmpfs -o mode=755 tmpfs "$dir/layers"
     mkdir "$dir/layers/upper" "$dir/layers/work"
-    mount -t overlay -o "lowerdir=/,upperdir=$dir/layers/upper,workdir=$dir/layers/work" \
+    mount -t overlay -o "lowerdir=${PECSYNC_BOX_BELOW:-/},upperdir=$dir/layers/upper,workdir=$dir/layers/work" \
         overlay "$root"
     mount -t tmpfs -o mode=755 tmpfs "$root/run"
     mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
@@ -44,6 +44,8 @@ inside() {
     mkdir -p "$root/var/log/journal"
     : >"$root/etc/machine-id"
     : >"$root/etc/fstab"
+    # Lest packages start nothing.
+    rm -f "$root/usr/sbin/policy-rc.d"
     ip link set lo up
     # Not chroot: PrivateUsers= cannot make a user namespace in one.
     cd "$root"

@@ -1,15 +1,15 @@
 //! The unit under a real systemd with a real journal: install, start, journal, reload, kill,
 //! watchdog, stop. Needs root and systemd; says so and tests nothing where they are missing.
 
-use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+mod machine;
+mod package;
+
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use pecsync::journal::Event;
-use serde_json::Value;
-use tempfile::TempDir;
+
+use machine::Machine;
 
 const SETTINGS: &str = r#"
 [migration.epap]
@@ -35,7 +35,7 @@ password = "nuovo"
 
 #[test]
 fn a_service_from_install_to_stop() {
-    let Some(machine) = Machine::boot() else { return };
+    let Some(machine) = Machine::boot(Path::new("/")) else { return };
     install(&machine);
     starts_and_tells_the_journal(&machine);
     only_admins_give_orders(&machine);
@@ -172,109 +172,4 @@ fn does_not_loop_on_a_mistake(machine: &Machine) {
     std::thread::sleep(Duration::from_secs(1));
     let seen = ["ActiveState", "ExecMainStatus", "NRestarts"].map(|name| machine.show(name));
     assert_eq!(seen, ["failed", "78", "0"]);
-}
-
-/// A booted systemd; it halts when it goes out of scope.
-struct Machine {
-    dir: TempDir,
-}
-
-impl Machine {
-    /// `None` where that cannot be done here.
-    fn boot() -> Option<Machine> {
-        // SAFETY: it takes and touches nothing.
-        let root = unsafe { libc::geteuid() } == 0;
-        let systemd = Path::new("/lib/systemd/systemd").exists();
-        if !root || !systemd {
-            eprintln!("root: {root}, systemd: {systemd}; not tested");
-            return None;
-        }
-        let dir = tempfile::Builder::new().prefix("pecsync-box-").tempdir().expect("a directory");
-        let machine = Machine { dir };
-        let output = machine.script("boot").output().expect("bash");
-        assert!(output.status.success(), "{output:?}");
-        Some(machine)
-    }
-
-    fn script(&self, action: &str) -> Command {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/systemd_boot/box.sh");
-        let mut command = Command::new("bash");
-        command.arg(script).arg(action).arg(self.dir.path()).stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self, command: &[&str]) -> Output {
-        self.script("run").args(command).output().expect("bash")
-    }
-
-    /// What a shell prints that must succeed.
-    fn sh(&self, command: &str) -> String {
-        let output = self.run(&["sh", "-c", command]);
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{command}: {said}\n{}", self.journal());
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    fn journal(&self) -> String {
-        let output = self.run(&["journalctl", "--no-pager", "-n", "50"]);
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    }
-
-    /// Copies a file of ours into the machine; `access` is `mode owner:group`.
-    fn put(&self, source: &Path, path: &str, access: &str) {
-        self.write_octets(&fs::read(source).expect("read"), path, access);
-    }
-
-    fn write(&self, text: &str, path: &str, access: &str) {
-        self.write_octets(text.as_bytes(), path, access);
-    }
-
-    fn write_octets(&self, octets: &[u8], path: &str, access: &str) {
-        let (mode, owner) = access.split_once(' ').expect("mode and owner");
-        let draft = PathBuf::from(path).with_file_name(".draft");
-        let draft = draft.display();
-        let command = format!(
-            "mkdir -p $(dirname {path}) && cat > {draft} && chown {owner} {draft} && \
-             chmod {mode} {draft} && mv {draft} {path}"
-        );
-        let mut script = self.script("run");
-        let child = script.args(["sh", "-c", &command]).stdin(Stdio::piped()).spawn();
-        let mut child = child.expect("bash");
-        child.stdin.take().expect("a pipe").write_all(octets).expect("written");
-        assert!(child.wait().expect("waited").success(), "{command}");
-    }
-
-    /// A property of the unit.
-    fn show(&self, property: &str) -> String {
-        self.sh(&format!("systemctl show -p {property} --value pecsync")).trim().to_owned()
-    }
-
-    fn status(&self) -> Value {
-        serde_json::from_str(&self.sh("pecsync status --json")).expect("JSON")
-    }
-
-    /// The last entry of the journal that matches, once there is one.
-    fn entry(&self, matching: &str) -> Value {
-        let mut found = None;
-        self.wait(matching, || {
-            let entries = self.sh(&format!("journalctl -o json --all --no-pager {matching}"));
-            found = entries.lines().last().map(|line| serde_json::from_str(line).expect("JSON"));
-            found.is_some()
-        });
-        found.expect("it was found")
-    }
-
-    fn wait(&self, what: &str, mut holds: impl FnMut() -> bool) {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while !holds() {
-            assert!(Instant::now() < deadline, "never: {what}\n{}", self.journal());
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-}
-
-impl Drop for Machine {
-    fn drop(&mut self) {
-        let _ = self.script("halt").output();
-    }
 }

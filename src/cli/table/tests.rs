@@ -1,5 +1,5 @@
 use super::*;
-use crate::status::{ByteCounts, FolderCounts, MessageCounts, RejectedFile};
+use crate::status::{ByteCounts, FolderCounts, MessageCounts, MigrationStatus, RejectedFile};
 
 const PLAIN: Style =
     Style { width: 80, height: 24, colour: false, unicode: true, is_terminal: false };
@@ -125,8 +125,12 @@ fn rejected_files_and_missing_people_are_named() {
         message: "unknown key \"pasword\"".into(),
         hint: "did you mean \"password\"?".into(),
     };
-    let status =
-        Status { rejected: vec![problem], missing: vec!["a@b".into()], ..Status::default() };
+    let status = Status {
+        rejected: vec![problem],
+        missing: vec!["a@b".into()],
+        migrations: vec![MigrationStatus::default()],
+        ..Status::default()
+    };
     let expected = "\
 no accounts
 
@@ -137,6 +141,8 @@ Not enrolled yet: 1
   a@b
 ";
     assert_eq!(overview(&status, false, PLAIN, now()), expected);
+    let idle = overview(&Status::default(), false, PLAIN, now());
+    assert_eq!(idle, "no accounts: no migration is configured, see pecsync.toml(5)\n");
 }
 
 #[test]

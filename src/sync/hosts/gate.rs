@@ -131,6 +131,15 @@ impl Gate {
         self.open >= self.limits.connections.max(1) && !self.logins.tickets.is_empty()
     }
 
+    pub(super) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// How many wait to log in.
+    pub(super) fn waiting(&self) -> usize {
+        self.logins.tickets.len()
+    }
+
     /// The connection of a login is over.
     pub(super) fn release(&mut self, ticket: Ticket, now: Duration) {
         self.open = self.open.saturating_sub(1);

@@ -55,6 +55,15 @@ pub(super) struct Health {
     refusals: BTreeMap<String, Duration>,
     /// Accounts that were refused when the host turned out to be at fault.
     pardoned: BTreeSet<String>,
+    failures: Failures,
+}
+
+/// How often each kind of failure was told, since the host is known.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Failures {
+    pub unreachable: u64,
+    pub throttled: u64,
+    pub login_refused: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,6 +91,15 @@ struct Trouble {
 impl Health {
     pub(super) fn set_accounts(&mut self, accounts: usize) {
         self.accounts = accounts;
+    }
+
+    pub(super) fn failures(&self) -> Failures {
+        self.failures
+    }
+
+    /// Has the journal been told that it is down, and not yet that it is back?
+    pub(super) fn is_down(&self) -> bool {
+        self.trouble.as_ref().is_some_and(|trouble| trouble.announced)
     }
 
     pub(super) fn leave(&self, now: Duration) -> Leave {
@@ -121,12 +139,14 @@ impl Health {
     }
 
     pub(super) fn failed(&mut self, at: At, error: &str) -> (Duration, Vec<Notice>) {
+        self.failures.unreachable += 1;
         let mut notices = Vec::new();
         let wait = self.strike(Kind::Unreachable, at, None, error, &mut notices);
         (wait, notices)
     }
 
     pub(super) fn throttled(&mut self, at: At, hint: Option<Duration>) -> (Duration, Vec<Notice>) {
+        self.failures.throttled += 1;
         let mut notices = self.answered(at.now);
         let text = "the server asks for less";
         let wait = self.strike(Kind::Throttled, at, hint, text, &mut notices);
@@ -134,6 +154,7 @@ impl Health {
     }
 
     pub(super) fn refused(&mut self, at: At, account: &str) -> (Verdict, Vec<Notice>) {
+        self.failures.login_refused += 1;
         let mut notices = self.answered(at.now);
         self.pardoned.remove(account);
         self.refusals.retain(|_, when| at.now.saturating_sub(*when) < REFUSALS_WINDOW);

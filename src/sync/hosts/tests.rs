@@ -93,13 +93,19 @@ async fn in_an_outage_all_wait_for_one_probe_and_the_journal_is_told_twice() {
         let host = host.clone();
         logins.spawn(async move { host.login(false).await });
     }
+    let figures = host.figures();
+    assert_eq!((figures.up, figures.failures.unreachable), (false, 2));
     // The first wait is one to two seconds.
     let probe = timeout(millis(2_500), logins.join_next()).await.unwrap().unwrap().unwrap();
     assert!(waits(logins.join_next()).await, "one at a time");
+    let figures = host.figures();
+    assert_eq!((figures.connections, figures.connections_max, figures.waiting), (1, 100, 19));
     host.worked();
     drop(probe);
     let rest = timeout(millis(1_000), logins.join_all()).await.unwrap();
     assert_eq!(rest.len(), 19);
+    let figures = host.figures();
+    assert_eq!((figures.up, figures.connections, figures.waiting), (true, 19, 0));
     let up = entries.try_recv().unwrap();
     assert_eq!(up.event, Event::HostRecovered);
     assert!(up.duration_ms.unwrap() >= 900);
