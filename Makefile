@@ -59,10 +59,10 @@ install: ## installs what was built: DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc
 	install -m 644 docs/examples/migrations.d/* $(SHARE)/doc/pecsync/examples/migrations.d/
 	install -m 644 conf.d/*.example $(SHARE)/doc/pecsync/examples/conf.d/
 	install -D -m 644 conf.d/README $(ETC)/conf.d/README
-	@test -e $(ETC)/pecsync.toml || install -m 644 packaging/pecsync.toml $(ETC)/pecsync.toml
+	@test -e $(ETC)/pecsync.toml || install -m 644 systemd/pecsync.toml $(ETC)/pecsync.toml
 
 deb: build ## makes target/pecsync_VERSION_ARCHITECTURE.deb
-	packaging/deb.sh $(TARGET) BINARY=$(BINARY) MANUAL=$(MANUAL)
+	systemd/debian/build.sh $(TARGET) BINARY=$(BINARY) MANUAL=$(MANUAL)
 
 demo: ## moves a mailbox between two real servers while you watch (at most two minutes after the build)
 	@tests/demo/run.sh </dev/null

@@ -1,9 +1,9 @@
 //! The pages and completions that a package installs: whole, well formed, and of the same mind as
 //! the program.
 
-#[path = "../packaging/manual/src/markdown.rs"]
+#[path = "../docs/manual/src/markdown.rs"]
 mod markdown;
-#[path = "../packaging/manual/src/pages.rs"]
+#[path = "../docs/manual/src/pages.rs"]
 mod pages;
 
 use std::collections::BTreeMap;

@@ -119,7 +119,8 @@ debian_13() {
     local root=$unpacked/.trixie.$$
     mkdir -p $unpacked
     mmdebstrap --quiet --variant=minbase --dpkgopt=force-unsafe-io \
-        --include=systemd-sysv,ca-certificates,dovecot-imapd trixie "$root" </dev/null ||
+        --include=systemd-sysv,ca-certificates,dovecot-imapd trixie "$root" \
+        http://deb.debian.org/debian </dev/null ||
         { rm -rf "$root"; return 1; }
     # Another run may have been quicker.
     mv -T "$root" "$unpacked/trixie" || rm -r "$root"

@@ -1,9 +1,9 @@
 //! The Debian package from its first installation to its purge, on this Debian and on the next: it
 //! is built as `make deb` builds it, around the program under test.
 
-#[path = "../../packaging/manual/src/markdown.rs"]
+#[path = "../../docs/manual/src/markdown.rs"]
 mod markdown;
-#[path = "../../packaging/manual/src/pages.rs"]
+#[path = "../../docs/manual/src/pages.rs"]
 mod pages;
 
 use std::fs;
@@ -298,7 +298,7 @@ fn packages() -> &'static [PathBuf; 2] {
         let manual = manual(dir.path());
         let packages = ["1.0-1", "1.1-1"].map(|version| {
             let out = dir.path().join(version);
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/deb.sh");
+            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/debian/build.sh");
             let mut command = Command::new(script);
             command.env("DEB_VERSION", version).env("DPKG_DEB_COMPRESSOR_LEVEL", "1");
             run(command.arg(&out).args(variables(&manual)));

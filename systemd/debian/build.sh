@@ -2,11 +2,11 @@
 # Makes the Debian package OUTPUT of what `make install` installs. Besides what builds pecsync it
 # needs dpkg-deb, which every Debian has, and no network. Variables go on to make: BINARY=, MANUAL=.
 #
-#   deb.sh OUTPUT_DIRECTORY [VARIABLE=VALUE]...
+#   build.sh OUTPUT_DIRECTORY [VARIABLE=VALUE]...
 #
 # What was built makes the same package each time, octet by octet: files bear the date of the commit.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 umask 022
 output=$1
 shift
@@ -26,7 +26,7 @@ make --no-print-directory install DESTDIR="$root" PREFIX=/usr SYSCONFDIR=/etc \
 strip --strip-debug "$root/usr/bin/pecsync"
 doc=$root/usr/share/doc/pecsync
 {
-    cat packaging/debian/copyright
+    cat systemd/debian/copyright
     printf 'Copyright: %s\nLicense: Expat\n' "$(sed -n 's/^Copyright (c) //p' LICENSE)"
     sed '1,/^Copyright/d; s/^$/./; s/^/ /' LICENSE | sed 1d
 } >"$doc/copyright"
@@ -34,19 +34,19 @@ rm "$doc/LICENSE"
 mv "$doc/CHANGELOG.md" "$doc/changelog"
 {
     printf 'pecsync (%s) unstable; urgency=medium\n\n  * What is new stands in changelog.gz.\n\n' "$version"
-    sed -n 's/^Maintainer: / -- /p' packaging/debian/control | tr -d '\n'
+    sed -n 's/^Maintainer: / -- /p' systemd/debian/control | tr -d '\n'
     LC_ALL=C date -u -d "@$SOURCE_DATE_EPOCH" '+  %a, %d %b %Y %T %z'
 } >"$doc/changelog.Debian"
 find "$root/usr/share/man" "$doc"/changelog* -type f -exec gzip -9n {} +
 
 mkdir "$root/DEBIAN"
-cp packaging/debian/conffiles "$root/DEBIAN/"
-install -m 755 packaging/debian/{postinst,prerm,postrm} "$root/DEBIAN/"
+cp systemd/debian/conffiles "$root/DEBIAN/"
+install -m 755 systemd/debian/{postinst,prerm,postrm} "$root/DEBIAN/"
 (cd "$root" && find usr -type f -print0 | LC_ALL=C sort -z | xargs -0 md5sum) >"$root/DEBIAN/md5sums"
 libc=$(objdump -T "$root/usr/bin/pecsync" | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1)
 sed -e "s/@VERSION@/$version/; s/@ARCHITECTURE@/$architecture/; s/@LIBC@/${libc#GLIBC_}/" \
     -e "s/@SIZE@/$(du -sk --exclude=DEBIAN "$root" | cut -f 1)/" \
-    packaging/debian/control >"$root/DEBIAN/control"
+    systemd/debian/control >"$root/DEBIAN/control"
 
 mkdir -p "$output"
 package=$output/pecsync_${version}_$architecture.deb
