@@ -1,6 +1,10 @@
 //! The tasks of all accounts: started spread out, ordered about, stopped, and kept from each
 //! other's panics. Knows nothing of sockets, signals or configuration.
 
+mod endings;
+
+pub use endings::REMOVED_FOR;
+
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, PoisonError};
@@ -10,9 +14,9 @@ use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
+use self::endings::{Endings, is_over};
 use super::expiry;
 use super::process::last_words;
-use super::tally::Tally;
 use crate::config::Enrollment;
 use crate::journal::{Entry, Event, Journal, shown};
 use crate::status::{AccountStatus, Reason};
@@ -42,14 +46,15 @@ pub struct Accounts {
     addresses: HashMap<Id, String>,
     /// Addresses whose task has still to be started.
     waiting: VecDeque<String>,
+    endings: Endings,
 }
 
 struct Account {
     enrollment: Arc<Enrollment>,
     status: StatusCell,
     life: Life,
-    /// It had completed before this daemon started: its end is no news.
-    completed_before: bool,
+    /// It was over before this daemon started: its end is no news.
+    over_before: bool,
     /// Told when it starts: thousands at once would be more than the journal can take.
     announcements: Vec<Entry>,
     /// Warnings given that its password expires.
@@ -92,6 +97,7 @@ impl Accounts {
             tasks: JoinSet::new(),
             addresses: HashMap::new(),
             waiting: VecDeque::new(),
+            endings: Endings::default(),
         }
     }
 
@@ -103,8 +109,9 @@ impl Accounts {
         status: AccountStatus,
         announcements: Vec<Entry>,
     ) {
-        let completed_before = status.phase == "completed";
+        let over_before = is_over(&status.phase);
         let address = enrollment.address.clone();
+        self.endings.came_back(&address);
         if let Some(account) = self.accounts.get_mut(&address) {
             // Removed and dropped again before its task had ended, or said twice.
             match &mut account.life {
@@ -122,7 +129,7 @@ impl Accounts {
         self.waiting.push_back(address.clone());
         let expiry_warnings = 0;
         let account =
-            Account { enrollment, status, life, completed_before, announcements, expiry_warnings };
+            Account { enrollment, status, life, over_before, announcements, expiry_warnings };
         self.accounts.insert(address, account);
     }
 
@@ -178,6 +185,7 @@ impl Accounts {
     /// Stops the account's task; its status is gone at once.
     pub fn remove(&mut self, address: &str) {
         let Some(account) = self.accounts.get_mut(address) else { return };
+        self.endings.removed(account, Instant::now());
         match &mut account.life {
             Life::Running { task, .. } => {
                 let deadline = Instant::now() + STOP_WITHIN;
@@ -329,7 +337,9 @@ impl Accounts {
             (_, _) => match phase_of(&account.status).as_str() {
                 "completed" | "closed" => {
                     account.life = Life::Over;
-                    self.tell_migration_completed(&address);
+                    if !account.over_before {
+                        self.endings.note(&account.enrollment.migration.name);
+                    }
                 }
                 phase => {
                     let words = format!("the account's task ended in phase {phase}");
@@ -368,45 +378,40 @@ impl Accounts {
         about(Event::AccountHeld, format!("held by an internal error: pecsync retry {address}"));
     }
 
-    /// Said when the last account of a migration completes, not again at the next start; and not
-    /// for pilots that complete before the others' cutover.
-    fn tell_migration_completed(&self, address: &str) {
-        let Some(last) = self.accounts.get(address) else { return };
-        let migration = &last.enrollment.migration.name;
-        let now = Timestamp::now();
-        let shared = last.enrollment.decree.migration_cutover;
-        let cutover = shared.or(last.enrollment.migration.cutover);
-        if cutover.is_some_and(|cutover| cutover > now) {
-            return;
-        }
-        let of_it = |account: &&Account| account.enrollment.migration.name == *migration;
-        let of_it: Vec<&Account> = self.accounts.values().filter(of_it).collect();
-        let completed = |account: &&Account| {
-            matches!(account.life, Life::Over) && phase_of(&account.status) == "completed"
-        };
-        if !last.completed_before && of_it.iter().all(completed) {
-            let text = completed_text(&of_it, now);
-            self.journal.emit(Entry::new(Event::MigrationCompleted, text).migration(migration));
+    /// Says of each migration whose last account has ended or was removed that it is over, and not
+    /// again at the next start. `is_held` tells migrations with accounts that are held by their
+    /// files and so are not here. Call it now and then, and when an account has ended.
+    pub fn tell_completed_migrations(
+        &mut self,
+        now: Timestamp,
+        at: Instant,
+        is_held: impl Fn(&str) -> bool,
+    ) {
+        for migration in self.endings.news() {
+            let of_it = |account: &&Account| {
+                account.enrollment.migration.name == migration && !account.is_going()
+            };
+            let of_it: Vec<&Account> = self.accounts.values().filter(of_it).collect();
+            let summary = self.endings.summary(&migration, &of_it, now, at);
+            if let Some(text) = summary.filter(|_| !is_held(&migration)) {
+                let entry = Entry::new(Event::MigrationCompleted, text);
+                self.journal.emit(entry.migration(&migration));
+                self.endings.told(&migration);
+            }
         }
     }
 }
 
-/// The summary of a migration whose accounts have all completed.
-fn completed_text(accounts: &[&Account], now: Timestamp) -> String {
-    let mut tally = Tally::default();
-    for account in accounts {
-        tally.add(&account.status.lock().unwrap_or_else(PoisonError::into_inner), 0, now);
+impl Account {
+    /// Has it completed, or was it closed?
+    fn is_over(&self) -> bool {
+        matches!(self.life, Life::Over) && is_over(&phase_of(&self.status))
     }
-    let migration = accounts.first().map(|account| &account.enrollment.migration);
-    let listed = migration.and_then(|migration| migration.accounts.as_deref());
-    let listed = listed.map_or_else(String::new, |listed| {
-        let listed = listed.iter().count();
-        format!(" ({listed} are listed)")
-    });
-    let name = migration.map_or("", |migration| &migration.name);
-    let (all, sums) = (accounts.len(), tally.sums);
-    let bytes = sums.copied_bytes;
-    format!("all {all} accounts of {name}{listed} have completed: {sums}, {bytes} bytes")
+
+    /// Is its task still to end although it is not enrolled any more?
+    fn is_going(&self) -> bool {
+        matches!(self.life, Life::Stopping { again: false, .. })
+    }
 }
 
 /// What a panic said, where the hook did not keep it with its place.

@@ -87,6 +87,11 @@ impl Board {
         self.posted().held.len()
     }
 
+    /// Is an account of the migration held by its file?
+    pub fn holds_by_files(&self, migration: &str) -> bool {
+        self.posted().held.iter().any(|account| account.migration == migration)
+    }
+
     pub fn knows(&self, address: &str) -> bool {
         let posted = self.posted();
         posted.held.iter().any(|account| account.address == address)

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, REMOVED_FOR};
 use super::board::Board;
 use super::control::{Command, Reply};
 use super::decrees::Decrees;
@@ -163,12 +163,17 @@ impl Supervisor {
                         watch = Watch::new(conf_dir, &self.shared.journal);
                     }
                 }
-                () = self.accounts.next_end() => self.post(),
+                () = self.accounts.next_end() => {
+                    self.post();
+                    self.tell_completed_migrations(Instant::now());
+                }
                 Some(verified) = self.proofs.verified.recv() => self.take_verified(verified),
                 Some(step) = self.forgetting.steps.recv() => self.go_on_forgetting(step),
                 _ = tick.tick() => {
                     self.tick();
                     if let Some(code) = self.all_done() {
+                        // Who was removed a moment ago does not come back to a daemon that ends.
+                        self.tell_completed_migrations(Instant::now() + REMOVED_FOR);
                         break (code, hooks::TERMS.time_limit);
                     }
                 }
@@ -211,6 +216,7 @@ impl Supervisor {
         if self.remaining_checked_at.is_none_or(|at| at.elapsed() >= REMAINING_EVERY) {
             self.remaining_checked_at = Some(Instant::now());
             self.tell_what_remains();
+            self.tell_completed_migrations(Instant::now());
         }
         self.guard();
     }
@@ -242,6 +248,12 @@ impl Supervisor {
                 self.emit(entry.migration(&name));
             }
         }
+    }
+
+    fn tell_completed_migrations(&mut self, at: Instant) {
+        let (now, board) = (self.wall_clock(), &self.board);
+        let is_held = |migration: &str| board.holds_by_files(migration);
+        self.accounts.tell_completed_migrations(now, at, is_held);
     }
 
     pub(super) fn wall_clock(&self) -> Timestamp {

@@ -127,6 +127,10 @@ events! {
         "The last reconciling pass ended: from now on only missing messages are added.";
     AccountReopened, "account_reopened", "9b1f7f4d0a6c4a55a6f1f6d1b7a1d3c2", 5,
         "An operator returned a sealed account to following: what is missing is added, nothing else.";
+    ArchiveUnanswered, "archive_unanswered", "0d1e6a52f7c94b6d8f4a1b9c27e35d84", 4,
+        "Before the seal an archive could not be asked whether messages were moved there: their copies stay.";
+    ArchiveCopied, "archive_copied", "7b0c5f0e6a1d4f0c9b8e2d4c5a3f6e71", 5,
+        "Everything of an account's archive, which lies in a second store, is at the target or listed.";
     AccountCompleted, "account_completed", "b355e8981761487490841ed8023ef7eb", 5,
         "Everything is at the target or listed; nothing connects to the source any more.";
     AccountClosed, "account_closed", "abde1b05b0a04efab3013aa1ca0bc6c1", 4,
@@ -140,7 +144,7 @@ events! {
     AccountForgotten, "account_forgotten", "922c3c399e6f99277d3feb00fb55d09f", 5,
         "An operator had what is remembered of an account erased.";
     MigrationCompleted, "migration_completed", "9f6f4e8bcf4f435ea9ff46b0ce576ac5", 5,
-        "Every account of a migration has completed.";
+        "Every account of a migration has completed, was closed or was removed; how many each, and the sums.";
     HookFailed, "hook_failed", "12b912d855d1495db3698b38328ecc0a", 4,
         "A program that is told of events failed; copying does not mind.";
     OrderReceived, "order_received", "6f9d6038021b4b2ca60efb4cf3e90361", 5,

@@ -38,6 +38,7 @@ pub fn enrollment(address: &str) -> Arc<Enrollment> {
         target: endpoint(),
         folders: FolderRules::default(),
         sync,
+        archive: None,
     };
     Arc::new(Enrollment {
         address: address.into(),
@@ -48,6 +49,8 @@ pub fn enrollment(address: &str) -> Arc<Enrollment> {
         source_expires: None,
         target_user: address.into(),
         target_password: None,
+        archive: None,
+        is_archive: false,
         contact: Contact::default(),
         decree: Decree::default(),
         file: "conf.d/x.toml".into(),
@@ -68,8 +71,8 @@ fn accept(accounts: &mut Accounts, address: &str) {
     accounts.accept(enrollment(address), enrolled(address), vec![announcement]);
 }
 
-/// Accounts whose lives follow their address: `panics@…`, `completes@…`, `deaf@…` (never looks
-/// at its orders), and others that follow until told to stop, counting retries in `messages`.
+/// Accounts whose lives follow their address: `panics@…`, `completes@…`, `closes@…`, `deaf@…`
+/// (never looks at its orders), and others that follow until told to stop, counting retries in `messages`.
 fn accounts(journal: &Journal, lives: Arc<AtomicUsize>) -> Accounts {
     let live: Live = Box::new(move |enrollment, mut orders, status| {
         lives.fetch_add(1, Ordering::SeqCst);
@@ -78,6 +81,7 @@ fn accounts(journal: &Journal, lives: Arc<AtomicUsize>) -> Accounts {
             match enrollment.address.split('@').next() {
                 Some("panics") => panic!("no such \u{1b}thing"),
                 Some("completes") => set_phase("completed"),
+                Some("closes") => set_phase("closed"),
                 Some("deaf") => std::future::pending().await,
                 _ => {
                     set_phase("following");
@@ -216,6 +220,81 @@ async fn the_last_account_completes_its_migration_once() {
     accounts.start_some(10);
     settle(&mut accounts).await;
     assert_eq!(accounts.all_over(), Some(vec!["completed".to_owned(); 2]));
-    let told = events(&journal);
-    assert_eq!(told, [(Event::MigrationCompleted, None)]);
+    assert_eq!(
+        completions(&mut accounts, &journal, Duration::ZERO),
+        ["all 2 accounts of epap have completed"]
+    );
+    assert_eq!(completions(&mut accounts, &journal, REMOVED_FOR).len(), 1, "once");
+}
+
+/// Looks so much later whether migrations are over, and gives what was said of them by then, but
+/// for the sums.
+fn completions(accounts: &mut Accounts, journal: &Journal, later: Duration) -> Vec<String> {
+    accounts.tell_completed_migrations(Timestamp::now(), Instant::now() + later, |_| false);
+    let told = journal.recorded().into_iter();
+    let told = told.filter(|entry| entry.event == Event::MigrationCompleted);
+    let without_sums = |text: &str| text.rsplit_once(": ").expect("sums").0.to_owned();
+    told.map(|entry| without_sums(&entry.message)).collect()
+}
+
+#[tokio::test]
+async fn a_migration_is_over_although_accounts_were_closed_or_removed() {
+    let (journal, lives) = recorder();
+    let mut accounts = accounts(&journal, lives);
+    for address in ["completes@a", "closes@a", "follows@a", "follows@b"] {
+        accept(&mut accounts, address);
+    }
+    accounts.start_some(10);
+    settle(&mut accounts).await;
+    let nothing: [&str; 0] = [];
+    assert_eq!(completions(&mut accounts, &journal, REMOVED_FOR), nothing, "two go on");
+    accounts.remove("follows@a");
+    accounts.remove("follows@b");
+    // An editor that deletes a file and writes it anew does not remove anybody.
+    assert_eq!(completions(&mut accounts, &journal, Duration::ZERO), nothing, "too soon");
+    accept(&mut accounts, "follows@b");
+    settle(&mut accounts).await;
+    assert_eq!(completions(&mut accounts, &journal, REMOVED_FOR), nothing, "one is back");
+    accounts.remove("follows@b");
+    accounts.tell_completed_migrations(Timestamp::now(), Instant::now() + REMOVED_FOR, |_| true);
+    assert_eq!(
+        completions(&mut accounts, &journal, Duration::ZERO),
+        nothing,
+        "one is held by its file"
+    );
+    let said = ["all 4 accounts of epap are over: 1 completed, 1 closed, 2 removed"];
+    assert_eq!(completions(&mut accounts, &journal, REMOVED_FOR), said);
+    settle(&mut accounts).await;
+    assert_eq!(completions(&mut accounts, &journal, REMOVED_FOR), said, "once");
+}
+
+#[tokio::test]
+async fn what_was_over_before_and_what_was_never_moved_complete_no_migration() {
+    let (journal, lives) = recorder();
+    let mut accounts = accounts(&journal, lives);
+    for (address, phase) in [("completes@a", "completed"), ("closes@a", "closed")] {
+        let status = AccountStatus { phase: phase.into(), ..enrolled(address) };
+        accounts.accept(enrollment(address), status, Vec::new());
+    }
+    accounts.start_some(10);
+    settle(&mut accounts).await;
+    let nothing: [&str; 0] = [];
+    assert_eq!(completions(&mut accounts, &journal, REMOVED_FOR), nothing, "it was told before");
+    for address in ["completes@a", "closes@a"] {
+        accounts.remove(address);
+    }
+    accept(&mut accounts, "closes@b");
+    accounts.start_some(10);
+    settle(&mut accounts).await;
+    let said = ["all 3 accounts of epap are over: 1 completed, 2 closed, 0 removed"];
+    assert_eq!(completions(&mut accounts, &journal, Duration::ZERO), said, "the removed had ended");
+
+    let (journal, lives) = recorder();
+    let mut accounts = self::accounts(&journal, lives);
+    accept(&mut accounts, "follows@a");
+    accounts.start_some(10);
+    settle(&mut accounts).await;
+    accounts.remove("follows@a");
+    settle(&mut accounts).await;
+    assert_eq!(completions(&mut accounts, &journal, REMOVED_FOR), nothing, "nobody was moved");
 }
