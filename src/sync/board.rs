@@ -191,7 +191,8 @@ impl Board {
             }
             let left = share.bytes.source.unwrap_or_default().saturating_sub(copied);
             let secs = since.elapsed().as_secs_f64();
-            let rate = (copied - base) as f64 / secs.max(0.1);
+            // A session that died may have left a start from before copies went.
+            let rate = copied.saturating_sub(base) as f64 / secs.max(0.1);
             let eta_s = (secs > 1.0 && rate > 0.0).then(|| (left as f64 / rate).ceil() as u64);
             let mut told = self.told.lock().expect("no panic while held");
             let is_due = told.elapsed() >= PROGRESS_EVERY;
