@@ -249,6 +249,27 @@ async fn a_message_goes_in_and_comes_out_as_it_was() {
     session.logout().await;
 }
 
+/// LIST may show folders that nobody may open: Dovecot ends a connection after some commands in a
+/// row that make no sense, as a FETCH does behind a refused EXAMINE. Long names fill buffers.
+#[tokio::test]
+async fn a_flight_of_refused_folders_ends_no_session() {
+    let server = Dovecot::start("");
+    let mut session = server.session("mario").await;
+    append(&mut session, &inbox(), &[b"A: b\r\n\r\n"], false).await;
+    for length in [1, 200] {
+        let name = |n: usize| WireName::encode(&format!("INBOX.{}{n}", "x".repeat(length)));
+        let mut names: Vec<WireName> = (0..AHEAD_MAX).map(name).collect();
+        names[AHEAD_MAX - 1] = inbox();
+        session.look_ahead(&names, true).await.unwrap();
+        for refused in &names[..AHEAD_MAX - 1] {
+            assert!(matches!(session.examine(refused).await, Err(Error::No { .. })));
+        }
+        assert_eq!(session.examine(&inbox()).await.unwrap().exists, 1);
+        let first = Uid::new(1).unwrap();
+        assert_eq!(session.list_messages(first).await.unwrap().len(), 1);
+    }
+}
+
 #[tokio::test]
 async fn odd_passwords_log_in_and_wrong_ones_are_refused_once() {
     let server = Dovecot::start("");
