@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
 
 /// One end of a move.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -269,4 +270,20 @@ pub struct Digests {
     /// The message holds octets that some servers alter: NUL, a bare CR or LF, 8-bit headers,
     /// or no end of the header.
     pub suspect: bool,
+}
+
+/// The file of an address: it holds no slash, and what else file systems and shells mind is written
+/// as `%XX`, so that each address has one of its own.
+pub fn file_of(dir: &Path, address: &str, ending: &str) -> PathBuf {
+    let mut name = String::new();
+    for octet in address.bytes() {
+        match octet {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'@' | b'_' | b'+' | b'-' => {
+                name.push(char::from(octet));
+            }
+            b'.' if !name.is_empty() => name.push('.'),
+            octet => name.push_str(&format!("%{octet:02X}")),
+        }
+    }
+    dir.join(format!("{name}.{ending}"))
 }

@@ -26,6 +26,7 @@ use crate::daemon::protocol::exit;
 use crate::journal::shown;
 use crate::sync::account::Shared;
 use crate::sync::inspect::try_source;
+use crate::words::file_of;
 
 #[derive(Args, Clone, Debug)]
 pub struct Options {
@@ -166,7 +167,7 @@ fn look(wanted: Vec<Wanted>, settings: &Settings, replace: bool) -> Vec<(String,
     let mut candidates = Vec::new();
     let mut seen = BTreeSet::new();
     for one in wanted {
-        let path = file_of(conf_dir, &one.address);
+        let path = file_of(conf_dir, &one.address, "toml");
         let claim = claimed.get(&one.address).filter(|file| !(replace && **file == path));
         let fate = match claim {
             _ if !seen.insert(one.address.clone()) => {
@@ -208,7 +209,7 @@ fn look(wanted: Vec<Wanted>, settings: &Settings, replace: bool) -> Vec<(String,
     }
     let settle = |(wanted, fate): (Wanted, Option<Fate>)| {
         let address = wanted.address.clone();
-        let path = file_of(conf_dir, &address);
+        let path = file_of(conf_dir, &address, "toml");
         let fate =
             fate.unwrap_or_else(|| match (problems.get(&path), after.active().get(&address)) {
                 (None, Some(enrollment)) => Fate::New { wanted, enrollment: enrollment.clone() },
@@ -226,21 +227,6 @@ fn look(wanted: Vec<Wanted>, settings: &Settings, replace: bool) -> Vec<(String,
 fn has_own_archive(before: &Snapshot, address: &str) -> bool {
     let archive = before.active().get(address).and_then(|enrollment| enrollment.archive.as_ref());
     archive.is_some_and(|login| login.password.is_some())
-}
-
-/// Addresses hold no slash; what else file systems and shells mind is written as `%XX`.
-fn file_of(conf_dir: &Path, address: &str) -> PathBuf {
-    let mut name = String::new();
-    for octet in address.bytes() {
-        match octet {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'@' | b'_' | b'+' | b'-' => {
-                name.push(char::from(octet));
-            }
-            b'.' if !name.is_empty() => name.push('.'),
-            octet => name.push_str(&format!("%{octet:02X}")),
-        }
-    }
-    conf_dir.join(format!("{name}.toml"))
 }
 
 /// An exit code, and what to say.
@@ -287,7 +273,7 @@ async fn act(
         Ok(text) => text,
         Err(wrong) => return (exit::NO, wrong.to_string()),
     };
-    let path = file_of(&settings.daemon.conf_dir, &wanted.address);
+    let path = file_of(&settings.daemon.conf_dir, &wanted.address, "toml");
     match write(&path, text.as_bytes(), &settings.daemon.state_dir) {
         Ok(()) => (exit::FINE, format!("enrolled in {}{how}", enrollment.migration.name)),
         Err(error) => (exit::NO, format!("{}: {error}", path.display())),

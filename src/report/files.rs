@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 
 use super::{Format, Lang, LeftOut, Writer, gather};
 use crate::checkpoint::{AccountRecord, Store};
+use crate::words::file_of;
 
 const FORMS: [(Format, &str); 2] = [(Format::Json, "json"), (Format::Html, "html")];
 
 /// Have both been written?
 pub fn exists(dir: &Path, address: &str) -> bool {
-    FORMS.iter().all(|(_, ending)| path(dir, address, ending).exists())
+    FORMS.iter().all(|(_, ending)| file_of(dir, address, ending).exists())
 }
 
 /// Writes both; gives the path of the page. Blocks.
@@ -26,17 +27,17 @@ pub fn write_files(
 ) -> io::Result<PathBuf> {
     make_directory(dir)?;
     for (format, ending) in FORMS {
-        let draft = path(dir, &record.address, &format!("{ending}.tmp"));
+        let draft = file_of(dir, &record.address, &format!("{ending}.tmp"));
         let file = create(&draft)?;
         let mut writer = Writer::begin(BufWriter::new(file), format, Lang::It)?;
         gather(store, record, left_out, now, &mut |row| writer.take(row))?;
         let file = writer.end()?.into_inner().map_err(|error| error.into_error())?;
         // Without it a power loss may leave an empty file under the new name.
         file.sync_data()?;
-        fs::rename(&draft, path(dir, &record.address, ending))?;
+        fs::rename(&draft, file_of(dir, &record.address, ending))?;
     }
     File::open(dir)?.sync_all()?;
-    Ok(path(dir, &record.address, "html"))
+    Ok(file_of(dir, &record.address, "html"))
 }
 
 /// Removes both, and what an interrupted writing left of them. True if there was any.
@@ -44,7 +45,7 @@ pub fn remove_files(dir: &Path, address: &str) -> io::Result<bool> {
     let mut removed = false;
     for (_, ending) in FORMS {
         for ending in [ending.to_owned(), format!("{ending}.tmp")] {
-            match fs::remove_file(path(dir, address, &ending)) {
+            match fs::remove_file(file_of(dir, address, &ending)) {
                 Ok(()) => removed = true,
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -52,21 +53,6 @@ pub fn remove_files(dir: &Path, address: &str) -> io::Result<bool> {
         }
     }
     Ok(removed)
-}
-
-/// An address may hold what a file's name must not; it is that of one file all the same.
-fn path(dir: &Path, address: &str, ending: &str) -> PathBuf {
-    let mut name = String::new();
-    for octet in address.bytes() {
-        match octet {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'@' | b'_' | b'+' | b'-' => {
-                name.push(char::from(octet));
-            }
-            b'.' if !name.is_empty() => name.push('.'),
-            octet => name.push_str(&format!("%{octet:02X}")),
-        }
-    }
-    dir.join(format!("{name}.{ending}"))
 }
 
 /// Readable for the group, as the state directory is: it names addresses and says what was moved,
@@ -94,7 +80,7 @@ mod tests {
 
     #[test]
     fn every_address_has_a_file_of_its_own() {
-        let name = |address: &str| path(Path::new("/r"), address, "html").display().to_string();
+        let name = |address: &str| file_of(Path::new("/r"), address, "html").display().to_string();
         assert_eq!(name("mario.rossi@pec.it"), "/r/mario.rossi@pec.it.html");
         assert_eq!(name("../a/b@pec.it"), "/r/%2E.%2Fa%2Fb@pec.it.html");
         assert_eq!(name("a%b@pec.it"), "/r/a%25b@pec.it.html");
