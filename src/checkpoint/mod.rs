@@ -45,12 +45,6 @@ pub struct Place {
     pub user: String,
 }
 
-/// Under which an account's archive, a second source with identities of its own, is remembered. No
-/// address holds a space.
-pub fn archive_key(address: &str) -> String {
-    format!("{address} archive")
-}
-
 /// How far an account's life has gone. Ordered: a phase once past is not re-entered.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Phase {

@@ -113,13 +113,11 @@ impl Store {
     }
 
     /// All accounts but those whose record cannot be read: see
-    /// [`unreadable_accounts`](Store::unreadable_accounts). What is remembered of their archives
-    /// ([`archive_key`](super::archive_key)) is no account.
+    /// [`unreadable_accounts`](Store::unreadable_accounts).
     pub fn accounts(&self) -> Result<Vec<AccountRecord>, StoreError> {
         let mut accounts = Vec::new();
         self.shared.disk.scan(keys::ACCOUNTS, |_, value| {
-            let record = decode::<AccountRecord>(value).ok();
-            accounts.extend(record.filter(|record| !record.address.contains(' ')));
+            accounts.extend(decode::<AccountRecord>(value));
             Ok(())
         })?;
         Ok(accounts)

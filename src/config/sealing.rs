@@ -1,10 +1,10 @@
 //! Sealed passwords: anybody who has a public key can write one, only who has the private key can
-//! read it, and it opens for one address and one login only.
+//! read it, and it opens for one address and one side only.
 //!
 //! HPKE (RFC 9180), mode base: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305.
 //! `sealed_password = "v1:KEY:DATA"`: KEY names the key pair, DATA is the base64 (RFC 4648, 5,
 //! without padding) of the encapsulated key followed by the ciphertext. Associated data: address
-//! and login (`source`, `archive`, `target`).
+//! and side.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -44,33 +44,6 @@ const PRIVATE: &str = "pecsync-private-key";
 const PUBLIC: &str = "pecsync-public-key";
 /// Credentials of systemd's with this name, or with one that begins with it and a dot.
 const CREDENTIAL: &str = "sealing-key";
-
-/// For which login of an account a password is sealed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Login {
-    Source,
-    Archive,
-    Target,
-}
-
-impl From<Side> for Login {
-    fn from(side: Side) -> Login {
-        match side {
-            Side::Source => Login::Source,
-            Side::Target => Login::Target,
-        }
-    }
-}
-
-impl fmt::Display for Login {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Login::Source => "source",
-            Login::Archive => "archive",
-            Login::Target => "target",
-        })
-    }
-}
 
 /// The private keys a daemon has, by name.
 #[derive(Clone, Default)]
@@ -128,15 +101,14 @@ impl Keyring {
         (Keyring { keys: Arc::new(keys), believed: Arc::new(believed) }, warnings)
     }
 
-    /// The password in `sealed`, for that (case-folded) address and login.
+    /// The password in `sealed`, for that (case-folded) address and side.
     pub(super) fn open(
         &self,
         sealed: &str,
         address: &str,
-        login: impl Into<Login>,
+        side: Side,
     ) -> Result<SecretString, Wrong> {
-        let login = login.into();
-        let again = || format!("seal it anew: pecsync seal {address}{}", option_of(login));
+        let again = || format!("seal it anew: pecsync seal {address}{}", option_of(side));
         let mut parts = sealed.split(':');
         let (Some("v1"), Some(name), Some(data), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -168,10 +140,10 @@ impl Keyring {
             &encapped,
             INFO,
             ciphertext,
-            &associated(address, login),
+            &associated(address, side),
         );
         let opened = Zeroizing::new(opened.map_err(|_| {
-            let message = format!("not sealed for {address} and the {login}, or damaged");
+            let message = format!("not sealed for {address} and the {side}, or damaged");
             Wrong::new(message, again())
         })?);
         let text = std::str::from_utf8(&opened).map_err(|_| damaged())?;
@@ -180,12 +152,12 @@ impl Keyring {
 }
 
 impl SealingKey {
-    /// A value for `sealed_password`, good for that (case-folded) address and login only.
+    /// A value for `sealed_password`, good for that (case-folded) address and side only.
     pub fn seal(
         &self,
         password: &SecretString,
         address: &str,
-        login: impl Into<Login>,
+        side: Side,
     ) -> Result<String, Wrong> {
         let password = Zeroizing::new(secrets::password(password.expose_secret())?);
         let sealed = single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
@@ -193,7 +165,7 @@ impl SealingKey {
             &self.public,
             INFO,
             password.as_bytes(),
-            &associated(address, login.into()),
+            &associated(address, side),
         );
         let (encapped, ciphertext) =
             sealed.map_err(|error| Wrong::new(format!("sealing failed: {error}"), ""))?;
@@ -202,15 +174,14 @@ impl SealingKey {
     }
 }
 
-fn associated(address: &str, login: Login) -> Vec<u8> {
-    format!("{address}\0{login}").into_bytes()
+fn associated(address: &str, side: Side) -> Vec<u8> {
+    format!("{address}\0{side}").into_bytes()
 }
 
-fn option_of(login: Login) -> &'static str {
-    match login {
-        Login::Source => "",
-        Login::Archive => " --archive",
-        Login::Target => " --target",
+fn option_of(side: Side) -> &'static str {
+    match side {
+        Side::Source => "",
+        Side::Target => " --target",
     }
 }
 
@@ -333,10 +304,6 @@ mod tests {
         let keyring = keyring(dir.path());
         let opened = keyring.open(&sealed, "a@b.it", Side::Source).unwrap();
         assert_eq!(opened.expose_secret(), "segreto àè");
-        let of_archive = key.seal(&secret, "a@b.it", Login::Archive).unwrap();
-        assert!(keyring.open(&of_archive, "a@b.it", Login::Archive).is_ok());
-        assert!(keyring.open(&of_archive, "a@b.it", Side::Source).is_err());
-        assert!(keyring.open(&sealed, "a@b.it", Login::Archive).is_err());
         for (address, side) in [("a@b.it", Side::Target), ("c@b.it", Side::Source)] {
             assert!(keyring.open(&sealed, address, side).is_err(), "{address} {side}");
         }

@@ -166,13 +166,12 @@ impl Supervisor {
             let accounts = self.accounts.count_of(&migration.name);
             *counts.entry(&migration.source.host).or_default() += accounts;
             *counts.entry(&migration.target.host).or_default() += accounts;
-            if let Some(archive) = &migration.archive {
-                *counts.entry(&archive.source.host).or_default() += accounts;
-            }
         }
-        for (host, accounts) in counts {
-            self.shared.hosts.host(host).set_accounts(accounts);
+        for (host, accounts) in &counts {
+            self.shared.hosts.host(host).set_accounts(*accounts);
         }
+        let is_wanted = |name: &str| counts.keys().any(|host| host.eq_ignore_ascii_case(name));
+        self.shared.hosts.retain(is_wanted);
     }
 
     /// Who stands in a migration's accounts and has neither a file nor a past.

@@ -15,7 +15,7 @@ use super::control::Reply;
 use super::decrees::Decrees;
 use super::protocol::{Answer, exit};
 use super::supervisor::Supervisor;
-use crate::checkpoint::{AccountId, Edit, Phase, Store, archive_key};
+use crate::checkpoint::{AccountId, Edit, Phase, Store};
 use crate::journal::{Entry, Event, shown};
 use crate::report;
 
@@ -178,14 +178,12 @@ pub async fn erase_all(
     let mut known = 0;
     for address in addresses {
         let account = account_id(store, address)?;
-        let archive = account_id(store, &archive_key(address))?;
-        let drops: Vec<Edit> = account.into_iter().chain(archive).map(Edit::DropAccount).collect();
-        if !drops.is_empty() {
-            store.writer().commit(drops).await?;
+        if let Some(account) = account {
+            store.writer().commit(vec![Edit::DropAccount(account)]).await?;
         }
         let reports = state_dir.join("reports");
         let had_report = !keep_report && report::remove_files(&reports, address)?;
-        known += usize::from(account.or(archive).is_some() || had_report);
+        known += usize::from(account.is_some() || had_report);
     }
     Ok(known)
 }

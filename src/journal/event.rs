@@ -127,10 +127,6 @@ events! {
         "The last reconciling pass ended: from now on only missing messages are added.";
     AccountReopened, "account_reopened", "9b1f7f4d0a6c4a55a6f1f6d1b7a1d3c2", 5,
         "An operator returned a sealed account to following: what is missing is added, nothing else.";
-    ArchiveUnanswered, "archive_unanswered", "0d1e6a52f7c94b6d8f4a1b9c27e35d84", 4,
-        "Before the seal an archive could not be asked whether messages were moved there: their copies stay.";
-    ArchiveCopied, "archive_copied", "7b0c5f0e6a1d4f0c9b8e2d4c5a3f6e71", 5,
-        "Everything of an account's archive, which lies in a second store, is at the target or listed.";
     AccountCompleted, "account_completed", "b355e8981761487490841ed8023ef7eb", 5,
         "Everything is at the target or listed; nothing connects to the source any more.";
     AccountClosed, "account_closed", "abde1b05b0a04efab3013aa1ca0bc6c1", 4,

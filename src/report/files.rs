@@ -75,7 +75,7 @@ fn create(path: &Path) -> io::Result<File> {
 
 #[cfg(test)]
 mod tests {
-    use super::path;
+    use crate::words::file_of;
     use std::path::Path;
 
     #[test]

@@ -7,9 +7,7 @@ use jiff::Timestamp;
 
 use super::digest::{Line, Parts};
 use super::{Account, Depth, Folder, LeftOut, Message, Place, Row, State, Totals};
-use crate::checkpoint::{
-    AccountRecord, FolderRecord, Known, Link, Origin, Proof, Store, archive_key,
-};
+use crate::checkpoint::{AccountRecord, FolderRecord, Known, Link, Origin, Proof, Store};
 use crate::journal::shown;
 use crate::words::{Side, Uid};
 
@@ -22,11 +20,7 @@ pub fn gather(
     now: i64,
     each: &mut dyn FnMut(Row) -> io::Result<()>,
 ) -> io::Result<()> {
-    let archive = store.account(&archive_key(&record.address))?;
     let mut records = store.folders(record.id)?;
-    if let Some(archive) = &archive {
-        records.extend(store.folders(archive.id)?);
-    }
     records.sort_by(|a, b| (&a.source_shown, a.id).cmp(&(&b.source_shown, b.id)));
     let (folders, print) = count(store, &records)?;
     let totals = sum(&folders);
@@ -35,7 +29,6 @@ pub fn gather(
         migration: shown(&record.migration),
         phase: record.phase.as_str().to_owned(),
         source: place(&record.source),
-        archive: archive.map(|archive| place(&archive.source)),
         target: place(&record.target),
         sealed_at: record.sealed_at.map(rfc3339),
         completed_at: record.completed_at.map(rfc3339),

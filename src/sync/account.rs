@@ -10,14 +10,10 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use super::archive::{self, Progress};
 use super::backoff;
-use super::board::{Board, Login, contact_status};
+use super::board::{Board, contact_status};
 use super::book::{Book, Learned};
-use super::connect::{
-    credentials_digest, endpoint, jittered, key, new_record, place, refused, service_key,
-    service_login, tell_service_refused, worked_digest,
-};
+use super::connect::{credentials_digest, endpoint, jittered, place, service_login, worked_digest};
 use super::copy::{Failure, HostSays};
 use super::follow::{self, Following, Over};
 use super::hosts::Verdict;
@@ -96,29 +92,22 @@ pub async fn run(
     orders: mpsc::Receiver<Order>,
     status: StatusCell,
 ) {
-    let progress = Arc::new(Progress::default());
-    let (all, own, beside) = (shared.clone(), enrollment.clone(), status.clone());
-    let tending = archive::tend(all, own, beside, progress.clone());
-    let mut life = Life::new(shared, enrollment, orders, Board::new(status, Login::Own));
-    life.archive = progress.clone();
-    // Boxed, so that the task of a quiet account is small.
-    let mut life = Box::pin(life.live());
-    let life = async {
-        (&mut life).await;
-        progress.tell(None);
+    let writer = shared.store.writer();
+    let life = Life {
+        shared,
+        enrollment,
+        orders,
+        board: Board::new(status),
+        writer,
+        attempts: 0,
+        told: None,
+        approved: Approved::default(),
+        suspect_tries: 0,
+        cutover_moved: false,
+        learned: None,
     };
-    tokio::join!(life, Box::pin(tending));
-}
-
-/// Lives the life of an account's archive, as [`Enrollment::of_archive`] gives it.
-pub(super) async fn run_archive(
-    shared: Arc<Shared>,
-    archive: Arc<Enrollment>,
-    orders: mpsc::Receiver<Order>,
-    status: StatusCell,
-) {
-    let board = Board::new(status, Login::Archive);
-    Box::pin(Life::new(shared, archive, orders, board).live()).await;
+    // Boxed, so that the task of a quiet account is small.
+    Box::pin(life.live()).await;
 }
 
 /// What the operator consented to since the task started.
@@ -146,8 +135,6 @@ struct Life {
     cutover_moved: bool,
     /// What the last session learned.
     learned: Option<Learned>,
-    /// Of its archive, where it has one.
-    archive: Arc<Progress>,
 }
 
 /// How a session ended.
@@ -161,28 +148,6 @@ enum Ended {
 }
 
 impl Life {
-    fn new(
-        shared: Arc<Shared>,
-        enrollment: Arc<Enrollment>,
-        orders: mpsc::Receiver<Order>,
-        board: Board,
-    ) -> Life {
-        Life {
-            writer: shared.store.writer(),
-            shared,
-            enrollment,
-            orders,
-            board,
-            attempts: 0,
-            told: None,
-            approved: Approved::default(),
-            suspect_tries: 0,
-            cutover_moved: false,
-            learned: None,
-            archive: Arc::default(),
-        }
-    }
-
     async fn live(mut self) {
         self.show_enrollment();
         loop {
@@ -234,13 +199,6 @@ impl Life {
 
     fn show_enrollment(&mut self) {
         let enrollment = &self.enrollment;
-        if !enrollment.is_archive {
-            self.board.edit().share(enrollment.has_archive());
-        }
-        self.board.go_on();
-        if enrollment.is_archive {
-            return;
-        }
         self.board.keeps = enrollment.migration.sync.deletions == config::Deletions::Keep;
         let keeps = self.board.keeps;
         let mut status = self.board.edit();
@@ -252,13 +210,14 @@ impl Life {
         if status.phase.is_empty() {
             "enrolled".clone_into(&mut status.phase);
         }
+        "ok".clone_into(&mut status.condition);
         "polled".clone_into(&mut status.mode);
         if keeps { "kept" } else { "mirrored" }.clone_into(&mut status.removals);
     }
 
     /// Reads the checkpoint, or begins one. `None` if there is nothing left to do.
     async fn open_book(&mut self) -> Result<Option<Book>, Gate> {
-        let done = self.shared.completed.get(&key(&self.enrollment));
+        let done = self.shared.completed.get(&self.enrollment.address);
         let done = done.filter(|done| self.is_same_place(&done.source, &done.target));
         let reopened = done.as_ref().is_some_and(|done| self.is_reopened(done.completed_at));
         if let Some(done) = done.filter(|_| !self.approved.completed && !reopened) {
@@ -268,7 +227,7 @@ impl Life {
             self.prove().await;
             return Ok(None);
         }
-        let record = match self.shared.store.account(&key(&self.enrollment))? {
+        let record = match self.shared.store.account(&self.enrollment.address)? {
             Some(record) => {
                 let record = self.known_account(record).await?;
                 self.reenter(record).await?
@@ -307,19 +266,12 @@ impl Life {
 
     /// Counts of an account that is over, as far as its checkpoint is there.
     fn show_what_was_copied(&self) {
-        self.show_copied_of(&self.enrollment, &self.board);
-        if let Some(archive) = self.enrollment.of_archive() {
-            self.show_copied_of(&archive, &self.board.of_archive());
-        }
-    }
-
-    fn show_copied_of(&self, enrollment: &Enrollment, board: &Board) {
-        let Ok(Some(record)) = self.shared.store.account(&key(enrollment)) else { return };
+        let Ok(Some(record)) = self.shared.store.account(&self.enrollment.address) else { return };
         let learned = Learned::new(self.shared.apart);
         let (pairs, left_out) = (Vec::new(), Vec::new());
         let mut book = Book { record, pairs, left_out, surveyed: false, learned };
         if follow::open_pairs(&self.shared, &mut book).is_ok() {
-            board.show_book(&book);
+            self.board.show_book(&book);
         }
     }
 
@@ -336,13 +288,11 @@ impl Life {
         let ahead = self.enrollment.cutover.is_none_or(|cutover| now < cutover.as_second());
         let moved = std::mem::take(&mut self.cutover_moved);
         if record.phase >= Phase::Completed && self.is_reopened(record.completed_at) {
+            self.shared.completed.reopen(&record.address)?;
             (record.phase, record.completed_at) = (Phase::Archiving, None);
             record.sealed_at.get_or_insert(now);
-            if !self.enrollment.is_archive {
-                self.shared.completed.reopen(&record.address)?;
-                let text = "followed again: what is missing is added, nothing else";
-                self.emit(Entry::new(Event::AccountReopened, text));
-            }
+            let text = "followed again: what is missing is added, nothing else";
+            self.emit(Entry::new(Event::AccountReopened, text));
         } else if record.phase == Phase::Draining && moved && ahead {
             let copied = record.first_copy_completed;
             record.phase = if copied { Phase::Following } else { Phase::Copying };
@@ -376,8 +326,7 @@ impl Life {
 
     /// Writes the report that a completion cut short has left unwritten.
     async fn prove(&self) {
-        if let Ok(Some(record)) = self.shared.store.account(&key(&self.enrollment))
-            && !self.enrollment.is_archive
+        if let Ok(Some(record)) = self.shared.store.account(&self.enrollment.address)
             && proof::is_wanted(&self.shared, &record)
         {
             proof::write(&self.shared, &record, []).await;
@@ -394,7 +343,6 @@ impl Life {
             writer: &self.writer,
             board: &self.board,
             control: &control,
-            archive: &self.archive,
             recovering: false,
         };
         match following.advance(book, None).await {
@@ -443,10 +391,6 @@ impl Life {
     /// is its owner's, so what was enrolled before it is not guessed.
     async fn new_account(&mut self) -> Result<AccountRecord, Gate> {
         let now = self.shared.clock.now();
-        if self.enrollment.is_archive {
-            // Its account is sealed: what is at the target already is adopted.
-            return self.create_record(Some(now)).await;
-        }
         let opens = self.enrollment.migration.enroll_from.map(|from| from.as_second());
         if let Some(wait) = opens.and_then(|opens| u64::try_from(opens - now).ok())
             && wait > 0
@@ -482,7 +426,22 @@ impl Life {
 
     /// After the cutover an account begins sealed: only missing messages are added.
     async fn create_record(&mut self, sealed_at: Option<i64>) -> Result<AccountRecord, Gate> {
-        let record = new_record(&self.shared, &self.enrollment, sealed_at)?;
+        let record = AccountRecord {
+            id: self.shared.store.new_account_id()?,
+            address: self.enrollment.address.clone(),
+            migration: self.enrollment.migration.name.clone(),
+            enrolled_by: self.enrollment.file.display().to_string(),
+            source: self.place(Side::Source),
+            target: self.place(Side::Target),
+            phase: if sealed_at.is_some() { Phase::Archiving } else { Phase::Enrolled },
+            sealed_at,
+            completed_at: None,
+            source_seen_until: None,
+            first_copy_completed: false,
+            removals_suspended: false,
+            refused_credentials: None,
+            worked_credentials: None,
+        };
         self.writer.commit(vec![Edit::PutAccount(record.clone())]).await?;
         Ok(record)
     }
@@ -496,7 +455,6 @@ impl Life {
             writer: &self.writer,
             board: &self.board,
             control: &control,
-            archive: &self.archive,
             recovering: self.told.is_some(),
         };
         let mut session = Box::pin(following.run(book));
@@ -513,31 +471,27 @@ impl Life {
                 biased;
                 result = &mut session => break result,
                 () = give_up => break Ok(Over::Stopped),
-                order = self.orders.recv(), if patience.is_none() => {
-                    self.archive.tell(order.as_ref());
-                    match order {
-                        None => {
-                            stop(&control);
-                            patience = Some(Instant::now() + SAFE_POINT_WITHIN);
-                        }
-                        Some(Order::Replace(enrollment)) => {
-                            replaced = Some(enrollment);
-                            stop(&control);
-                            patience = Some(Instant::now() + SAFE_POINT_WITHIN);
-                        }
-                        Some(Order::ApproveDeletions) => {
-                            control.removals_approved.store(true, Ordering::Relaxed);
-                            control.wake.notify_one();
-                        }
-                        Some(Order::Verified(missing)) => {
-                            let mut verified =
-                                control.verified.lock().expect("no panic while held");
-                            verified.get_or_insert_default().extend(missing);
-                            control.wake.notify_one();
-                        }
-                        Some(_) => control.wake.notify_one(),
+                order = self.orders.recv(), if patience.is_none() => match order {
+                    None => {
+                        stop(&control);
+                        patience = Some(Instant::now() + SAFE_POINT_WITHIN);
                     }
-                }
+                    Some(Order::Replace(enrollment)) => {
+                        replaced = Some(enrollment);
+                        stop(&control);
+                        patience = Some(Instant::now() + SAFE_POINT_WITHIN);
+                    }
+                    Some(Order::ApproveDeletions) => {
+                        control.removals_approved.store(true, Ordering::Relaxed);
+                        control.wake.notify_one();
+                    }
+                    Some(Order::Verified(missing)) => {
+                        let mut verified = control.verified.lock().expect("no panic while held");
+                        verified.get_or_insert_default().extend(missing);
+                        control.wake.notify_one();
+                    }
+                    Some(_) => control.wake.notify_one(),
+                },
             }
         };
         drop(session);
@@ -612,7 +566,7 @@ impl Life {
         let newsworthy = self.attempts > 1 || trouble.remedy != Remedy::Account;
         if self.told != Some(trouble.code) && newsworthy {
             self.told = Some(trouble.code);
-            let text = format!("{}{}", self.told_side(&trouble), trouble.message);
+            let text = format!("{}{}", told_side(&trouble), trouble.message);
             self.emit(Entry::new(Event::AccountRetrying, text).reason(trouble.code));
         }
         self.wait(Some(delay)).await
@@ -631,8 +585,7 @@ impl Life {
         self.board.rest();
         if self.told != Some(trouble.code) {
             self.told = Some(trouble.code);
-            let text =
-                format!("{}{} – {}", self.told_side(&trouble), trouble.message, trouble.hint);
+            let text = format!("{}{} – {}", told_side(&trouble), trouble.message, trouble.hint);
             // Who is early needs nobody's help.
             let event = match trouble.code {
                 "window_not_open" => Event::EnrollmentWaits,
@@ -673,7 +626,6 @@ impl Life {
 
     /// Acts on an order while no session runs.
     async fn ordered(&mut self, order: Option<Order>) -> Flow {
-        self.archive.tell(order.as_ref());
         match order {
             None => return Flow::Stop,
             Some(Order::Replace(enrollment)) => {
@@ -692,7 +644,7 @@ impl Life {
 
     /// Marks what a verification found missing, while no session runs.
     async fn copy_again(&mut self, missing: Vec<(FolderId, Uid)>) {
-        let Ok(Some(record)) = self.shared.store.account(&key(&self.enrollment)) else { return };
+        let Ok(Some(record)) = self.shared.store.account(&self.enrollment.address) else { return };
         if !verify::may_repair(record.phase) {
             return;
         }
@@ -706,9 +658,9 @@ impl Life {
     async fn forgive(&mut self) {
         self.attempts = 0;
         let services = &self.shared.refused_services;
-        let used = [Side::Source, Side::Target].map(|side| service_key(&self.enrollment, side));
-        services.lock().expect("no panic while held").retain(|service| !used.contains(service));
-        if let Ok(Some(mut record)) = self.shared.store.account(&key(&self.enrollment))
+        let name = &self.enrollment.migration.name;
+        services.lock().expect("no panic while held").retain(|(migration, _)| migration != name);
+        if let Ok(Some(mut record)) = self.shared.store.account(&self.enrollment.address)
             && record.refused_credentials.take().is_some()
         {
             // If this cannot be written, the refusal stands, and the journal says why.
@@ -719,11 +671,16 @@ impl Life {
     /// The account's own password was refused: it is not tried again until it changes, or, where
     /// it has worked before, much later.
     async fn refused(&mut self, trouble: Trouble, side: Side, book: Option<&mut Book>) -> Flow {
+        let digest = self.credentials_digest(side);
         let mut worked = false;
         if let Some(book) = book {
             worked = book.record.worked_credentials == Some(self.worked_digest());
-            let refused = refused(&self.enrollment, side, &trouble, self.shared.clock.now());
-            book.record.refused_credentials = Some(refused);
+            book.record.refused_credentials = Some(Refused {
+                digest,
+                at_target: side == Side::Target,
+                since: self.shared.clock.now(),
+                text: format!("{}: {}", trouble.code, crate::journal::shown(&trouble.message)),
+            });
             if let Err(error) =
                 self.writer.commit(vec![Edit::PutAccount(book.record.clone())]).await
             {
@@ -768,7 +725,18 @@ impl Life {
     }
 
     async fn service_refused(&mut self, trouble: Trouble, side: Side) -> Flow {
-        tell_service_refused(&self.shared, &self.enrollment, side, &trouble.message);
+        let name = self.enrollment.migration.name.clone();
+        let first = {
+            let mut services = self.shared.refused_services.lock().expect("no panic while held");
+            services.insert((name, side))
+        };
+        // The first account that meets it tells; the others only wait with it.
+        if first {
+            let text = format!("{side}: {}", trouble.message);
+            let entry = Entry::new(Event::ServiceLoginRefused, text);
+            let entry = entry.migration(&self.enrollment.migration.name);
+            self.shared.journal.emit(entry.reason("service_login_rejected"));
+        }
         self.told = Some("service_login_rejected");
         let hint = "Mend the migration's service_login and reload.";
         self.hold(Trouble { code: "service_login_rejected", hint, ..trouble }, None).await
@@ -785,14 +753,6 @@ impl Life {
 
     fn worked_digest(&self) -> [u8; 16] {
         worked_digest(&self.enrollment)
-    }
-
-    fn told_side(&self, trouble: &Trouble) -> String {
-        match trouble.side {
-            Some(Side::Source) if self.enrollment.is_archive => "archive: ".to_owned(),
-            Some(side) => format!("{side}: "),
-            None => String::new(),
-        }
     }
 
     fn emit(&self, entry: Entry) {
@@ -859,6 +819,10 @@ fn refused_before(refused: &Refused) -> Trouble {
         hint: "Ask the owner for the current password and drop the enrollment again.",
         remedy: Remedy::Credentials,
     }
+}
+
+fn told_side(trouble: &Trouble) -> String {
+    trouble.side.map_or_else(String::new, |side| format!("{side}: "))
 }
 
 fn at_side(at_target: bool) -> Side {

@@ -213,7 +213,6 @@ impl Pass<'_> {
         for look in looks.iter_mut() {
             self.still_missing(look, now);
         }
-        self.follow_into_archive(looks).await?;
         let gone: usize = looks.iter().map(|look| self.counted(look)).sum();
         let linked: u64 = self.book.pairs.iter().map(|pair| pair.counts.linked).sum();
         let of_account = plan::is_mass_deletion(gone, linked as usize);

@@ -1,7 +1,7 @@
 //! What may be done beside an account's own session: who looks at it from there obeys the same
 //! rules as its task does.
 
-use super::connect::{credentials_digest, key, place};
+use super::connect::{credentials_digest, place};
 use super::copy::Failure;
 use super::shared::Shared;
 use super::trouble;
@@ -48,9 +48,9 @@ pub fn known_account(
     shared: &Shared,
     enrollment: &Enrollment,
 ) -> Result<Option<AccountRecord>, Stop> {
-    let key = key(enrollment);
-    let Some(record) = shared.store.account(&key)? else {
-        if shared.completed.get(&key).is_none() {
+    let address = &enrollment.address;
+    let Some(record) = shared.store.account(address)? else {
+        if shared.completed.get(address).is_none() {
             return Ok(None);
         }
         let text = "it has completed, but nothing is remembered of what was copied".to_owned();
@@ -67,7 +67,7 @@ pub fn known_account(
 
 /// Has it completed or closed, also where nothing else is remembered of it?
 pub fn is_over(shared: &Shared, enrollment: &Enrollment) -> bool {
-    let done = shared.completed.get(&key(enrollment));
+    let done = shared.completed.get(&enrollment.address);
     done.is_some_and(|done| {
         done.phase >= Phase::Completed
             && done.source == place(enrollment, Side::Source)

@@ -10,23 +10,15 @@ use super::clock::Instant;
 use super::trouble::Trouble;
 use crate::checkpoint::Phase;
 use crate::config::Contact;
-use crate::status::{AccountStatus, ContactStatus, FolderCounts, Reason, Share};
+use crate::status::{AccountStatus, ContactStatus, FolderCounts, Reason};
 use crate::words::Side;
 
 /// Shared with whoever answers `status`.
 pub type StatusCell = Arc<Mutex<AccountStatus>>;
 
-/// Which of an account's source logins speaks.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Login {
-    Own,
-    Archive,
-}
-
 /// The account's own side of its status.
 pub struct Board {
     cell: StatusCell,
-    login: Login,
     /// When the copying that runs began, and how many bytes had been copied then.
     pace: Mutex<Option<(Instant, u64)>>,
     /// When progress was last told.
@@ -42,10 +34,9 @@ pub struct Board {
 const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 
 impl Board {
-    pub fn new(cell: StatusCell, login: Login) -> Board {
+    pub fn new(cell: StatusCell) -> Board {
         Board {
             cell,
-            login,
             pace: Mutex::new(None),
             told: Mutex::new(Instant::now()),
             own: Mutex::default(),
@@ -56,41 +47,6 @@ impl Board {
 
     pub fn edit(&self) -> MutexGuard<'_, AccountStatus> {
         self.cell.lock().expect("no panic while held")
-    }
-
-    /// Changes what this login adds to the status.
-    fn change<T>(&self, change: impl FnOnce(&mut Share) -> T) -> T {
-        let mut status = self.edit();
-        if let Some(shares) = &mut status.shares {
-            let changed = change(&mut shares[self.login as usize]);
-            status.show_shares();
-            return changed;
-        }
-        if self.login == Login::Archive {
-            // Its enrollment has just lost it.
-            return change(&mut Share::default());
-        }
-        let mut share = status.take_share();
-        let changed = change(&mut share);
-        status.show_share(share);
-        changed
-    }
-
-    /// That of the account's archive.
-    pub fn of_archive(&self) -> Board {
-        Board::new(self.cell.clone(), Login::Archive)
-    }
-
-    /// What is said of folders of the archive that are not copied: name, state, reason.
-    pub fn left_out_of_archive(&self) -> Vec<(String, String, String)> {
-        let status = self.edit();
-        let folders = status.shares.iter().flat_map(|shares| &shares[1].folders);
-        let left_out = folders.filter(|folder| folder.target.is_empty());
-        let why = |folder: &FolderCounts| folder.reason.as_ref().map(|it| it.message.clone());
-        let said = left_out.map(|folder| {
-            (folder.name.clone(), folder.state.clone(), why(folder).unwrap_or_default())
-        });
-        said.collect()
     }
 
     /// Shows folders and counts.
@@ -105,29 +61,27 @@ impl Board {
                 ..FolderCounts::default()
             }
         }));
+        let mut status = self.edit();
         let sum = |of: fn(&super::book::Counts) -> u64| {
             Some(book.pairs.iter().map(|pair| of(&pair.counts)).sum::<u64>())
         };
-        self.change(|share| {
-            share.messages.source = sum(|counts| counts.source);
-            share.messages.copied = sum(|counts| counts.linked);
-            share.messages.adopted = sum(|counts| counts.adopted);
-            share.messages.refused = sum(|counts| counts.refused);
-            share.messages.altered = sum(|counts| counts.altered);
-            share.messages.verified = sum(|counts| counts.verified);
-            share.messages.in_doubt = Some(book.pairs.iter().map(|pair| pair.in_doubt).sum());
-            share.bytes.source = sum(|counts| counts.source_bytes);
-            share.bytes.copied = sum(|counts| counts.linked_bytes);
-            share.folders = folders;
-        });
-        if self.login == Login::Own {
-            let removals = match (book.record.removals_suspended, self.keeps) {
-                (true, _) => "suspended",
-                (false, true) => "kept",
-                (false, false) => "mirrored",
-            };
-            removals.clone_into(&mut self.edit().removals);
-        }
+        status.messages.source = sum(|counts| counts.source);
+        status.messages.copied = sum(|counts| counts.linked);
+        status.messages.adopted = sum(|counts| counts.adopted);
+        status.messages.refused = sum(|counts| counts.refused);
+        status.messages.altered = sum(|counts| counts.altered);
+        status.messages.verified = sum(|counts| counts.verified);
+        status.messages.in_doubt = Some(book.pairs.iter().map(|pair| pair.in_doubt).sum());
+        status.bytes.source = sum(|counts| counts.source_bytes);
+        status.bytes.copied = sum(|counts| counts.linked_bytes);
+        status.folders = folders;
+        let removals = match (book.record.removals_suspended, self.keeps) {
+            (true, _) => "suspended",
+            (false, true) => "kept",
+            (false, false) => "mirrored",
+        };
+        removals.clone_into(&mut status.removals);
+        drop(status);
         self.show_concerns(book);
     }
 
@@ -144,16 +98,16 @@ impl Board {
             "`pecsync approve ADDRESS deletions` if that is meant.".clone_into(&mut reason.hint);
             concerns.push(reason);
         }
-        self.change(|share| {
-            for concern in &mut concerns {
-                let before = share.reasons.iter().find(|before| {
-                    before.code == concern.code && before.message == concern.message
-                });
-                if let Some(before) = before {
-                    concern.since.clone_from(&before.since);
-                }
+        for concern in &mut concerns {
+            let status = self.edit();
+            let before = status
+                .reasons
+                .iter()
+                .find(|before| before.code == concern.code && before.message == concern.message);
+            if let Some(before) = before {
+                concern.since.clone_from(&before.since);
             }
-        });
+        }
         *self.concerns.lock().expect("no panic while held") = concerns;
         self.show_reasons();
     }
@@ -163,14 +117,12 @@ impl Board {
         let own = self.own.lock().expect("no panic while held").clone();
         let concerns = self.concerns.lock().expect("no panic while held").clone();
         let reasons: Vec<Reason> = own.into_iter().chain(concerns).collect();
-        self.change(|share| share.reasons = reasons);
+        let mut status = self.edit();
+        status.reason = reasons.first().cloned();
+        status.reasons = reasons;
     }
 
-    /// The phase is that of the account's own login.
     pub fn show_phase(&self, phase: Phase, sealed_at: Option<i64>, source_seen_until: Option<i64>) {
-        if self.login == Login::Archive {
-            return;
-        }
         let mut status = self.edit();
         phase.as_str().clone_into(&mut status.phase);
         status.sealed_at = sealed_at.map(rfc3339);
@@ -180,31 +132,27 @@ impl Board {
     /// One more copy, in the folder at that index. Now and then returns how far it is, in words.
     pub fn copied(&self, folder: usize, bytes: u64) -> Option<String> {
         let mut pace = self.pace.lock().expect("no panic while held");
-        let (eta_s, said) = self.change(|share| {
-            let before = share.bytes.copied.unwrap_or_default();
-            let (since, base) = *pace.get_or_insert((Instant::now(), before));
-            let copied = before + bytes;
-            share.bytes.copied = Some(copied);
-            share.messages.copied = Some(share.messages.copied.unwrap_or_default() + 1);
-            if let Some(folder) = share.folders.get_mut(folder) {
-                folder.copied = Some(folder.copied.unwrap_or_default() + 1);
-            }
-            let left = share.bytes.source.unwrap_or_default().saturating_sub(copied);
-            let secs = since.elapsed().as_secs_f64();
-            // A session that died may have left a start from before copies went.
-            let rate = copied.saturating_sub(base) as f64 / secs.max(0.1);
-            let eta_s = (secs > 1.0 && rate > 0.0).then(|| (left as f64 / rate).ceil() as u64);
-            let mut told = self.told.lock().expect("no panic while held");
-            let is_due = told.elapsed() >= PROGRESS_EVERY;
-            if is_due {
-                *told = Instant::now();
-            }
-            (eta_s, is_due.then(|| progress(share, eta_s)))
-        });
         let mut status = self.edit();
-        status.eta_s = eta_s;
+        let before = status.bytes.copied.unwrap_or_default();
+        let (since, base) = *pace.get_or_insert((Instant::now(), before));
+        let copied = before + bytes;
+        status.bytes.copied = Some(copied);
+        status.messages.copied = Some(status.messages.copied.unwrap_or_default() + 1);
+        if let Some(folder) = status.folders.get_mut(folder) {
+            folder.copied = Some(folder.copied.unwrap_or_default() + 1);
+        }
+        let left = status.bytes.source.unwrap_or_default().saturating_sub(copied);
+        let secs = since.elapsed().as_secs_f64();
+        // A session that died may have left a start from before copies went.
+        let rate = copied.saturating_sub(base) as f64 / secs.max(0.1);
+        status.eta_s = (secs > 1.0 && rate > 0.0).then(|| (left as f64 / rate).ceil() as u64);
         status.last_copied_at = Some(rfc3339_now());
-        said
+        let mut told = self.told.lock().expect("no panic while held");
+        if told.elapsed() < PROGRESS_EVERY {
+            return None;
+        }
+        *told = Instant::now();
+        Some(progress(&status))
     }
 
     /// A copy has ended, for now.
@@ -214,36 +162,27 @@ impl Board {
     }
 
     pub fn proved_alive(&self, mode: &str) {
-        if self.login == Login::Archive {
-            return;
-        }
         let mut status = self.edit();
         status.proved_alive_at = Some(rfc3339_now());
         mode.clone_into(&mut status.mode);
     }
 
-    /// Something new is tried; why it was not well before is shown until it is.
-    pub fn go_on(&self) {
-        self.change(|share| "ok".clone_into(&mut share.condition));
-    }
-
     /// All is well with the account itself.
     pub fn well(&self) {
         *self.own.lock().expect("no panic while held") = None;
-        self.change(|share| "ok".clone_into(&mut share.condition));
+        "ok".clone_into(&mut self.edit().condition);
         self.show_reasons();
     }
 
     /// Something is wrong: `condition` is `retrying` or `held`.
     pub fn unwell(&self, condition: &str, reason: Reason) {
         *self.own.lock().expect("no panic while held") = Some(reason);
-        self.change(|share| condition.clone_into(&mut share.condition));
+        condition.clone_into(&mut self.edit().condition);
         self.show_reasons();
     }
 
     pub fn reason(&self, code: &str, side: Option<Side>, message: &str) -> Reason {
-        let login = if self.login == Login::Archive { "archive: " } else { "" };
-        let message = format!("{login}{}", crate::journal::shown(message));
+        let message = crate::journal::shown(message);
         Reason {
             code: code.to_owned(),
             side: side.map(|side| side.as_str().to_owned()),
@@ -259,20 +198,18 @@ impl Board {
         let mut reason = self.reason(trouble.code, trouble.side, &trouble.message);
         trouble.hint.clone_into(&mut reason.hint);
         reason.next_try = next_try.map(rfc3339);
-        self.change(|share| {
-            if let Some(before) = share.reasons.first()
-                && before.code == reason.code
-            {
-                reason.since.clone_from(&before.since);
-            }
-        });
+        if let Some(before) = &self.edit().reason
+            && before.code == reason.code
+        {
+            reason.since.clone_from(&before.since);
+        }
         reason
     }
 }
 
-fn progress(share: &Share, eta_s: Option<u64>) -> String {
-    let messages = share.messages;
-    let eta = eta_s.map_or_else(String::new, |secs| format!(", about {secs} s to go"));
+fn progress(status: &AccountStatus) -> String {
+    let messages = status.messages;
+    let eta = status.eta_s.map_or_else(String::new, |secs| format!(", about {secs} s to go"));
     format!(
         "{} of {} messages are at the target{eta}",
         messages.copied.unwrap_or_default(),

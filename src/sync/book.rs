@@ -58,8 +58,6 @@ pub struct Learned {
     pub said_no_removals: bool,
     /// That the cutover is overdue was said.
     pub said_overdue: bool,
-    /// The archive is not asked again before whether messages were moved there.
-    pub archive_asked_again: Option<Instant>,
     /// Since when intents have been in doubt, or watched for what comes late. In memory: after a
     /// restart the wait starts anew.
     pub doubted: HashMap<IntentId, Instant>,

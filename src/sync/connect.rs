@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use super::backoff;
 use super::copy::{Failure, HostSays};
-use super::hosts::Verdict;
 use super::shared::{Berth, Shared};
-use super::trouble::{self, Remedy, Trouble};
-use crate::checkpoint::{self, AccountRecord, Edit, Phase, Refused, StoreError, Writer};
+use super::trouble::{self, Remedy};
+use crate::checkpoint;
 use crate::config::{self, Enrollment, ServiceStyle};
 use crate::imap::{Endpoint, Error, Login, Session, Tls};
-use crate::journal::{Entry, Event};
 use crate::words::Side;
 
 /// Opens a session on one side, within the host's budget.
@@ -20,7 +18,7 @@ pub async fn connect(
     side: Side,
 ) -> Result<(Session, Berth), Failure> {
     let endpoint = endpoint(enrollment, side);
-    let service = service_key(enrollment, side);
+    let service = (enrollment.migration.name.clone(), side);
     let refused = |shared: &Shared| {
         shared.refused_services.lock().expect("no panic while held").contains(&service)
     };
@@ -70,94 +68,6 @@ pub fn endpoint(enrollment: &Enrollment, side: Side) -> Endpoint {
             config::Tls::None => Tls::None,
         },
         ca_file: endpoint.ca_file.clone(),
-    }
-}
-
-/// Under which the checkpoint remembers the account, or its archive.
-pub fn key(enrollment: &Enrollment) -> String {
-    match enrollment.is_archive {
-        true => checkpoint::archive_key(&enrollment.address),
-        false => enrollment.address.clone(),
-    }
-}
-
-/// Which of its migration's service logins it uses on that side.
-pub fn service_key(enrollment: &Enrollment, side: Side) -> (String, Side) {
-    let archive = enrollment.is_archive && side == Side::Source;
-    (format!("{}{}", enrollment.migration.name, if archive { " archive" } else { "" }), side)
-}
-
-/// What is remembered of an account, or of its archive, when it begins. After the cutover it
-/// begins sealed: only missing messages are added.
-pub fn new_record(
-    shared: &Shared,
-    enrollment: &Enrollment,
-    sealed_at: Option<i64>,
-) -> Result<AccountRecord, StoreError> {
-    Ok(AccountRecord {
-        id: shared.store.new_account_id()?,
-        address: key(enrollment),
-        migration: enrollment.migration.name.clone(),
-        enrolled_by: enrollment.file.display().to_string(),
-        source: place(enrollment, Side::Source),
-        target: place(enrollment, Side::Target),
-        phase: if sealed_at.is_some() { Phase::Archiving } else { Phase::Enrolled },
-        sealed_at,
-        completed_at: None,
-        source_seen_until: None,
-        first_copy_completed: false,
-        removals_suspended: false,
-        refused_credentials: None,
-        worked_credentials: None,
-    })
-}
-
-/// A login of an archive that was refused beside its own life is not tried again either.
-pub async fn note_refusal(
-    shared: &Shared,
-    writer: &Writer,
-    archive: &Enrollment,
-    failure: &Failure,
-) -> Result<(), StoreError> {
-    let trouble = trouble::trouble(failure);
-    if trouble.remedy == Remedy::Credentials && service_login(archive, Side::Source).is_some() {
-        tell_service_refused(shared, archive, Side::Source, &trouble.message);
-        return Ok(());
-    }
-    let Failure::Connect(side, _, HostSays::Refused(Verdict::Account)) = failure else {
-        return Ok(());
-    };
-    let record = match shared.store.account(&key(archive))? {
-        Some(record) => record,
-        None => new_record(shared, archive, Some(shared.clock.now()))?,
-    };
-    let refused = refused(archive, *side, &trouble, shared.clock.now());
-    let record = AccountRecord { refused_credentials: Some(refused), ..record };
-    writer.commit(vec![Edit::PutAccount(record)]).await
-}
-
-/// The first account that meets it tells; the others only wait with it.
-pub fn tell_service_refused(shared: &Shared, enrollment: &Enrollment, side: Side, words: &str) {
-    let first = {
-        let mut services = shared.refused_services.lock().expect("no panic while held");
-        services.insert(service_key(enrollment, side))
-    };
-    if first {
-        let archive = enrollment.is_archive && side == Side::Source;
-        let side = if archive { "archive" } else { side.as_str() };
-        let entry = Entry::new(Event::ServiceLoginRefused, format!("{side}: {words}"));
-        let entry = entry.migration(&enrollment.migration.name);
-        shared.journal.emit(entry.reason("service_login_rejected"));
-    }
-}
-
-/// What is remembered of credentials that were refused.
-pub fn refused(enrollment: &Enrollment, side: Side, trouble: &Trouble, since: i64) -> Refused {
-    Refused {
-        digest: credentials_digest(enrollment, side),
-        at_target: side == Side::Target,
-        since,
-        text: format!("{}: {}", trouble.code, crate::journal::shown(&trouble.message)),
     }
 }
 

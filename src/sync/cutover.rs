@@ -18,8 +18,6 @@ pub struct Facts {
     pub clean_since: Option<i64>,
     /// When folders are copied that wait for the cutover, if the account has any.
     pub archive_from: Option<i64>,
-    /// A second login, to the archive, has still to be copied from.
-    pub archive_open: bool,
     /// Whether an operator returned the sealed account to append-only following.
     pub reopened: Reopened,
 }
@@ -70,7 +68,6 @@ pub fn next_phase(phase: Phase, facts: &Facts) -> Phase {
         Phase::Enrolled => Phase::Copying,
         Phase::Copying if facts.first_copy_completed => Phase::Following,
         Phase::Draining if clean_after(facts.cutover) => Phase::Archiving,
-        Phase::Archiving if facts.archive_open => phase,
         Phase::Archiving if facts.archive_from.is_some() && !clean_after(facts.archive_from) => {
             phase
         }
@@ -117,7 +114,6 @@ mod tests {
         first_copy_completed: true,
         clean_since: Some(40),
         archive_from: None,
-        archive_open: false,
         reopened: Reopened::No,
     };
 
@@ -176,16 +172,6 @@ mod tests {
         check(Phase::Archiving, come, Phase::Archiving);
         check(Phase::Archiving, Facts { clean_since: Some(201), ..come }, Phase::Completed);
         check(Phase::Archiving, Facts { now: 1000, ..waiting }, Phase::Closed);
-    }
-
-    #[test]
-    fn a_second_login_keeps_the_account_open_but_never_unsealed() {
-        let draining = Facts { now: 150, clean_since: Some(110), archive_open: true, ..QUIET };
-        check(Phase::Draining, draining, Phase::Archiving);
-        let sealed = Facts { sealed_at: Some(120), ..draining };
-        check(Phase::Archiving, sealed, Phase::Archiving);
-        check(Phase::Archiving, Facts { now: 1000, ..sealed }, Phase::Closed);
-        check(Phase::Archiving, Facts { archive_open: false, ..sealed }, Phase::Completed);
     }
 
     #[test]

@@ -12,7 +12,6 @@ use tokio::sync::SemaphorePermit;
 use tokio::task::JoinSet;
 
 use super::account::{Control, completed_account};
-use super::archive::{self, Progress};
 use super::board::{Board, rfc3339};
 use super::book::{Book, Counts, Pair};
 use super::clock::{Instant, clock_suspect};
@@ -61,7 +60,6 @@ pub struct Following<'a> {
     pub writer: &'a Writer,
     pub board: &'a Board,
     pub control: &'a Arc<Control>,
-    pub archive: &'a Progress,
     /// The journal was told of trouble: it is told of its end.
     pub recovering: bool,
 }
@@ -347,10 +345,6 @@ impl Following<'_> {
         }
         if verdict.clean && !suspect && phase >= Phase::Draining {
             course.clean_since = Some(verdict.began_at);
-            let opens = archive::opens_at(self.enrollment);
-            if phase == Phase::Archiving && opens.is_some_and(|opens| verdict.began_at >= opens) {
-                self.archive.own_is_done();
-            }
         }
         let unfinished = book.pairs.iter().any(|pair| pair.unfinished) || phase == Phase::Draining;
         course.fruitless = if unfinished && !verdict.clean { course.fruitless + 1 } else { 0 };
@@ -402,10 +396,7 @@ impl Following<'_> {
         let facts = self.facts(book, None);
         match book.record.phase {
             Phase::Draining => true,
-            Phase::Archiving => {
-                facts.full_looks().any(|instant| facts.now >= instant)
-                    || self.archive.waits(self.enrollment, facts.now)
-            }
+            Phase::Archiving => facts.full_looks().any(|instant| facts.now >= instant),
             Phase::Following => {
                 let compared = book.pairs.iter().map(|pair| pair.record.compared_at).max();
                 let compared = compared.max(course.full_since);
@@ -418,9 +409,6 @@ impl Following<'_> {
 
     /// While the main connection copies, a second one waits for new mail.
     fn watch_inbox(&self, watchers: &mut JoinSet<()>) {
-        if self.enrollment.is_archive {
-            return;
-        }
         let control = self.control.clone();
         let tell = move || {
             control.fresh.store(true, Ordering::Relaxed);
@@ -433,9 +421,6 @@ impl Following<'_> {
 
     /// The folders that `idle` names besides INBOX.
     fn watch_others(&self, book: &Book, watchers: &mut JoinSet<()>) {
-        if self.enrollment.is_archive {
-            return;
-        }
         for name in &self.enrollment.migration.sync.idle {
             let pair = book.pairs.iter().find(|pair| pair.shown() == name);
             let Some(pair) = pair.filter(|pair| !pair.source.is_inbox()) else { continue };
@@ -458,9 +443,6 @@ impl Following<'_> {
         }
         book.record.first_copy_completed = true;
         self.save(book).await?;
-        if self.enrollment.is_archive {
-            return Ok(true);
-        }
         let messages: u64 = book.pairs.iter().map(|pair| pair.counts.linked).sum();
         let bytes: u64 = book.pairs.iter().map(|pair| pair.counts.linked_bytes).sum();
         let folders = book.pairs.len();
@@ -486,8 +468,7 @@ impl Following<'_> {
             sealed_at: book.record.sealed_at,
             first_copy_completed: book.record.first_copy_completed,
             clean_since,
-            archive_open: self.archive.is_open(self.enrollment),
-            archive_from: archive::opens_at(self.enrollment).filter(|_| may_defer),
+            archive_from: self.archive_from().filter(|_| may_defer),
             reopened: match (self.enrollment.decree.reopened_at, self.enrollment.cutover) {
                 (None, _) => Reopened::No,
                 (Some(at), Some(cutover)) if cutover > at => Reopened::CutAgain,
@@ -496,16 +477,24 @@ impl Following<'_> {
         }
     }
 
+    /// When the folders are copied that wait for the cutover: never before every account of the
+    /// migration had its window.
+    fn archive_from(&self) -> Option<i64> {
+        let migration = &self.enrollment.migration;
+        let rules = &migration.folders;
+        let migrations = self.enrollment.decree.migration_cutover.or(migration.cutover);
+        let cutover = self.enrollment.cutover.max(migrations)?.as_second();
+        let window_ends = cutover + migration.cutover_window.as_secs() as i64;
+        let from = rules.after_cutover_from.map_or(window_ends, |from| from.as_second());
+        (!rules.after_cutover.is_empty()).then_some(from.max(window_ends))
+    }
+
     /// Are folders still left alone that wait for the cutover?
     fn is_deferring(&self, book: &Book) -> bool {
         let facts = self.facts(book, None);
         let rules = &self.enrollment.migration.folders;
         !rules.after_cutover.is_empty()
-            && !cutover::copies_archive(
-                book.record.phase,
-                &facts,
-                archive::opens_at(self.enrollment),
-            )
+            && !cutover::copies_archive(book.record.phase, &facts, self.archive_from())
     }
 
     /// Takes every phase change that is due. True once the life is over.
@@ -540,13 +529,6 @@ impl Following<'_> {
             _ => {}
         }
         self.save(book).await?;
-        if self.enrollment.is_archive {
-            if phase == Phase::Completed {
-                self.board.well();
-                self.emit(Entry::new(Event::ArchiveCopied, counts(book)));
-            }
-            return Ok(());
-        }
         let record = &book.record;
         self.board.show_phase(phase, record.sealed_at, record.source_seen_until);
         let counts = counts(book);
@@ -573,10 +555,7 @@ impl Following<'_> {
             let done = completed_account(&book.record);
             self.shared.completed.record(done).map_err(Failure::Store)?;
             let left_out = book.left_out.iter().map(|one| (&*one.shown, one.state, &*one.why));
-            let of_archive = self.board.left_out_of_archive();
-            let of_archive =
-                of_archive.iter().map(|(name, state, why)| (&**name, &**state, &**why));
-            proof::write(self.shared, &book.record, left_out.chain(of_archive)).await;
+            proof::write(self.shared, &book.record, left_out).await;
         }
         Ok(())
     }

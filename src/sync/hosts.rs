@@ -108,6 +108,13 @@ impl Hosts {
         host
     }
 
+    /// Forgets hosts that nobody uses and that `is_wanted` does not name: a mistyped one is not
+    /// down for ever.
+    pub fn retain(&self, is_wanted: impl Fn(&str) -> bool) {
+        let mut inner = self.inner();
+        inner.hosts.retain(|name, host| is_wanted(name) || Arc::strong_count(host) > 1);
+    }
+
     /// Of every host, by name.
     pub fn figures(&self) -> Vec<Figures> {
         self.inner().hosts.values().map(|host| host.figures()).collect()

@@ -109,24 +109,17 @@ async fn look(
             return Ok(());
         }
     };
-    let folders = folders_of(record.as_ref(), shared)?;
+    let folders = match &record {
+        Some(record) => shared.store.folders(record.id)?,
+        None => Vec::new(),
+    };
     present(&source.0, &mut found.source);
     present(&target.0, &mut found.target);
     let target_listed = target.0.list().await.map_err(at_target)?;
     see_target(&mut target.0, &target_listed, &mut found.target).await?;
     see_source(shared, enrollment, &folders, &target_listed, (&mut source.0, &target.0), found)
         .await?;
-    let mut linked = linked(shared, &folders)?;
-    if let Some(archive) = enrollment.of_archive() {
-        // It stands in nobody's way until the account is sealed, but is worth knowing before.
-        match see_archive(shared, &archive, &target_listed, &target.0, found).await {
-            Ok((messages, bytes)) => linked = (linked.0 + messages, linked.1 + bytes),
-            Err(stop) => {
-                let (code, words) = stop.told();
-                found.problems.push((code, format!("archive: {words}")));
-            }
-        }
-    }
+    let linked = linked(shared, &folders)?;
     let (messages, bytes) = found.to_copy;
     found.to_copy = (messages.saturating_sub(linked.0), bytes.saturating_sub(linked.1));
     let problems = obstacles(found);
@@ -233,34 +226,6 @@ async fn see_source(
         found.folders.push(folder);
     }
     Ok(())
-}
-
-/// Gives what of it is at the target already.
-async fn see_archive(
-    shared: &Shared,
-    archive: &Enrollment,
-    target_listed: &[Listed],
-    target: &Session,
-    found: &mut Inspection,
-) -> Result<(u64, u64), Stop> {
-    let record = known_account(shared, archive)?;
-    let (mut session, _berth) = log_in(shared, archive, record.as_ref(), Side::Source).await?;
-    let folders = folders_of(record.as_ref(), shared)?;
-    let linked = linked(shared, &folders)?;
-    let before = found.source.folders;
-    see_source(shared, archive, &folders, target_listed, (&mut session, target), found).await?;
-    found.source.folders += before;
-    let (host, folders) = (shown(&archive.migration.source.host), found.source.folders - before);
-    found.notes.push(format!("archive: logged in at {host}, {folders} folders"));
-    session.logout().await;
-    Ok(linked)
-}
-
-fn folders_of(
-    record: Option<&AccountRecord>,
-    shared: &Shared,
-) -> std::io::Result<Vec<FolderRecord>> {
-    record.map_or(Ok(Vec::new()), |record| shared.store.folders(record.id))
 }
 
 /// What is at the target already, by what is remembered.

@@ -10,8 +10,6 @@
 pub mod account;
 pub mod adopt;
 mod apply;
-pub mod archive;
-mod archived;
 pub mod backoff;
 mod beside;
 pub mod board;

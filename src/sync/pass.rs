@@ -161,7 +161,6 @@ impl<'a> Pass<'a> {
         self.target.forget_ahead().await?;
         self.resolve_moves(&mut looks).await?;
         self.leave_deferred(&mut looks);
-        self.leave_what_stays(&mut looks).await?;
         let interrupted = self.copy(&mut looks).await?;
         if !interrupted {
             for look in &mut looks {
@@ -739,7 +738,7 @@ impl<'a> Pass<'a> {
 }
 
 /// So many messages are listed without asking for memory: it is not worth a place in a queue.
-pub const LISTED_FREELY: u64 = 1000;
+const LISTED_FREELY: u64 = 1000;
 
 /// Is it a link whose copy the target did not tell?
 pub fn is_unpaired(known: &Known) -> bool {

@@ -43,31 +43,10 @@ pub struct Preview {
 /// Foresees the next pass of an account. Dropping it is safe.
 pub async fn preview(shared: &Shared, enrollment: &Enrollment) -> Preview {
     let address = enrollment.address.clone();
-    let mut preview = match foresee(shared, enrollment).await {
+    match foresee(shared, enrollment).await {
         Ok(preview) => preview,
-        Err(stop) => return Preview { address, error: Some(stop.told()), ..Preview::default() },
-    };
-    let phase = preview.phase.as_str();
-    match enrollment.of_archive() {
-        Some(archive) if phase == Phase::Archiving.as_str() => {
-            match foresee(shared, &archive).await {
-                Ok(of_archive) => {
-                    preview.folders.extend(of_archive.folders);
-                    let notes = of_archive.notes.into_iter();
-                    preview.notes.extend(notes.map(|note| format!("archive: {note}")));
-                }
-                Err(stop) => {
-                    let (code, words) = stop.told();
-                    preview.notes.push(format!("archive: {code}: {words}"));
-                }
-            }
-        }
-        Some(_) if phase != Phase::Completed.as_str() => {
-            preview.notes.push("archive: it is copied after the seal".to_owned());
-        }
-        _ => {}
+        Err(stop) => Preview { address, error: Some(stop.told()), ..Preview::default() },
     }
-    preview
 }
 
 async fn foresee(shared: &Shared, enrollment: &Enrollment) -> Result<Preview, Stop> {

@@ -189,17 +189,6 @@ impl Pass<'_> {
             let orphans = self.shared.store.orphans(pair.record.id)?;
             explained.extend(orphans.iter().map(|orphan| orphan.target_uid));
         }
-        // What lies there for the archive, or for the account's own login, is not this one's.
-        for folder in self.folders_beside()? {
-            if *folder.target_name != *target.as_octets() {
-                continue;
-            }
-            for (_, known) in self.shared.store.known(folder.id)? {
-                if let Known::Linked(Link { target_uid: Some(uid), .. }) = known {
-                    explained.insert(uid);
-                }
-            }
-        }
         Ok(explained)
     }
 

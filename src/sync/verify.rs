@@ -192,18 +192,7 @@ async fn work(
         may_read_source(shared, enrollment)?;
         may_log_in(enrollment, &record, Side::Source)?;
     }
-    let archive = enrollment.of_archive();
-    let archives = match &archive {
-        Some(archive) => known_account(shared, archive)?,
-        None => None,
-    };
-    if let (Some(archive), Some(record), true) = (&archive, &archives, options.source) {
-        may_log_in(archive, record, Side::Source)?;
-    }
-    let mut folders = shared.store.folders(record.id)?;
-    if let Some(archives) = &archives {
-        folders.extend(shared.store.folders(archives.id)?);
-    }
+    let folders = shared.store.folders(record.id)?;
     let places = places(&folders);
     let summary = Summary {
         address: record.address.clone(),
@@ -216,10 +205,7 @@ async fn work(
         Verification { shared, enrollment, record, folders, writer, tell, progress, summary, open };
     let missing = look.target(&places).await?;
     if options.source {
-        look.source(enrollment, look.record.id).await?;
-        if let (Some(archive), Some(record)) = (&archive, &archives) {
-            look.source(archive, record.id).await?;
-        }
+        look.source().await?;
     }
     // What was proved shows in reads only after this.
     look.writer.commit(Vec::new()).await?;
@@ -411,15 +397,6 @@ impl Verification<'_> {
         change(&mut self.progress.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Folders as they are remembered now, those of the archive included.
-    fn folders_now(&self) -> Result<Vec<FolderRecord>, StoreError> {
-        let mut accounts: Vec<AccountId> =
-            self.folders.iter().map(|folder| folder.account).collect();
-        accounts.dedup();
-        let folders = accounts.into_iter().map(|account| self.shared.store.folders(account));
-        Ok(folders.collect::<Result<Vec<_>, _>>()?.concat())
-    }
-
     /// The account may be sealed while it is verified.
     fn is_sealed(&self) -> bool {
         self.record.phase >= Phase::Archiving
@@ -508,7 +485,7 @@ impl Verification<'_> {
     /// What a pass saw when it last looked at the place.
     fn last_seen(&self, place: &Place) -> Result<Option<Seen>, Stop> {
         let mine: HashSet<FolderId> = place.folders.iter().map(|at| self.folders[*at].id).collect();
-        let records = self.folders_now()?;
+        let records = self.shared.store.folders(self.record.id)?;
         let seen = records.iter().filter(|record| mine.contains(&record.id));
         Ok(seen.filter_map(|record| record.target_seen).max_by_key(|seen| seen.uid_next))
     }
@@ -769,14 +746,11 @@ impl Verification<'_> {
 
 /// The source, compared with what was copied from it.
 impl Verification<'_> {
-    /// As one of the account's source logins shows it: its own, or that of its archive.
-    async fn source(&mut self, login: &Enrollment, of: AccountId) -> Result<(), Stop> {
-        let (mut session, _berth) = connect(self.shared, login, Side::Source).await?;
-        self.summary.source_messages.get_or_insert(0);
+    async fn source(&mut self) -> Result<(), Stop> {
+        let (mut session, _berth) = connect(self.shared, self.enrollment, Side::Source).await?;
+        self.summary.source_messages = Some(0);
         for folder in 0..self.folders.len() {
-            if self.folders[folder].account == of {
-                self.source_folder(&mut session, folder).await?;
-            }
+            self.source_folder(&mut session, folder).await?;
         }
         session.logout().await;
         Ok(())
@@ -793,7 +767,7 @@ impl Verification<'_> {
             Err(error) => return Err(at_source(error).into()),
         };
         let id = self.folders[folder].id;
-        let records = self.folders_now()?;
+        let records = self.shared.store.folders(self.record.id)?;
         let last = records.iter().find(|record| record.id == id);
         let last = last.and_then(|record| record.source_seen).unwrap_or_default();
         if last.uid_validity != selected.uid_validity {

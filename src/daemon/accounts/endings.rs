@@ -2,7 +2,7 @@
 //! what ended and what was removed since that was last told; instants are those of the caller.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError};
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -23,11 +23,30 @@ pub(super) struct Endings {
     removed: BTreeMap<String, Removed>,
 }
 
+/// Without its enrollment: what is removed takes its passwords with it.
 struct Removed {
-    enrollment: Arc<Enrollment>,
+    of: Moved,
     /// As it was then, without its folders.
     status: AccountStatus,
     at: Instant,
+}
+
+/// What an account knows of its migration.
+struct Moved {
+    migration: String,
+    cutover: Option<Timestamp>,
+    listed: Option<usize>,
+}
+
+impl Moved {
+    fn of(enrollment: &Enrollment) -> Moved {
+        let migration = &enrollment.migration;
+        Moved {
+            migration: migration.name.clone(),
+            cutover: enrollment.decree.migration_cutover.or(migration.cutover),
+            listed: migration.accounts.as_deref().map(|listed| listed.iter().count()),
+        }
+    }
 }
 
 impl Endings {
@@ -37,11 +56,14 @@ impl Endings {
     }
 
     pub fn removed(&mut self, account: &Account, at: Instant) {
-        let enrollment = account.enrollment.clone();
+        let of = Moved::of(&account.enrollment);
         let mut status = account.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
         status.folders = Vec::new();
-        self.note(&enrollment.migration.name);
-        self.removed.insert(enrollment.address.clone(), Removed { enrollment, status, at });
+        // That one which was over is forgotten is no end: its own was noted.
+        if !is_over(&status.phase) {
+            self.note(&of.migration);
+        }
+        self.removed.insert(account.enrollment.address.clone(), Removed { of, status, at });
     }
 
     pub fn came_back(&mut self, address: &str) {
@@ -55,7 +77,7 @@ impl Endings {
 
     pub fn told(&mut self, migration: &str) {
         self.news.remove(migration);
-        self.removed.retain(|_, removed| removed.enrollment.migration.name != migration);
+        self.removed.retain(|_, removed| removed.of.migration != migration);
     }
 
     /// What there is to say of a migration whose enrolled accounts are `enrolled`; `None` while one
@@ -69,7 +91,7 @@ impl Endings {
         at: Instant,
     ) -> Option<String> {
         let removed = self.removed.values();
-        let removed = removed.filter(|removed| removed.enrollment.migration.name == migration);
+        let removed = removed.filter(|removed| removed.of.migration == migration);
         let removed: Vec<&Removed> = removed.collect();
         let may_come_back = |removed: &&Removed| {
             !is_over(&removed.status.phase) && at.duration_since(removed.at) < REMOVED_FOR
@@ -77,10 +99,9 @@ impl Endings {
         if !enrolled.iter().all(|account| account.is_over()) || removed.iter().any(may_come_back) {
             return None;
         }
-        let enrollments = enrolled.iter().map(|account| &account.enrollment);
-        let one = enrollments.chain(removed.iter().map(|removed| &removed.enrollment)).next()?;
-        let cutover = one.decree.migration_cutover.or(one.migration.cutover);
-        if cutover.is_some_and(|cutover| cutover > now) {
+        let of_enrolled = enrolled.first().map(|account| Moved::of(&account.enrollment));
+        let of = of_enrolled.as_ref().or(removed.first().map(|removed| &removed.of))?;
+        if of.cutover.is_some_and(|cutover| cutover > now) {
             return None;
         }
         let mut tally = Tally::default();
@@ -90,22 +111,18 @@ impl Endings {
         for removed in &removed {
             tally.add(&removed.status, 0, now);
         }
-        text(one, &tally)
+        text(of, &tally)
     }
 }
 
-fn text(one: &Enrollment, tally: &Tally) -> Option<String> {
+fn text(of: &Moved, tally: &Tally) -> Option<String> {
     let all = tally.counts.accounts;
     let (completed, closed) = (tally.in_phase("completed"), tally.in_phase("closed"));
     if completed + closed == 0 {
         return None;
     }
-    let listed = one.migration.accounts.as_deref();
-    let listed = listed.map_or_else(String::new, |listed| {
-        let listed = listed.iter().count();
-        format!(" ({listed} are listed)")
-    });
-    let (name, sums) = (&one.migration.name, tally.sums);
+    let listed = of.listed.map_or_else(String::new, |listed| format!(" ({listed} are listed)"));
+    let (name, sums) = (&of.migration, tally.sums);
     let bytes = sums.copied_bytes;
     let said = match all == completed {
         true => format!("all {all} accounts of {name}{listed} have completed"),

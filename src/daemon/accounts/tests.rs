@@ -38,7 +38,6 @@ pub fn enrollment(address: &str) -> Arc<Enrollment> {
         target: endpoint(),
         folders: FolderRules::default(),
         sync,
-        archive: None,
     };
     Arc::new(Enrollment {
         address: address.into(),
@@ -49,8 +48,6 @@ pub fn enrollment(address: &str) -> Arc<Enrollment> {
         source_expires: None,
         target_user: address.into(),
         target_password: None,
-        archive: None,
-        is_archive: false,
         contact: Contact::default(),
         decree: Decree::default(),
         file: "conf.d/x.toml".into(),
@@ -266,6 +263,8 @@ async fn a_migration_is_over_although_accounts_were_closed_or_removed() {
     assert_eq!(completions(&mut accounts, &journal, REMOVED_FOR), said);
     settle(&mut accounts).await;
     assert_eq!(completions(&mut accounts, &journal, REMOVED_FOR), said, "once");
+    accounts.remove("completes@a");
+    assert_eq!(completions(&mut accounts, &journal, REMOVED_FOR), said, "forgotten, not ended");
 }
 
 #[tokio::test]

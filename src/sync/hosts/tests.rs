@@ -5,6 +5,7 @@ use std::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
 use super::*;
+use crate::config::schedule::Schedule;
 
 const LIMITS: HostLimits =
     HostLimits { logins_per_second: 200.0, connections: 2, sweeps_per_second: 100.0 };
@@ -135,4 +136,23 @@ async fn a_waiting_login_is_small() {
     let (host, _) = host(LIMITS);
     let size = size_of_val(&host.login(false));
     assert!(size <= 512, "{size} octets in every waiting task");
+}
+
+#[test]
+fn hosts_that_nobody_names_or_uses_are_forgotten() {
+    let limits = Limits {
+        accounts_copying: 1,
+        memory_bytes: 1,
+        schedule: Schedule::none(),
+        default: LIMITS,
+        hosts: BTreeMap::new(),
+    };
+    let hosts = Hosts::new(&limits, Journal::recording(), Chance::default());
+    let used = hosts.host("used.example");
+    hosts.host("Named.example");
+    hosts.host("mistyped.example");
+    hosts.retain(|name| name == "named.example");
+    let names: Vec<String> = hosts.figures().into_iter().map(|host| host.name).collect();
+    assert_eq!(names, ["named.example", "used.example"]);
+    drop(used);
 }

@@ -221,7 +221,6 @@ pub fn enrollment(cutover: Option<Timestamp>, wishes: &Wishes) -> Enrollment {
             read_back: wishes.read_back,
             in_doubt_wait: wishes.in_doubt_wait,
         },
-        archive: None,
     };
     Enrollment {
         address: ADDRESS.to_owned(),
@@ -232,8 +231,6 @@ pub fn enrollment(cutover: Option<Timestamp>, wishes: &Wishes) -> Enrollment {
         source_expires: None,
         target_user: "M1".to_owned(),
         target_password: Some("target".to_owned().into()),
-        archive: None,
-        is_archive: false,
         contact: Default::default(),
         decree: Default::default(),
         file: PathBuf::from("conf.d/mario.toml"),
