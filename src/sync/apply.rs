@@ -210,8 +210,11 @@ impl Pass<'_> {
             return Ok(());
         }
         let now = Instant::now();
+        // What may have moved and has no copy yet keeps the one it had.
+        let open = looks.iter().flat_map(|look| look.wants.values().chain(&look.withheld));
+        let open: HashSet<InternalDate> = open.map(|message| message.instant).collect();
         for look in looks.iter_mut() {
-            self.still_missing(look, now);
+            self.still_missing(look, &open, now);
         }
         let gone: usize = looks.iter().map(|look| self.counted(look)).sum();
         let linked: u64 = self.book.pairs.iter().map(|pair| pair.counts.linked).sum();
@@ -236,7 +239,7 @@ impl Pass<'_> {
     }
 
     /// Sorts what is missing into gone and suspected.
-    fn still_missing(&mut self, look: &mut Look, now: Instant) {
+    fn still_missing(&mut self, look: &mut Look, open: &HashSet<InternalDate>, now: Instant) {
         let folder = look.folder;
         let missing = std::mem::take(&mut look.missing);
         if look.absence == Absence::Unknown {
@@ -254,7 +257,11 @@ impl Pass<'_> {
                 evidence.told((folder, uid));
                 self.again = true;
             }
-            if gone && look.absence != Absence::Suspected {
+            let may_be_open = match look.known.get(&uid) {
+                Some(Known::Linked(link)) => open.contains(&link.instant),
+                _ => false,
+            };
+            if gone && look.absence != Absence::Suspected && !may_be_open {
                 look.gone.push(uid);
             } else {
                 look.unfinished = true;

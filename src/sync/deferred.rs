@@ -68,10 +68,10 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// What no other folder held has to wait.
+    /// What no other folder held has to wait; what is just being moved there does not.
     pub(super) fn leave_deferred(&self, looks: &mut [Look]) {
         for look in looks.iter_mut().filter(|look| self.book.pairs[look.pair].deferred) {
-            look.wants.clear();
+            look.wants.retain(|uid, _| look.blocked.contains(uid));
         }
     }
 

@@ -1,7 +1,7 @@
 //! In doubt: an APPEND whose answer never came may still be stored. It is looked for at once,
 //! not repeated before `in_doubt_wait`, looked for again; a late twin is removed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::adopt::{self, Candidate};
@@ -13,7 +13,7 @@ use super::resolve::of_link;
 use crate::checkpoint::{Edit, Intended, Intent, Known, Link, Proof};
 use crate::imap::Selected;
 use crate::journal::{Entry, Event};
-use crate::words::{Digests, Message, Sha256, Uid};
+use crate::words::{Digests, InternalDate, Message, Sha256, Uid};
 
 /// A repeated APPEND is watched for late twins for so long.
 const WATCHED: Duration = Duration::from_secs(600);
@@ -37,7 +37,8 @@ impl Pass<'_> {
             folder: look.folder,
             source_uid_validity: look.seen.uid_validity,
             target_uid_validity: selected.uid_validity,
-            target_uid_next: selected.uid_next.unwrap_or(1),
+            // Where nobody tells what comes next, nothing that is there may pass for late.
+            target_uid_next: selected.uid_next.unwrap_or(if virgin { 1 } else { u32::MAX }),
             written_at: self.shared.clock.now(),
             repeated: virgin && can_remove,
             messages: Vec::new(),
@@ -54,7 +55,9 @@ impl Pass<'_> {
 
     /// Settles every intent of the folder as far as it can be; the target was just listed.
     pub async fn resolve_intents(&mut self, look: &mut Look) -> Result<(), Failure> {
-        let intents = std::mem::take(&mut look.intents);
+        let mut intents = std::mem::take(&mut look.intents);
+        // What is named owns its copy before any other may call it a late twin.
+        intents.sort_by_key(|intent| intent.messages.is_empty());
         let is_fresh = intents.iter().any(|intent| intent.messages.is_empty());
         for intent in intents {
             let kept = if intent.repeated {
@@ -68,7 +71,7 @@ impl Pass<'_> {
     }
 
     /// Are the UIDs of an intent still those of the folders?
-    fn is_comparable(&self, look: &Look, intent: &Intent) -> bool {
+    pub(super) fn is_comparable(&self, look: &Look, intent: &Intent) -> bool {
         let target = self.book.pairs[look.pair].record.target_seen.unwrap_or_default();
         let of_source = intent.source_uid_validity == look.seen.uid_validity;
         intent.target_uid_validity == target.uid_validity
@@ -211,11 +214,16 @@ impl Pass<'_> {
         } else {
             intent.messages.iter().map(of_intended).collect()
         };
+        // A message that was not listed may own what seems a twin.
+        if !look.complete {
+            return Ok(());
+        }
+        let instants: HashSet<InternalDate> = ours.iter().map(|our| our.instant).collect();
         let late = look
             .unexplained
             .values()
             .filter(|message| message.uid.get() >= intent.target_uid_next)
-            .filter(|message| ours.iter().any(|our| our.instant == message.instant));
+            .filter(|message| instants.contains(&message.instant));
         let late: Vec<&Message> = late.collect();
         if late.is_empty() {
             return Ok(());
@@ -229,9 +237,11 @@ impl Pass<'_> {
         let uids: Vec<Uid> = late.iter().copied().chain(copies).collect();
         let digests = self.target_digests(look.pair, &uids).await?;
         let unsure = self.lose_false_links(look, firsts, &digests).await?;
-        let is_twin = |digests: &Digests| {
+        let is_twin = |uid: &Uid, digests: &Digests| {
+            let instant = look.unexplained.get(uid).map(|message| message.instant);
             let same = |known: adopt::Known| known.sha256() == digests.sha256;
-            ours.iter().any(|our| our.digests.is_some_and(same))
+            let mut ours = ours.iter().filter(|our| Some(our.instant) == instant);
+            ours.any(|our| our.digests.is_some_and(same))
         };
         // A message that still waits for its copy owns it before it is a surplus. The source may
         // tell another size than it gives.
@@ -243,7 +253,7 @@ impl Pass<'_> {
         let is_surplus = |uid: &Uid| {
             let found = digests.get(uid);
             found.is_some_and(|it| {
-                is_twin(it) && !is_wanted(uid, it) && !unsure.contains(&it.sha256)
+                is_twin(uid, it) && !is_wanted(uid, it) && !unsure.contains(&it.sha256)
             })
         };
         let surplus: Vec<Uid> = late.into_iter().filter(is_surplus).collect();

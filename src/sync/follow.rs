@@ -339,7 +339,8 @@ impl Following<'_> {
         course.scope = None;
         if scope == Scope::Full {
             course.full_since = Some(verdict.began_at);
-            if book.learned.missing.due(Instant::now()).is_none() {
+            // Also what is due already, and was not yet gone when this pass began.
+            if book.learned.missing.keys().next().is_none() {
                 book.learned.removals_approved = false;
             }
         }

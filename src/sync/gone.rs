@@ -54,6 +54,14 @@ impl<K: Eq + Hash + Copy> Evidence<K> {
         self.since.entry(key).or_insert(Since { at: now, told: false });
     }
 
+    /// An answer lacked what was only noted so far: the wait begins with the first one.
+    pub fn answered(&mut self, key: K, now: Instant) {
+        let since = self.since.entry(key).or_insert(Since { at: now, told: false });
+        if !since.told {
+            *since = Since { at: now, told: true };
+        }
+    }
+
     /// The server said of a thing just found missing that it went before this look: the next look
     /// makes it gone. Not this one, whose view of other places may be older, so that what moved
     /// there is not seen yet.

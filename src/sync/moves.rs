@@ -43,6 +43,13 @@ impl Pass<'_> {
         }
         for ((from, to), moved) in groups {
             let done = self.move_messages(looks, from, to, &moved).await;
+            if done.is_err() {
+                // What of it was done is not known: the next look finds it by its intent.
+                let open = moved.iter().map(|(_, new)| *new);
+                let to = &mut looks[to];
+                to.blocked.extend(open.filter(|new| !to.known.contains_key(new)));
+                to.unfinished = true;
+            }
             self.tolerate(&mut looks[from], done)?;
         }
         Ok(())
@@ -95,10 +102,10 @@ impl Pass<'_> {
         }
         let verified = self.target.verify(&from_name, &links).await?;
         self.lose_strangers(&mut looks[from], &verified).await?;
-        let by_copy = from_name != to_name && !self.target.can_move().await?;
         links.retain(|(old, link)| {
-            // An altered copy could not be found again by its bytes if the answer were lost.
-            let findable = !by_copy || link.altered.is_none();
+            // An altered copy could not be found again by its bytes if the answer were lost: it
+            // is copied anew, and then it goes.
+            let findable = from_name == to_name || link.altered.is_none();
             findable && self.may_touch(&verified, looks[from].pair, *old, link)
         });
         let uids: Vec<Uid> = links.iter().filter_map(|(_, link)| link.target_uid).collect();

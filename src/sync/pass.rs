@@ -111,6 +111,10 @@ pub struct Look {
     pub all_blocked: bool,
     /// Refused in this pass, not yet committed.
     pub refusals: Vec<(Uid, Known)>,
+    /// Messages that the source did not give to be compared: they wait.
+    pub withheld: Vec<Message>,
+    /// All of the folder was listed.
+    pub complete: bool,
     /// Something is left for a later pass.
     pub unfinished: bool,
     /// A server refused something about this folder: it is left alone until the next pass.
@@ -369,6 +373,8 @@ impl<'a> Pass<'a> {
             blocked: HashSet::new(),
             all_blocked: false,
             refusals: Vec::new(),
+            withheld: Vec::new(),
+            complete: true,
             unfinished: false,
             troubled: false,
             absence: Absence::Listed,
@@ -409,7 +415,7 @@ impl<'a> Pass<'a> {
         };
         let look = self.new_look(at, seen, known, diff)?;
         // What was not shown must not pass for absent: it is looked at again.
-        Ok(Some(Look { unfinished: !complete, ..look }))
+        Ok(Some(Look { complete, unfinished: !complete, ..look }))
     }
 
     /// Selects a folder, unless it is selected and all that happened there is new mail: then

@@ -8,7 +8,7 @@ use super::clock::Instant;
 use super::copy::Failure;
 use super::pass::{Absence, Look, Pass, Scope, at_source, at_target};
 use super::plan;
-use crate::checkpoint::{Edit, FolderRecord, Known, Link, Origin, Proof, Seen};
+use crate::checkpoint::{Edit, FolderRecord, Intent, Known, Link, Origin, Proof, Seen};
 use crate::imap::{Error, HeaderSeen, Selected};
 use crate::journal::{Entry, Event};
 use crate::words::{Digests, Message, Uid};
@@ -86,7 +86,7 @@ impl Pass<'_> {
         let next = listing.last().map_or(1, |message| message.uid.get().saturating_add(1));
         let since = before.filter(|seen| seen.uid_validity == selected.uid_validity);
         if since.is_some_and(|seen| lacks_new(&seen, &selected, &listing)) {
-            self.wait_for_unshown(look).await?;
+            self.wait_for_unshown(look, &selected).await?;
         }
         let pair = &mut self.book.pairs[look.pair];
         pair.permanent = Some(selected.permanent_flags.clone());
@@ -103,12 +103,18 @@ impl Pass<'_> {
     /// UIDs were given that the listing lacks. What had them may be removed, or a copy of ours that
     /// an older checkpoint does not know, behind a listing that is not whole: messages that may
     /// have a copy wait.
-    async fn wait_for_unshown(&mut self, look: &mut Look) -> Result<(), Failure> {
+    async fn wait_for_unshown(
+        &mut self,
+        look: &mut Look,
+        selected: &Selected,
+    ) -> Result<(), Failure> {
         let waits = look.intents.iter().any(|intent| intent.messages.is_empty());
         if waits || !has_late(&self.book.pairs[look.pair].record, look) {
             return Ok(());
         }
-        let intent = self.fresh_intent(look.pair)?;
+        // What is there already is no late twin.
+        let target_uid_next = selected.uid_next.unwrap_or(u32::MAX);
+        let intent = Intent { target_uid_next, ..self.fresh_intent(look.pair)? };
         self.writer.commit(vec![Edit::PutIntent(intent.clone())]).await?;
         look.intents.push(intent);
         Ok(())
@@ -247,7 +253,9 @@ impl Pass<'_> {
         let (folder, now) = (look.folder, Instant::now());
         let unread = &mut self.book.learned.unread;
         digests.keys().for_each(|uid| unread.settled((folder, *uid)));
-        let mut asked = uids.iter().filter(|uid| !digests.contains_key(uid));
+        let asked: Vec<&Uid> = uids.iter().filter(|uid| !digests.contains_key(uid)).collect();
+        asked.iter().for_each(|uid| unread.answered((folder, **uid), now));
+        let mut asked = asked.into_iter();
         match asked.all(|uid| unread.for_long((folder, *uid), now)) {
             true => Ok(digests),
             false => Err(cannot_be_read()),
@@ -270,9 +278,11 @@ impl Pass<'_> {
         let is_riddle =
             |uid: &Uid| !listing.contains_key(uid) || look.unexplained.contains_key(uid);
         unread.retain(|(of, uid)| *of != folder || is_riddle(uid));
-        let mut absent =
-            unread.keys().filter(|(of, uid)| *of == folder && !listing.contains_key(uid));
-        match absent.all(|key| unread.for_long(*key, now)) {
+        let absent = unread.keys().copied();
+        let absent = absent.filter(|(of, uid)| *of == folder && !listing.contains_key(uid));
+        let absent: Vec<_> = absent.collect();
+        absent.iter().for_each(|key| unread.answered(*key, now));
+        match absent.into_iter().all(|key| unread.for_long(key, now)) {
             true => Ok(()),
             false => Err(cannot_be_read()),
         }
@@ -368,7 +378,7 @@ impl Pass<'_> {
         for uid in asked.iter().filter(|uid| !given.contains_key(uid)) {
             withheld.note((folder, *uid), now);
             if !withheld.for_long((folder, *uid), now) {
-                look.wants.remove(uid);
+                look.withheld.extend(look.wants.remove(uid));
                 look.unfinished = true;
             }
         }
@@ -403,11 +413,18 @@ impl Pass<'_> {
             Have::Unexplained(target_uid) => {
                 let copy = look.unexplained.remove(&target_uid);
                 let copy = copy.expect("haves are made of these");
-                let intended = look.intents.iter().flat_map(|intent| &intent.messages);
-                let mut intended = intended.map(|it| (it.sha256, it.instant));
-                let was_sent = intended.any(|it| it == (digests.sha256, want.instant));
-                let link = self.adopted_link(want, &copy, digests, altered);
                 // An intent whose UIDs mean nothing any more still tells that it was sent.
+                let may_have_made = |intent: &&Intent| {
+                    !self.is_comparable(look, intent) || target_uid.get() >= intent.target_uid_next
+                };
+                let intended = look.intents.iter().filter(may_have_made);
+                let mut intended = intended.flat_map(|intent| &intent.messages);
+                let was_sent = intended.any(|it| {
+                    let linked = look.known.get(&it.source_uid);
+                    (it.sha256, it.instant) == (digests.sha256, want.instant)
+                        && !matches!(linked, Some(Known::Linked(_)))
+                });
+                let link = self.adopted_link(want, &copy, digests, altered);
                 let is_ours = was_sent && link.origin == Origin::Twin;
                 Link { origin: if is_ours { Origin::Copied } else { link.origin }, ..link }
             }

@@ -178,7 +178,7 @@ fn seeds_that_failed_once() {
     run_all(FAILED_ONCE.into_iter().map(random));
 }
 
-const FAILED_ONCE: [u64; 26] = [
+const FAILED_ONCE: [u64; 27] = [
     1712163254489,
     1712163254514,
     1712163254959,
@@ -201,6 +201,7 @@ const FAILED_ONCE: [u64; 26] = [
     1712166988970,
     1712166990738,
     1712168665376,
+    1712168666235,
     1712169008440,
     1712169011771,
     1712170028550,
