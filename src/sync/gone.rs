@@ -23,7 +23,8 @@ pub struct Evidence<K> {
 #[derive(Clone, Copy, Debug)]
 struct Since {
     at: Instant,
-    /// The server itself has said that it went, in an earlier look.
+    /// The server has answered: of what is missing, in an earlier look, that it went; of what
+    /// was only noted, without it.
     told: bool,
 }
 
@@ -115,5 +116,19 @@ mod tests {
         assert!(!evidence.missing(3, false, at(62), at(62)));
         evidence.told(3);
         assert!(evidence.missing(3, false, at(62), at(62)), "told in the look before");
+    }
+
+    #[test]
+    fn the_wait_for_what_was_noted_begins_with_the_first_answer_that_lacks_it() {
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let mut evidence = Evidence::new(APART);
+        evidence.note(1, at(0));
+        evidence.answered(1, at(900));
+        assert!(!evidence.for_long(1, at(900)), "nobody looked meanwhile");
+        evidence.answered(1, at(1400));
+        evidence.note(1, at(1450));
+        assert!(!evidence.for_long(1, at(1499)));
+        assert!(evidence.for_long(1, at(1500)));
     }
 }
