@@ -22,7 +22,7 @@ use hpke::kem::X25519HkdfSha256;
 use hpke::{
     Deserializable, Kem, OpModeR, OpModeS, Serializable, single_shot_open, single_shot_seal,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
@@ -42,6 +42,8 @@ const ENCAPPED_OCTETS: usize = 32;
 const KEY_FILE_OCTETS_MAX: u64 = 1024;
 const PRIVATE: &str = "pecsync-private-key";
 const PUBLIC: &str = "pecsync-public-key";
+/// When a key was made, in its file.
+const MADE: &str = "%Y-%m-%dT%H:%M:%SZ";
 /// Credentials of systemd's with this name, or with one that begins with it and a dot.
 const CREDENTIAL: &str = "sealing-key";
 
@@ -59,7 +61,7 @@ pub struct Keyring {
 pub struct SealingKey {
     pub name: String,
     /// RFC 3339.
-    pub made: String,
+    pub made: Timestamp,
     public: PublicKey,
 }
 
@@ -202,7 +204,7 @@ pub fn new_key(
 ) -> io::Result<(String, PathBuf)> {
     let (private, public) = X25519HkdfSha256::gen_keypair();
     let name = name_of(&public);
-    let made = now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let made = later_than_all(&sealing_keys(config_dir), now).strftime(MADE).to_string();
     let dir = directory(config_dir);
     fs::create_dir_all(&dir)?;
     let private_octets = Zeroizing::new(private.to_bytes().to_vec());
@@ -215,6 +217,14 @@ pub fn new_key(
     write_new(&dir.join(format!("{name}.public")), line.as_bytes(), 0o644, None)?;
     fs::File::open(&dir)?.sync_all()?;
     Ok((name, private_file))
+}
+
+/// `now`, or the second after the newest of `keys`: two keys in one second, or a clock set back,
+/// and the new one would not seal.
+fn later_than_all(keys: &[SealingKey], now: Timestamp) -> Timestamp {
+    let newest = keys.iter().map(|key| key.made).max();
+    let next = newest.and_then(|made| made.checked_add(SignedDuration::from_secs(1)).ok());
+    next.map_or(now, |next| next.max(now))
 }
 
 /// Never in the place of a file that is there.
@@ -266,6 +276,7 @@ fn private_key(path: &Path, follow_links: bool) -> Result<(String, PrivateKey), 
 fn public_key(path: &Path) -> Option<SealingKey> {
     let text = files::read_text(path, KEY_FILE_OCTETS_MAX, true).ok()??.text;
     let (name, made, octets) = fields(&text, PUBLIC)?;
+    let made = made.parse().ok()?;
     let public = PublicKey::from_bytes(&octets).ok()?;
     (name_of(&public) == name).then_some(SealingKey { name, made, public })
 }
@@ -332,6 +343,10 @@ mod tests {
             keyring(dir.path()).open(&sealed, "a@b", Side::Target).is_ok(),
             "the old one opens"
         );
+        for second in [200, 150] {
+            let (newest, _) = new_key(dir.path(), None, at(second)).unwrap();
+            assert_eq!(sealing_keys(dir.path())[0].name, newest, "in its second, a clock set back");
+        }
         fs::remove_file(old_file).unwrap();
         let wrong = keyring(dir.path()).open(&sealed, "a@b", Side::Target).unwrap_err();
         assert!(wrong.message.contains(&old), "{wrong}");
