@@ -84,6 +84,12 @@ pub fn next_phase(phase: Phase, facts: &Facts) -> Phase {
     }
 }
 
+/// What a clean pass of the phase before still proves at the seal: where folders wait for the
+/// cutover it left those alone, however long ago their time came.
+pub fn proved_at_seal(facts: &Facts) -> Option<i64> {
+    facts.clean_since.filter(|_| facts.archive_from.is_none())
+}
+
 /// Are the folders copied now that waited for the cutover? `from` is when that begins.
 pub fn copies_archive(phase: Phase, facts: &Facts, from: Option<i64>) -> bool {
     phase == Phase::Archiving && !facts.clock_suspect && from.is_some_and(|from| facts.now >= from)
@@ -172,6 +178,14 @@ mod tests {
         check(Phase::Archiving, come, Phase::Archiving);
         check(Phase::Archiving, Facts { clean_since: Some(201), ..come }, Phase::Completed);
         check(Phase::Archiving, Facts { now: 1000, ..waiting }, Phase::Closed);
+    }
+
+    #[test]
+    fn the_last_pass_proves_nothing_of_folders_that_wait() {
+        let sealing = Facts { now: 300, clean_since: Some(250), ..QUIET };
+        assert_eq!(proved_at_seal(&sealing), Some(250));
+        // Their time came while the last pass lasted.
+        assert_eq!(proved_at_seal(&Facts { archive_from: Some(200), ..sealing }), None);
     }
 
     #[test]

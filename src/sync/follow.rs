@@ -18,6 +18,7 @@ use super::clock::{Instant, clock_suspect};
 use super::connect::{connect, worked_digest};
 use super::copy::Failure;
 use super::cutover::{self, Facts, Reopened};
+use super::folders;
 use super::hurry::Hurry;
 use super::pass::{Pass, Scope, Verdict, at_source};
 use super::plan;
@@ -458,8 +459,11 @@ impl Following<'_> {
             self.shared.journal.emit(clock_suspect(jumped));
         }
         let migration = &self.enrollment.migration;
-        // Before LIST was asked nobody knows whether the account has any.
-        let may_defer = book.has_deferred() || !book.surveyed;
+        // Before LIST was asked nobody knows whether the account has any; and those that have come
+        // to be copied since are not complete because they wait no more.
+        let waited = |pair: &Pair| folders::is_deferred(&migration.folders, pair.shown());
+        let may_defer =
+            book.has_deferred() || !book.surveyed || book.pairs.iter().any(waited);
         Facts {
             now: reading.now,
             clock_suspect: reading.suspect,
@@ -502,7 +506,7 @@ impl Following<'_> {
     pub async fn advance(
         &self,
         book: &mut Book,
-        clean_since: Option<i64>,
+        mut clean_since: Option<i64>,
     ) -> Result<bool, Failure> {
         loop {
             let facts = self.facts(book, clean_since);
@@ -511,6 +515,9 @@ impl Following<'_> {
             let next = cutover::next_phase(before, &facts);
             if next == before {
                 return Ok(before >= Phase::Completed);
+            }
+            if next == Phase::Archiving {
+                clean_since = cutover::proved_at_seal(&facts);
             }
             book.record.phase = next;
             self.enter(book, next, &facts).await?;
