@@ -91,8 +91,8 @@ fn what_is_commented_out_in_the_samples_is_right_too() {
     };
     let etc = tempfile::tempdir().unwrap();
     let main = etc.path().join("pecsync.toml");
-    let migrations =
-        read("docs/examples/migrations.d/epap.toml").replace("credential ", "password ");
+    let migrations = uncommented(read("docs/examples/migrations.d/epap.toml"));
+    let migrations = migrations.replace("credential ", "password ");
     fs::write(&main, uncommented(read("docs/examples/pecsync.toml")) + &migrations).unwrap();
     fs::set_permissions(&main, fs::Permissions::from_mode(0o600)).unwrap();
     let now = "2026-01-15T12:00:00Z".parse().unwrap();
@@ -107,4 +107,5 @@ fn what_is_commented_out_in_the_samples_is_right_too() {
         .collect::<String>();
     let mario = enrollment::parse(&etc.path().join("m.toml"), &mario, &settings).unwrap();
     assert_eq!(mario.cutover.unwrap().to_string(), "2026-01-20T07:00:00Z");
+    assert_eq!(mario.of_archive().unwrap().source_user, "archive.mario.rossi");
 }

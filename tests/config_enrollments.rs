@@ -184,7 +184,10 @@ fn mistakes() {
     );
     check(
         &format!("password = \"x\"\n{MARIO}"),
-        &m("1:1", "unknown key \"password\"; it belongs in [source] or [target]"),
+        &m(
+            "1:1",
+            "unknown key \"password\"; it belongs in [source] or [source.archive] or [target]",
+        ),
     );
     check(
         &MARIO.replace("password = \"old\"", "sealed_password = \"v1:x\""),
@@ -193,10 +196,6 @@ fn mistakes() {
             "sealed_password: not a sealed password: it begins with v1:KEY:; seal it anew: pecsync \
              seal mario.rossi@pec.epap.it",
         ),
-    );
-    check(
-        &MARIO.replace("password = \"old\"", "password = \"old\"\narchive = true"),
-        &m("4:1", "\"archive\" is not supported yet; take the line out"),
     );
     check(
         &MARIO.replace("password = \"old\"", "password = \"old\"\npassword_file = \"x\""),

@@ -265,7 +265,6 @@ fn keys_without_behaviour_are_refused() {
         check(added, &expected);
     }
     refused("[limits]\nsource_addresses = []", "6:1", "source_addresses");
-    refused("[migration.epap.source.archive]\nx = 1", "5:24", "archive");
 }
 
 #[test]

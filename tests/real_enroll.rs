@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use support::daemon::{Account, Site, write_private};
 use support::dovecot::Dovecot;
 use support::mail;
+use support::server::Server;
 use support::stage::Stage;
 
 /// Runs a command that reads `input`; its exit code, and what it said on both outputs.
@@ -180,4 +181,22 @@ fn many_from_a_table_again_and_again() {
     let (code, said) = run(&site, &["enroll", "--csv", &csv], "");
     assert_eq!(code, Some(1));
     assert!(said.contains("chmod o-rwx"), "{said}");
+}
+
+#[test]
+fn a_login_at_an_archive_is_not_written_over() {
+    let stage = Stage::new("archiviata");
+    let archive = format!("[migration.prova.source.archive]\n{}", stage.source.endpoint());
+    let plan = stage.plan().source(&archive).folders("after_cutover = [\"archive:**\"]");
+    let site = plan.write();
+    let login = "[source.archive]\nuser = \"a\"\npassword = \"b\"\n[target]";
+    let text = stage.account.enrollment().replace("[target]", login);
+    let file = site.drop_file(&format!("{}.toml", stage.address()), &text);
+    let user = &stage.account.target_user;
+    let arguments =
+        ["enroll", stage.address(), "--password-stdin", "--replace", "--target-user", user];
+    let (code, said) = run(&site, &arguments, "nuova\nnuova\n");
+    assert_ne!(code, Some(0), "{said}");
+    assert!(said.contains("has [source.archive], which would be lost"), "{said}");
+    assert_eq!(std::fs::read_to_string(file).unwrap(), text);
 }

@@ -45,6 +45,21 @@ pub struct Place {
     pub user: String,
 }
 
+/// The source name of a folder that lies in an account's archive, a second store at `place`. NUL is
+/// in no name a server can give (RFC 9051, 9), and where a folder lies is part of it: links into
+/// one store never pass for links into another.
+pub fn archived_name(place: &Place, name: &[u8]) -> Vec<u8> {
+    [b"\0", place.host.as_bytes(), b"\0", place.user.as_bytes(), b"\0", name].concat()
+}
+
+/// Where a folder of an archive lies, and its name there; `None` of any other.
+pub fn of_archived_name(name: &[u8]) -> Option<(Place, &[u8])> {
+    let mut parts = name.strip_prefix(b"\0")?.splitn(3, |octet| *octet == 0);
+    let (host, user, there) = (parts.next()?, parts.next()?, parts.next()?);
+    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    Some((Place { host: text(host), user: text(user) }, there))
+}
+
 /// How far an account's life has gone. Ordered: a phase once past is not re-entered.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Phase {
@@ -138,6 +153,13 @@ pub struct FolderRecord {
     pub first_copy_completed: bool,
     /// Source and target were compared in full (UIDs, flags) at this Unix second.
     pub compared_at: i64,
+}
+
+impl FolderRecord {
+    /// The archive in which it lies, if it does.
+    pub fn archive(&self) -> Option<Place> {
+        of_archived_name(&self.source_name).map(|(place, _)| place)
+    }
 }
 
 /// Whose a copy is.

@@ -174,6 +174,11 @@ fn look(wanted: Vec<Wanted>, settings: &Settings, replace: bool) -> Vec<(String,
                 Some(Fate::Wrong("it stands in the table twice".to_owned()))
             }
             Some(file) => Some(Fate::Already(file.clone())),
+            None if has_own_archive(&before, &one.address) => {
+                let file = path.display();
+                let why = format!("{file} has [source.archive], which would be lost: edit it");
+                Some(Fate::Wrong(why))
+            }
             None if there.contains(&path) && claimed.get(&one.address) != Some(&path) => {
                 Some(Fate::Wrong(format!("{} is there and asks for somebody else", path.display())))
             }
@@ -216,6 +221,12 @@ fn look(wanted: Vec<Wanted>, settings: &Settings, replace: bool) -> Vec<(String,
         (address, fate)
     };
     fates.into_iter().map(settle).collect()
+}
+
+/// Does its enrollment hold a login that no row of a table has?
+fn has_own_archive(before: &Snapshot, address: &str) -> bool {
+    let archive = before.active().get(address).and_then(|enrollment| enrollment.archive.as_ref());
+    archive.is_some_and(|login| login.password.is_some())
 }
 
 /// An exit code, and what to say.

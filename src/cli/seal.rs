@@ -10,11 +10,10 @@ use super::offline::Refusal;
 use super::place::Place;
 use super::prompt;
 use super::terminal::{complain, say};
-use crate::config::sealing;
+use crate::config::sealing::{self, Login};
 use crate::config::{SealingKey, address_of};
 use crate::daemon::protocol::exit;
 use crate::journal::shown;
-use crate::words::Side;
 
 #[derive(Args, Clone, Debug)]
 pub struct Options {
@@ -24,11 +23,14 @@ pub struct Options {
     /// The target's password; without it, the source's
     #[arg(long)]
     target: bool,
+    /// The archive's password
+    #[arg(long, conflicts_with = "target")]
+    archive: bool,
     /// Another key than the newest
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
     /// Makes a key pair; what is sealed from now on is sealed for it
-    #[arg(long, conflicts_with_all = ["address", "target", "key"])]
+    #[arg(long, conflicts_with_all = ["address", "target", "archive", "key"])]
     new_key: bool,
 }
 
@@ -63,11 +65,15 @@ fn new_key(config: &Path) -> Result<String, Refusal> {
 fn seal(config: &Path, address: &str, options: &Options) -> Result<String, Refusal> {
     let address = address_of(address).map_err(|wrong| (exit::USAGE, wrong.to_string()))?;
     let key = key(config, options.key.as_deref())?;
-    let side = if options.target { Side::Target } else { Side::Source };
-    let question = format!("Password of {} at the {side}", shown(&address));
+    let login = match (options.target, options.archive) {
+        (true, _) => Login::Target,
+        (false, true) => Login::Archive,
+        (false, false) => Login::Source,
+    };
+    let question = format!("Password of {} at the {login}", shown(&address));
     let password = prompt::password(&question, false)
         .map_err(|error| (exit::NO, format!("no password: {error}")))?;
-    let sealed = key.seal(&password, &address, side);
+    let sealed = key.seal(&password, &address, login);
     let sealed = sealed.map_err(|wrong| (exit::USAGE, wrong.to_string()))?;
     Ok(format!("sealed_password = \"{sealed}\""))
 }

@@ -179,13 +179,17 @@ pub(super) enum Claim {
 }
 
 impl Claim {
-    pub fn all_of(enrollment: &Enrollment) -> [Claim; 3] {
+    pub fn all_of(enrollment: &Enrollment) -> Vec<Claim> {
         let Enrollment { address, migration, source_user, target_user, .. } = enrollment;
-        [
+        let mut claims = vec![
             Claim::Address(address.clone()),
             Claim::Source(login(&migration.source, source_user)),
             Claim::Target(login(&migration.target, target_user)),
-        ]
+        ];
+        if let (Some(archive), Some(migration)) = (&enrollment.archive, &migration.archive) {
+            claims.push(Claim::Source(login(&migration.source, &archive.user)));
+        }
+        claims
     }
 
     /// `the account mario.rossi@pec.epap.it`

@@ -11,10 +11,12 @@ use super::dates::{self, BareDay};
 use super::endpoint::one_at_most;
 use super::load::shown;
 use super::problem::{Problem, Sink, Wrong, nearest, quoted};
-use super::settings::{Contact, Decree, Endpoint, Enrollment, Migration, ServiceStyle, Settings};
+use super::sealing::Login;
+use super::settings::{
+    ArchiveLogin, Contact, Decree, Endpoint, Enrollment, Migration, ServiceStyle, Settings,
+};
 use super::table::{self, Table};
 use super::{files, keys, presets, secrets, values};
-use crate::words::Side;
 
 /// Where the password in a file of its own comes from.
 pub(super) type PasswordFile<'a> = &'a dyn Fn(&str) -> Result<SecretString, Wrong>;
@@ -34,7 +36,7 @@ pub(super) struct Parsed {
 }
 
 /// Line and column of each claim, in the order of [`super::conflicts::Claim::all_of`].
-pub(super) type ClaimedAt = [(usize, usize); 3];
+pub(super) type ClaimedAt = [(usize, usize); 4];
 
 /// [`parse`] with what is known of the file's permissions, and password files read before.
 pub(super) fn parse_with(
@@ -104,12 +106,21 @@ impl Reading<'_> {
             }
         };
         let contact = merged(contact, row.map(|row| &row.contact));
-        let login = |side, table: &Option<Table<'_>>, endpoint: &Endpoint| {
+        let login = |login, table: &Option<Table<'_>>, endpoint: &Endpoint| {
             let service_login = endpoint.service_login.is_some();
-            self.password(root, (&address, side), table.as_ref(), service_login)
+            self.password(root, (&address, login), table.as_ref(), service_login)
         };
-        let source_password = login(Side::Source, &source, &migration.source);
-        let target_password = login(Side::Target, &target, &migration.target);
+        let source_password = login(Login::Source, &source, &migration.source);
+        let target_password = login(Login::Target, &target, &migration.target);
+        let archive_table = archive_table(source.as_ref(), &migration);
+        let archive = match (&archive_table, &migration.archive) {
+            (None, Some(archive)) if archive.source.service_login.is_none() => None,
+            (table, Some(archive)) => Some(ArchiveLogin {
+                user: user(table.as_ref()).unwrap_or_else(|| address.clone()),
+                password: login(Login::Archive, table, &archive.source),
+            }),
+            (_, None) => None,
+        };
         let enrollment = Enrollment {
             address,
             cutover,
@@ -118,6 +129,8 @@ impl Reading<'_> {
             source_expires,
             target_user: target_user?,
             target_password,
+            archive,
+            is_archive: false,
             contact,
             file: self.file.to_owned(),
             decree: Decree::default(),
@@ -173,7 +186,7 @@ impl Reading<'_> {
     fn password(
         &self,
         root: &Table<'_>,
-        (address, side): (&str, Side),
+        (address, login): (&str, Login),
         table: Option<&Table<'_>>,
         service_login: bool,
     ) -> Option<SecretString> {
@@ -181,8 +194,11 @@ impl Reading<'_> {
         let given = table.filter(|table| KEYS.iter().any(|key| table.has(key)));
         let Some(table) = given else {
             if !service_login {
-                let message = format!("the {side} has no password");
-                let hint = format!("add sealed_password, password_file or password under [{side}]");
+                let message = format!("the {login} has no password");
+                let under =
+                    if login == Login::Archive { "source.archive" } else { &login.to_string() };
+                let hint =
+                    format!("add sealed_password, password_file or password under [{under}]");
                 let nearest_table = table.unwrap_or(root);
                 nearest_table.missing(Wrong::new(message, hint));
             }
@@ -195,7 +211,7 @@ impl Reading<'_> {
         }
         let password = table.secret("password");
         let from_file = || table.parsed("password_file", self.password_file);
-        let unseal = |sealed: &str| self.settings.keyring.open(sealed, address, side);
+        let unseal = |sealed: &str| self.settings.keyring.open(sealed, address, login);
         let sealed = || table.parsed("sealed_password", unseal);
         Some(password.or_else(from_file).or_else(sealed)?.value)
     }
@@ -240,6 +256,18 @@ fn merged(contact: Contact, known: Option<&Contact>) -> Contact {
     Contact { email: contact.email.or(known.email), phone: contact.phone.or(known.phone) }
 }
 
+/// `[source.archive]`, where the migration says which server that is.
+fn archive_table<'t>(source: Option<&Table<'t>>, migration: &Migration) -> Option<Table<'t>> {
+    let table = source?.table("archive")?;
+    table.allow(&keys::ENROLLMENT_ARCHIVE);
+    if migration.archive.is_none() {
+        let message = format!("migration {:?} has no archive", migration.name);
+        let hint = format!("add [migration.{}.source.archive] there", migration.name);
+        table.wrong(&table.at, Wrong::new(message, hint));
+    }
+    Some(table)
+}
+
 /// Where neither the file nor the migration's accounts name it: the address, unless the
 /// provider's logins are codes.
 fn target_user(
@@ -272,15 +300,20 @@ fn target_user(
 /// An account that is its own target would copy itself into itself.
 fn keep_sides_apart(root: &Table<'_>, enrollment: &Enrollment) {
     let (source, target) = (&enrollment.migration.source, &enrollment.migration.target);
-    let same_port = source.port == target.port || !values::is_loopback(&source.host);
-    if source.host == target.host
-        && same_port
-        && enrollment.source_user.eq_ignore_ascii_case(&enrollment.target_user)
-    {
-        let message =
-            format!("source and target are both {} at {}", enrollment.source_user, source.host);
-        let hint = "write the target's own login under [target]";
-        root.wrong(&root.at, Wrong::new(message, hint));
+    let source = ("source", source, &enrollment.source_user);
+    let target = ("target", target, &enrollment.target_user);
+    let mut pairs = vec![(source, target, "write the target's own login under [target]")];
+    if let (Some(login), Some(migration)) = (&enrollment.archive, &enrollment.migration.archive) {
+        let archive = ("archive", &migration.source, &login.user);
+        let hint = "write the archive's own login under [source.archive]";
+        pairs.extend([(source, archive, hint), (target, archive, hint)]);
+    }
+    for ((one, at_one, user), (other, at_other, other_user), hint) in pairs {
+        let same_port = at_one.port == at_other.port || !values::is_loopback(&at_one.host);
+        if at_one.host == at_other.host && same_port && user.eq_ignore_ascii_case(other_user) {
+            let message = format!("{one} and {other} are both {user} at {}", at_one.host);
+            root.wrong(&root.at, Wrong::new(message, hint));
+        }
     }
 }
 
@@ -291,33 +324,38 @@ fn listed<T: AsRef<str>>(names: impl IntoIterator<Item = T>) -> String {
 
 /// A login that is not written out is claimed by the address.
 fn claimed_at(root: &Table<'_>) -> ClaimedAt {
-    let login = |side: &str| match root.table(side).filter(|table| table.has("user")) {
+    let login = |table: Option<Table<'_>>| match table.filter(|table| table.has("user")) {
         Some(table) => table.at_key("user"),
         None => root.at_key("address"),
     };
-    [root.at_key("address"), login("source"), login("target")].map(|at| {
+    let source = root.table("source");
+    let archive = source.as_ref().and_then(|source| source.table("archive"));
+    let logins = [login(source), login(root.table("target")), login(archive)];
+    let [source, target, archive] = logins;
+    [root.at_key("address"), source, target, archive].map(|at| {
         let placed = root.sink().placed(&at, Wrong::new("", ""));
         (placed.line, placed.column)
     })
 }
 
-/// `[source] password_file` and `[target] password_file` of a file, to be read before it is
-/// parsed.
+/// `[source] password_file` and its like of a file, to be read before it is parsed.
 pub(super) fn password_files_in(text: &str) -> Vec<String> {
-    on_both_sides(text, "password_file", |written| written.to_owned())
+    of_all_logins(text, "password_file", |written| written.to_owned())
 }
 
 /// How many passwords the file holds by that key.
 pub(super) fn passwords_in(text: &str, key: &str) -> usize {
-    on_both_sides(text, key, |_| ()).len()
+    of_all_logins(text, key, |_| ()).len()
 }
 
-fn on_both_sides<T>(text: &str, key: &str, take: impl Fn(&str) -> T) -> Vec<T> {
+fn of_all_logins<T>(text: &str, key: &str, take: impl Fn(&str) -> T) -> Vec<T> {
     if !text.contains(key) {
         return Vec::new();
     }
     let (document, _) = toml::de::DeTable::parse_recoverable(text);
-    let sides = ["source", "target"].iter().filter_map(|side| document.get_ref().get(*side));
-    let values = sides.filter_map(|side| side.get_ref().get(key));
+    let side = |name: &str| document.get_ref().get(name);
+    let archive = side("source").and_then(|source| source.get_ref().get("archive"));
+    let logins = [side("source"), archive, side("target")].into_iter().flatten();
+    let values = logins.filter_map(|login| login.get_ref().get(key));
     values.filter_map(|value| value.get_ref().as_str()).map(take).collect()
 }

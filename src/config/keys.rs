@@ -79,7 +79,12 @@ pub const MIGRATION: Keys = settings(
     ],
     &[],
 );
-pub const SOURCE: Keys = settings("[migration.NAME.source]", ENDPOINT, &["archive"]);
+pub const SOURCE: Keys = settings(
+    "[migration.NAME.source]",
+    &["provider", "host", "port", "tls", "ca_file", "service_login", "archive"],
+    &[],
+);
+pub const ARCHIVE: Keys = settings("[migration.NAME.source.archive]", ENDPOINT, &[]);
 pub const TARGET: Keys = settings("[migration.NAME.target]", ENDPOINT, &[]);
 pub const SERVICE_LOGIN: Keys = settings(
     "[migration.NAME.source.service_login]",
@@ -101,9 +106,11 @@ pub const ENROLLMENT: Keys =
     enrollment("", &["address", "migration", "cutover", "source", "target", "contact"], &[]);
 pub const ENROLLMENT_SOURCE: Keys = enrollment(
     "[source]",
-    &["user", "sealed_password", "password_file", "password", "expires"],
-    &["archive"],
+    &["user", "sealed_password", "password_file", "password", "expires", "archive"],
+    &[],
 );
+pub const ENROLLMENT_ARCHIVE: Keys =
+    enrollment("[source.archive]", &["user", "sealed_password", "password_file", "password"], &[]);
 pub const ENROLLMENT_TARGET: Keys =
     enrollment("[target]", &["user", "sealed_password", "password_file", "password"], &[]);
 pub const CONTACT: Keys = enrollment("[contact]", &["email", "phone"], &[]);
@@ -117,12 +124,14 @@ pub const ALL: &[&Keys] = &[
     &HOST_LIMITS,
     &MIGRATION,
     &SOURCE,
+    &ARCHIVE,
     &TARGET,
     &SERVICE_LOGIN,
     &FOLDERS,
     &SYNC,
     &ENROLLMENT,
     &ENROLLMENT_SOURCE,
+    &ENROLLMENT_ARCHIVE,
     &ENROLLMENT_TARGET,
     &CONTACT,
 ];

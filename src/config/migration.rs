@@ -49,8 +49,12 @@ pub(super) fn read<'t>(
     let (enroll_from, enroll_until) = enrolling(table, &zone);
     let cutover = cutover(table, &zone, context);
     let source_until = source_until(table, &zone, cutover.as_ref());
+    let mut archive = None;
     let source = match table.table("source") {
-        Some(source) => endpoint::read(&source, &keys::SOURCE, dir, context),
+        Some(source) => {
+            archive = source.table("archive");
+            endpoint::read(&source, &keys::SOURCE, dir, context)
+        }
         None if table.has("source") => None,
         None => {
             let hint = format!("add [migration.{}.source] with a host or a provider", name.value);
@@ -65,6 +69,10 @@ pub(super) fn read<'t>(
     let folders = table.table("folders");
     let folders = folders.map(|table| folder_rules(&table, &zone, cutover.is_some(), source_until));
     let folders = folders.unwrap_or_default();
+    let archive = archive.and_then(|table| {
+        keep_archives_useful(&table, &folders);
+        endpoint::read(&table, &keys::ARCHIVE, dir, context)
+    });
     let sync = sync(table.table("sync").as_ref());
     let span = |key, most| duration(table, key, Duration::ZERO, most);
     let cutover_window = span("cutover_window", 30 * DAY).unwrap_or(CUTOVER_WINDOW);
@@ -94,6 +102,11 @@ pub(super) fn read<'t>(
         target,
         folders,
         sync,
+        archive: None,
+    });
+    let migration = migration.map(|migration| {
+        let archive = archive.map(|archive| Arc::new(migration.of_archive(archive)));
+        Migration { archive, ..migration }
     });
     Read { name, domains, migration, problems, warnings }
 }
@@ -206,6 +219,15 @@ fn folder_rules(
         after_cutover,
         after_cutover_from: from.map(|from| from.value),
         rename: table.table("rename").map(|table| rename(&table)).unwrap_or_default(),
+        ..FolderRules::default()
+    }
+}
+
+fn keep_archives_useful(table: &Table<'_>, folders: &FolderRules) {
+    if folders.after_cutover.is_empty() {
+        let message = "no folder is taken from the archive: after_cutover names none";
+        let hint = "add after_cutover = [\"archive:**\"], or the folders wanted, under folders";
+        table.missing(Wrong::new(message, hint));
     }
 }
 

@@ -344,11 +344,15 @@ fn same(a: &Enrollment, b: &Enrollment) -> bool {
         let service = |endpoint: &Endpoint| {
             endpoint.service_login.as_ref().map(|login| login.password.clone())
         };
+        let archive = enrollment.archive.as_ref().and_then(|login| login.password.clone());
+        let archives = enrollment.migration.archive.as_ref();
         [
             enrollment.source_password.clone(),
             enrollment.target_password.clone(),
+            archive,
             service(&enrollment.migration.source),
             service(&enrollment.migration.target),
+            archives.and_then(|migration| service(&migration.source)),
         ]
     };
     let (a_secrets, b_secrets) = (secrets(a), secrets(b));

@@ -1,10 +1,10 @@
 //! Sealed passwords: anybody who has a public key can write one, only who has the private key can
-//! read it, and it opens for one address and one side only.
+//! read it, and it opens for one address and one login only.
 //!
 //! HPKE (RFC 9180), mode base: DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, ChaCha20-Poly1305.
 //! `sealed_password = "v1:KEY:DATA"`: KEY names the key pair, DATA is the base64 (RFC 4648, 5,
 //! without padding) of the encapsulated key followed by the ciphertext. Associated data: address
-//! and side.
+//! and login (`source`, `archive`, `target`).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -46,6 +46,33 @@ const PUBLIC: &str = "pecsync-public-key";
 const MADE: &str = "%Y-%m-%dT%H:%M:%SZ";
 /// Credentials of systemd's with this name, or with one that begins with it and a dot.
 const CREDENTIAL: &str = "sealing-key";
+
+/// For which login of an account a password is sealed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Login {
+    Source,
+    Archive,
+    Target,
+}
+
+impl From<Side> for Login {
+    fn from(side: Side) -> Login {
+        match side {
+            Side::Source => Login::Source,
+            Side::Target => Login::Target,
+        }
+    }
+}
+
+impl fmt::Display for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Login::Source => "source",
+            Login::Archive => "archive",
+            Login::Target => "target",
+        })
+    }
+}
 
 /// The private keys a daemon has, by name.
 #[derive(Clone, Default)]
@@ -103,14 +130,15 @@ impl Keyring {
         (Keyring { keys: Arc::new(keys), believed: Arc::new(believed) }, warnings)
     }
 
-    /// The password in `sealed`, for that (case-folded) address and side.
+    /// The password in `sealed`, for that (case-folded) address and login.
     pub(super) fn open(
         &self,
         sealed: &str,
         address: &str,
-        side: Side,
+        login: impl Into<Login>,
     ) -> Result<SecretString, Wrong> {
-        let again = || format!("seal it anew: pecsync seal {address}{}", option_of(side));
+        let login = login.into();
+        let again = || format!("seal it anew: pecsync seal {address}{}", option_of(login));
         let mut parts = sealed.split(':');
         let (Some("v1"), Some(name), Some(data), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
@@ -142,10 +170,10 @@ impl Keyring {
             &encapped,
             INFO,
             ciphertext,
-            &associated(address, side),
+            &associated(address, login),
         );
         let opened = Zeroizing::new(opened.map_err(|_| {
-            let message = format!("not sealed for {address} and the {side}, or damaged");
+            let message = format!("not sealed for {address} and the {login}, or damaged");
             Wrong::new(message, again())
         })?);
         let text = std::str::from_utf8(&opened).map_err(|_| damaged())?;
@@ -154,12 +182,12 @@ impl Keyring {
 }
 
 impl SealingKey {
-    /// A value for `sealed_password`, good for that (case-folded) address and side only.
+    /// A value for `sealed_password`, good for that (case-folded) address and login only.
     pub fn seal(
         &self,
         password: &SecretString,
         address: &str,
-        side: Side,
+        login: impl Into<Login>,
     ) -> Result<String, Wrong> {
         let password = Zeroizing::new(secrets::password(password.expose_secret())?);
         let sealed = single_shot_seal::<ChaCha20Poly1305, HkdfSha256, X25519HkdfSha256>(
@@ -167,7 +195,7 @@ impl SealingKey {
             &self.public,
             INFO,
             password.as_bytes(),
-            &associated(address, side),
+            &associated(address, login.into()),
         );
         let (encapped, ciphertext) =
             sealed.map_err(|error| Wrong::new(format!("sealing failed: {error}"), ""))?;
@@ -176,14 +204,15 @@ impl SealingKey {
     }
 }
 
-fn associated(address: &str, side: Side) -> Vec<u8> {
-    format!("{address}\0{side}").into_bytes()
+fn associated(address: &str, login: Login) -> Vec<u8> {
+    format!("{address}\0{login}").into_bytes()
 }
 
-fn option_of(side: Side) -> &'static str {
-    match side {
-        Side::Source => "",
-        Side::Target => " --target",
+fn option_of(login: Login) -> &'static str {
+    match login {
+        Login::Source => "",
+        Login::Archive => " --archive",
+        Login::Target => " --target",
     }
 }
 
@@ -315,6 +344,10 @@ mod tests {
         let keyring = keyring(dir.path());
         let opened = keyring.open(&sealed, "a@b.it", Side::Source).unwrap();
         assert_eq!(opened.expose_secret(), "segreto àè");
+        let of_archive = key.seal(&secret, "a@b.it", Login::Archive).unwrap();
+        assert!(keyring.open(&of_archive, "a@b.it", Login::Archive).is_ok());
+        assert!(keyring.open(&of_archive, "a@b.it", Side::Source).is_err());
+        assert!(keyring.open(&sealed, "a@b.it", Login::Archive).is_err());
         for (address, side) in [("a@b.it", Side::Target), ("c@b.it", Side::Source)] {
             assert!(keyring.open(&sealed, address, side).is_err(), "{address} {side}");
         }

@@ -77,6 +77,31 @@ pub struct Migration {
     pub target: Endpoint,
     pub folders: FolderRules,
     pub sync: SyncRules,
+    /// As archive logins see it, where `after_cutover` is taken from a second store.
+    pub archive: Option<Arc<Migration>>,
+}
+
+impl Migration {
+    /// As seen by logins at `archive`: their folders are those of `after_cutover`, and there is
+    /// nothing to settle.
+    pub fn of_archive(&self, archive: Endpoint) -> Migration {
+        let folders = FolderRules {
+            only: self.folders.after_cutover.clone(),
+            label: "archive:",
+            after_cutover: Vec::new(),
+            after_cutover_from: None,
+            ..self.folders.clone()
+        };
+        Migration {
+            source: archive,
+            folders,
+            settle: Duration::ZERO,
+            enroll_from: None,
+            enroll_until: None,
+            accounts: None,
+            ..self.clone()
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,7 +150,7 @@ pub enum ServiceStyle {
 }
 
 /// Folder names as users see them: UTF-8, `/` between levels, without the namespace prefix.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct FolderRules {
     /// Patterns with `*` (within a level) and `**`.
     pub exclude: Vec<String>,
@@ -134,6 +159,10 @@ pub struct FolderRules {
     /// Not before this; by default not before the end of `cutover_window`.
     pub after_cutover_from: Option<Timestamp>,
     pub rename: BTreeMap<String, String>,
+    /// Patterns of the only folders that are copied; empty: all.
+    pub only: Vec<String>,
+    /// What operators see before each name, so that folders of two stores are told apart.
+    pub label: &'static str,
 }
 
 #[derive(Clone, Debug)]
@@ -172,6 +201,10 @@ pub struct Enrollment {
     pub source_expires: Option<Timestamp>,
     pub target_user: String,
     pub target_password: Option<SecretString>,
+    /// Its login at its archive, if it has one.
+    pub archive: Option<ArchiveLogin>,
+    /// This is the account as its archive login sees it: [`Enrollment::of_archive`].
+    pub is_archive: bool,
     pub contact: Contact,
     pub file: PathBuf,
     /// What operators decided since; no file says so.
@@ -181,8 +214,36 @@ pub struct Enrollment {
 impl Enrollment {
     /// Does its file hold a password, or name the file of one?
     pub fn has_secrets(&self) -> bool {
-        self.source_password.is_some() || self.target_password.is_some()
+        let archive = self.archive.as_ref().and_then(|login| login.password.as_ref());
+        self.source_password.is_some() || self.target_password.is_some() || archive.is_some()
     }
+
+    /// Is a part of it taken from a second store?
+    pub fn has_archive(&self) -> bool {
+        self.archive.is_some() && self.migration.archive.is_some()
+    }
+
+    /// The account with its archive login for a source.
+    pub fn of_archive(&self) -> Option<Enrollment> {
+        let ArchiveLogin { user, password } = self.archive.clone()?;
+        Some(Enrollment {
+            migration: self.migration.archive.clone()?,
+            source_user: user,
+            source_password: password,
+            source_expires: None,
+            archive: None,
+            is_archive: true,
+            ..self.clone()
+        })
+    }
+}
+
+/// A second source login: to the store that holds the archive.
+#[derive(Clone, Debug)]
+pub struct ArchiveLogin {
+    pub user: String,
+    /// `None` where a service login stands in.
+    pub password: Option<SecretString>,
 }
 
 /// What an operator decided about an account over the control socket.

@@ -166,6 +166,9 @@ impl Supervisor {
             let accounts = self.accounts.count_of(&migration.name);
             *counts.entry(&migration.source.host).or_default() += accounts;
             *counts.entry(&migration.target.host).or_default() += accounts;
+            if let Some(archive) = &migration.archive {
+                *counts.entry(&archive.source.host).or_default() += accounts;
+            }
         }
         for (host, accounts) in &counts {
             self.shared.hosts.host(host).set_accounts(*accounts);

@@ -22,6 +22,14 @@ pub struct FolderStatus {
 }
 
 impl FolderStatus {
+    /// Of a folder that does not say.
+    pub const UNKNOWN: FolderStatus = FolderStatus {
+        messages: 0,
+        uid_next: None,
+        uid_validity: UidValidity(0),
+        highest_modseq: None,
+    };
+
     /// `None` without a count of messages: that much every server can say.
     pub(super) fn of(data: &StatusData) -> Option<FolderStatus> {
         Some(FolderStatus {

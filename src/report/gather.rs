@@ -21,6 +21,7 @@ pub fn gather(
     each: &mut dyn FnMut(Row) -> io::Result<()>,
 ) -> io::Result<()> {
     let mut records = store.folders(record.id)?;
+    let archive = records.iter().find_map(FolderRecord::archive);
     records.sort_by(|a, b| (&a.source_shown, a.id).cmp(&(&b.source_shown, b.id)));
     let (folders, print) = count(store, &records)?;
     let totals = sum(&folders);
@@ -29,6 +30,7 @@ pub fn gather(
         migration: shown(&record.migration),
         phase: record.phase.as_str().to_owned(),
         source: place(&record.source),
+        archive: archive.as_ref().map(place),
         target: place(&record.target),
         sealed_at: record.sealed_at.map(rfc3339),
         completed_at: record.completed_at.map(rfc3339),

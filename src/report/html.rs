@@ -128,6 +128,10 @@ impl Html {
         ] {
             writeln!(out, "<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>")?;
         }
+        if let Some(archive) = &account.archive {
+            let (name, value) = (words.archive, place(archive));
+            writeln!(out, "<tr><th scope=\"row\">{name}</th><td>{value}</td></tr>")?;
+        }
         writeln!(out, "</table>")?;
         self.folders(out)?;
         writeln!(out, "<h2>{}</h2>", words.exceptions)?;

@@ -53,6 +53,9 @@ pub struct Account {
     pub migration: String,
     pub phase: String,
     pub source: Place,
+    /// Where its archive lies, if that is another place; folders of it are named `archive:…`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<Place>,
     pub target: Place,
     pub sealed_at: Option<String>,
     pub completed_at: Option<String>,

@@ -79,6 +79,9 @@ impl Text {
         ] {
             writeln!(out, "{name:26} {value}")?;
         }
+        if let Some(archive) = &account.archive {
+            writeln!(out, "{:26} {}", words.archive, place(archive))?;
+        }
         Ok(())
     }
 

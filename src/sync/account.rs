@@ -13,7 +13,10 @@ use tokio::time::Instant;
 use super::backoff;
 use super::board::{Board, contact_status};
 use super::book::{Book, Learned};
-use super::connect::{credentials_digest, endpoint, jittered, place, service_login, worked_digest};
+use super::connect::{
+    credentials_digest, endpoint, jittered, place, refused, service_login, tell_service_refused,
+    worked_digest,
+};
 use super::copy::{Failure, HostSays};
 use super::follow::{self, Following, Over};
 use super::hosts::Verdict;
@@ -22,6 +25,7 @@ use super::trouble::{self, Blame, Remedy, Trouble};
 use super::verify;
 use crate::checkpoint::{
     self, AccountRecord, CompletedAccount, Edit, FolderId, Phase, Refused, StoreError, Writer,
+    of_archived_name,
 };
 use crate::config::{self, Enrollment};
 use crate::imap::Error;
@@ -60,6 +64,8 @@ pub struct Control {
     pub wake: Notify,
     /// Somebody said so.
     pub asked: AtomicBool,
+    /// An operator wants tried again what was refused.
+    pub forgiven: AtomicBool,
     /// The operator consented to the removals that wait.
     pub removals_approved: AtomicBool,
     /// What a verification found missing; `None`: there was none.
@@ -104,6 +110,7 @@ pub async fn run(
         approved: Approved::default(),
         suspect_tries: 0,
         cutover_moved: false,
+        other_archive: false,
         learned: None,
     };
     // Boxed, so that the task of a quiet account is small.
@@ -133,6 +140,8 @@ struct Life {
     suspect_tries: u32,
     /// Another cutover was given while it lived.
     cutover_moved: bool,
+    /// What was learned of its archive, or with its password, means nothing any more.
+    other_archive: bool,
     /// What the last session learned.
     learned: Option<Learned>,
 }
@@ -198,6 +207,11 @@ impl Life {
     }
 
     fn show_enrollment(&mut self) {
+        if std::mem::take(&mut self.other_archive)
+            && let Some(learned) = &mut self.learned
+        {
+            learned.archive = Default::default();
+        }
         let enrollment = &self.enrollment;
         self.board.keeps = enrollment.migration.sync.deletions == config::Deletions::Keep;
         let keeps = self.board.keeps;
@@ -243,6 +257,7 @@ impl Life {
             self.writer.commit(vec![Edit::PutAccount(book.record.clone())]).await?;
         }
         follow::open_pairs(&self.shared, &mut book)?;
+        self.leave_other_archives(&mut book).await?;
         let record = &book.record;
         self.board.show_phase(record.phase, record.sealed_at, record.source_seen_until);
         self.board.show_book(&book);
@@ -262,6 +277,22 @@ impl Life {
             return Err(Gate::Held(refused_before(refused), worked.then_some(pause)));
         }
         Ok(Some(book))
+    }
+
+    /// Links into an archive that is not this account's any more would explain nothing there; those
+    /// of one that is not named for now may be wanted again.
+    async fn leave_other_archives(&self, book: &mut Book) -> Result<(), Gate> {
+        let archive = self.enrollment.of_archive().map(|archive| place(&archive, Side::Source));
+        let mut edits = Vec::new();
+        book.pairs.retain(|pair| {
+            let Some((at, _)) = of_archived_name(&pair.record.source_name) else { return true };
+            if archive.as_ref().is_some_and(|archive| *archive != at) {
+                edits.push(Edit::DropFolder(pair.record.id));
+            }
+            archive.as_ref() == Some(&at)
+        });
+        self.writer.commit(edits).await?;
+        Ok(())
     }
 
     /// Counts of an account that is over, as far as its checkpoint is there.
@@ -306,6 +337,13 @@ impl Life {
     /// A new version of the enrollment takes effect.
     fn replace(&mut self, enrollment: Arc<Enrollment>) {
         self.cutover_moved |= self.enrollment.cutover != enrollment.cutover;
+        let archive = |enrollment: &Enrollment| {
+            let archive = enrollment.of_archive()?;
+            let rules = archive.migration.folders.clone();
+            let login = credentials_digest(&archive, Side::Source);
+            Some((place(&archive, Side::Source), login, rules))
+        };
+        self.other_archive |= archive(&self.enrollment) != archive(&enrollment);
         self.enrollment = enrollment;
         self.attempts = 0;
     }
@@ -480,6 +518,10 @@ impl Life {
                         replaced = Some(enrollment);
                         stop(&control);
                         patience = Some(Instant::now() + SAFE_POINT_WITHIN);
+                    }
+                    Some(Order::Retry) => {
+                        control.forgiven.store(true, Ordering::Relaxed);
+                        control.wake.notify_one();
                     }
                     Some(Order::ApproveDeletions) => {
                         control.removals_approved.store(true, Ordering::Relaxed);
@@ -659,7 +701,7 @@ impl Life {
         self.attempts = 0;
         let services = &self.shared.refused_services;
         let name = &self.enrollment.migration.name;
-        services.lock().expect("no panic while held").retain(|(migration, _)| migration != name);
+        services.lock().expect("no panic while held").retain(|(migration, ..)| migration != name);
         if let Ok(Some(mut record)) = self.shared.store.account(&self.enrollment.address)
             && record.refused_credentials.take().is_some()
         {
@@ -671,16 +713,11 @@ impl Life {
     /// The account's own password was refused: it is not tried again until it changes, or, where
     /// it has worked before, much later.
     async fn refused(&mut self, trouble: Trouble, side: Side, book: Option<&mut Book>) -> Flow {
-        let digest = self.credentials_digest(side);
         let mut worked = false;
         if let Some(book) = book {
             worked = book.record.worked_credentials == Some(self.worked_digest());
-            book.record.refused_credentials = Some(Refused {
-                digest,
-                at_target: side == Side::Target,
-                since: self.shared.clock.now(),
-                text: format!("{}: {}", trouble.code, crate::journal::shown(&trouble.message)),
-            });
+            let now = self.shared.clock.now();
+            book.record.refused_credentials = Some(refused(&self.enrollment, side, &trouble, now));
             if let Err(error) =
                 self.writer.commit(vec![Edit::PutAccount(book.record.clone())]).await
             {
@@ -725,18 +762,7 @@ impl Life {
     }
 
     async fn service_refused(&mut self, trouble: Trouble, side: Side) -> Flow {
-        let name = self.enrollment.migration.name.clone();
-        let first = {
-            let mut services = self.shared.refused_services.lock().expect("no panic while held");
-            services.insert((name, side))
-        };
-        // The first account that meets it tells; the others only wait with it.
-        if first {
-            let text = format!("{side}: {}", trouble.message);
-            let entry = Entry::new(Event::ServiceLoginRefused, text);
-            let entry = entry.migration(&self.enrollment.migration.name);
-            self.shared.journal.emit(entry.reason("service_login_rejected"));
-        }
+        tell_service_refused(&self.shared, &self.enrollment, side, &trouble.message);
         self.told = Some("service_login_rejected");
         let hint = "Mend the migration's service_login and reload.";
         self.hold(Trouble { code: "service_login_rejected", hint, ..trouble }, None).await
@@ -808,7 +834,7 @@ fn held(code: &'static str, message: &str, hint: &'static str) -> Trouble {
 }
 
 /// What the journal and status say of credentials refused in an earlier life.
-fn refused_before(refused: &Refused) -> Trouble {
+pub fn refused_before(refused: &Refused) -> Trouble {
     let (code, words) = refused.text.split_once(": ").unwrap_or(("", &refused.text));
     let codes = ["credentials_expired", "second_factor_suspected", "imap_disabled"];
     let known = codes.into_iter().find(|known| *known == code);

@@ -213,6 +213,7 @@ impl Pass<'_> {
         // What may have moved and has no copy yet keeps the one it had.
         let open = looks.iter().flat_map(|look| look.wants.values().chain(&look.withheld));
         let open: HashSet<InternalDate> = open.map(|message| message.instant).collect();
+        self.book.learned.archive.kept = 0;
         for look in looks.iter_mut() {
             self.still_missing(look, &open, now);
         }
@@ -245,6 +246,7 @@ impl Pass<'_> {
         if look.absence == Absence::Unknown {
             return;
         }
+        let given_up = self.is_archive_given_up();
         let evidence = &mut self.book.learned.missing;
         evidence.retain(|(of, uid)| *of != folder || missing.contains(uid));
         let told = look.absence == Absence::Certain
@@ -261,7 +263,11 @@ impl Pass<'_> {
                 Some(Known::Linked(link)) => open.contains(&link.instant),
                 _ => false,
             };
-            if gone && look.absence != Absence::Suspected && !may_be_open {
+            if gone && self.archive_silent {
+                // It may lie in the archive now. The seal does not wait for the answer for ever.
+                self.book.learned.archive.kept += 1;
+                look.asks_again |= !given_up;
+            } else if gone && look.absence != Absence::Suspected && !may_be_open {
                 look.gone.push(uid);
             } else {
                 look.unfinished = true;

@@ -92,6 +92,7 @@ impl Board {
         let conflicts = book.left_out.iter().filter(|left_out| left_out.state == "held");
         concerns
             .extend(conflicts.map(|left_out| self.reason("folder_conflict", None, &left_out.why)));
+        concerns.extend(book.learned.archive.trouble.clone());
         if book.record.removals_suspended {
             let text = "many messages vanished from the source at once; their copies stay";
             let mut reason = self.reason("mass_deletion", Some(Side::Source), text);

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
+use super::archive;
 use super::clock::Instant;
 use super::gone::Evidence;
 use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, IntentId, Known, Origin, Proof};
@@ -40,6 +41,8 @@ pub struct Learned {
     /// Copied again after their copy vanished: not a second time.
     pub recopied: HashSet<(FolderId, Uid)>,
     pub pace: Pace,
+    /// Of its archive, where that is a second store.
+    pub archive: archive::Learned,
     /// The operator consented to the removals that wait.
     pub removals_approved: bool,
     /// The source sends BODY before UID: one body at a time.

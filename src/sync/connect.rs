@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::backoff;
 use super::copy::{Failure, HostSays};
-use super::shared::{Berth, Shared};
-use super::trouble::{self, Remedy};
-use crate::checkpoint;
+use super::shared::{Berth, ServiceKey, Shared};
+use super::trouble::{self, Remedy, Trouble};
+use crate::checkpoint::{self, Refused};
 use crate::config::{self, Enrollment, ServiceStyle};
 use crate::imap::{Endpoint, Error, Login, Session, Tls};
+use crate::journal::{Entry, Event, shown};
 use crate::words::Side;
 
 /// Opens a session on one side, within the host's budget.
@@ -18,7 +19,7 @@ pub async fn connect(
     side: Side,
 ) -> Result<(Session, Berth), Failure> {
     let endpoint = endpoint(enrollment, side);
-    let service = (enrollment.migration.name.clone(), side);
+    let service = service_key(enrollment, side);
     let refused = |shared: &Shared| {
         shared.refused_services.lock().expect("no panic while held").contains(&service)
     };
@@ -68,6 +69,33 @@ pub fn endpoint(enrollment: &Enrollment, side: Side) -> Endpoint {
             config::Tls::None => Tls::None,
         },
         ca_file: endpoint.ca_file.clone(),
+    }
+}
+
+/// Which of its migration's service logins it uses on that side.
+pub fn service_key(enrollment: &Enrollment, side: Side) -> ServiceKey {
+    let archive = enrollment.is_archive && side == Side::Source;
+    (enrollment.migration.name.clone(), side, archive)
+}
+
+/// The first account that meets it tells; the others only wait with it.
+pub fn tell_service_refused(shared: &Shared, enrollment: &Enrollment, side: Side, words: &str) {
+    let key = service_key(enrollment, side);
+    let login = if key.2 { "archive" } else { side.as_str() };
+    if shared.refused_services.lock().expect("no panic while held").insert(key) {
+        let entry = Entry::new(Event::ServiceLoginRefused, format!("{login}: {words}"));
+        let entry = entry.migration(&enrollment.migration.name);
+        shared.journal.emit(entry.reason("service_login_rejected"));
+    }
+}
+
+/// What is remembered of credentials that were refused.
+pub fn refused(enrollment: &Enrollment, side: Side, trouble: &Trouble, since: i64) -> Refused {
+    Refused {
+        digest: credentials_digest(enrollment, side),
+        at_target: side == Side::Target,
+        since,
+        text: format!("{}: {}", trouble.code, shown(&trouble.message)),
     }
 }
 

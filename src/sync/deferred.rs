@@ -7,24 +7,27 @@ use std::collections::{HashMap, HashSet};
 use super::copy::Failure;
 use super::folders;
 use super::pass::{Look, Pass, at_source};
+use super::source::is_archived;
 use crate::checkpoint::Known;
 use crate::imap::{Error, FolderStatus, WireName};
 use crate::words::{InternalDate, Message, Uid};
 
 /// What names a message before its bytes are compared.
-type Metadata = HashSet<(u64, InternalDate)>;
+pub(super) type Metadata = HashSet<(u64, InternalDate)>;
 
 impl Pass<'_> {
-    /// Is the folder, named as users see it, left alone for now?
-    pub fn is_deferred(&self, shown: &str) -> bool {
-        self.deferring && folders::is_deferred(&self.enrollment.migration.folders, shown)
+    /// Is the folder, also named as users see it, left alone for now?
+    pub fn is_deferred(&self, source: &WireName, shown: &str) -> bool {
+        let rules = &self.enrollment.migration.folders;
+        self.deferring && (is_archived(source) || folders::is_deferred(rules, shown))
     }
 
     /// A folder that was copied before it was deferred stays a folder like any other.
     pub(super) fn mark_deferred(&mut self) {
         for at in 0..self.book.pairs.len() {
             let pair = &self.book.pairs[at];
-            let deferred = !pair.record.first_copy_completed && self.is_deferred(pair.shown());
+            let deferred =
+                !pair.record.first_copy_completed && self.is_deferred(&pair.source, pair.shown());
             self.book.pairs[at].deferred = deferred;
         }
     }
@@ -76,7 +79,7 @@ impl Pass<'_> {
     }
 
     /// Copies of ours whose message is no longer where it was.
-    fn left_elsewhere(&self, looks: &[Look]) -> Metadata {
+    pub(super) fn left_elsewhere(&self, looks: &[Look]) -> Metadata {
         let missing = looks.iter().flat_map(|look| {
             look.missing.iter().filter_map(|uid| match look.known.get(uid) {
                 Some(Known::Linked(link)) if self.is_ours(link) => Some((link.size, link.instant)),
@@ -86,19 +89,24 @@ impl Pass<'_> {
         missing.collect()
     }
 
-    async fn holds_any(&mut self, name: &WireName, left: &Metadata) -> Result<bool, Failure> {
+    pub(super) async fn holds_any(
+        &mut self,
+        name: &WireName,
+        left: &Metadata,
+    ) -> Result<bool, Failure> {
         match self.source.examine(name).await {
             Ok(_) => {}
             // It went, or will not say; what left is not there.
             Err(Error::No { .. }) => return Ok(false),
             Err(error) => return Err(at_source(error)),
         }
+        self.reserve_more(u64::from(self.source.exists()))?;
         let first = Uid::new(1).expect("1 is a UID");
         let messages = self.source.list_messages(first).await.map_err(at_source)?;
         Ok(messages.iter().any(|message| may_be(message, left)))
     }
 }
 
-fn may_be(message: &Message, left: &Metadata) -> bool {
+pub(super) fn may_be(message: &Message, left: &Metadata) -> bool {
     left.contains(&(message.size, message.instant))
 }

@@ -64,7 +64,7 @@ pub fn map(
         .map(|(wish, fate)| Mapped {
             deferred: is_deferred(rules, &wish.shown),
             source: wish.source,
-            source_shown: wish.shown,
+            source_shown: format!("{}{}", rules.label, wish.shown),
             fate: fate.expect("every wish was settled above"),
         })
         .collect()
@@ -113,8 +113,13 @@ fn wish(
         target: None,
         fate: None,
     };
-    let renamed = rules.rename.get(&wish.shown);
-    if rules.exclude.iter().any(|pattern| matches(pattern, &wish.shown)) {
+    // Of two stores that show the same name, one can be meant by its label.
+    let labelled = format!("{}{}", rules.label, wish.shown);
+    let names = |pattern: &String| matches(pattern, &wish.shown) || matches(pattern, &labelled);
+    let is_excluded = rules.exclude.iter().any(names);
+    let is_chosen = rules.only.is_empty() || rules.only.iter().any(names);
+    let renamed = rules.rename.get(&labelled).or_else(|| rules.rename.get(&wish.shown));
+    if is_excluded || !is_chosen {
         wish.fate = Some(Fate::Excluded);
     } else if let Some(known) = fixed.get(&listed.name) {
         (wish.claim, wish.target) = (Claim::Fixed, Some(known.clone()));
@@ -364,6 +369,33 @@ mod tests {
             "",
             &rules,
             &["Spam Excluded", "Tutti Virtual"],
+        );
+    }
+
+    #[test]
+    fn a_second_store_gives_only_what_is_named() {
+        let of_archive = |only: &[&str], renames: &[(&str, &str)]| FolderRules {
+            only: only.iter().map(|pattern| (*pattern).to_owned()).collect(),
+            label: "archive:",
+            ..rename(renames)
+        };
+        let source = "INBOX, INBOX.Archivio, INBOX.Clienti";
+        check(
+            source,
+            "",
+            &of_archive(&["Archivio"], &[]),
+            &["archive:INBOX Excluded", "archive:Archivio -> Archivio", "archive:Clienti Excluded"],
+        );
+        let renames = [("archive:INBOX", "Archivio/Arrivo"), ("Clienti", "C"), ("INBOX", "X")];
+        check(
+            source,
+            "",
+            &of_archive(&["archive:**"], &renames),
+            &[
+                "archive:INBOX -> Archivio/Arrivo",
+                "archive:Archivio -> Archivio",
+                "archive:Clienti -> C",
+            ],
         );
     }
 

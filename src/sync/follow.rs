@@ -15,7 +15,7 @@ use super::account::{Control, completed_account};
 use super::board::{Board, rfc3339};
 use super::book::{Book, Counts, Pair};
 use super::clock::{Instant, clock_suspect};
-use super::connect::{connect, worked_digest};
+use super::connect::{connect, credentials_digest, worked_digest};
 use super::copy::Failure;
 use super::cutover::{self, Facts, Reopened};
 use super::folders;
@@ -24,6 +24,7 @@ use super::pass::{Pass, Scope, Verdict, at_source};
 use super::plan;
 use super::proof;
 use super::shared::Shared;
+use super::source::Source;
 use super::target::Target;
 use super::verify;
 use super::watch;
@@ -153,8 +154,9 @@ impl Following<'_> {
         if copies && !self.recovering {
             target.connect_ahead();
         }
-        let (mut source, berth) = connect(self.shared, self.enrollment, Side::Source).await?;
-        let slot = self.copying_slot(book, &mut source).await?;
+        let (source, berth) = connect(self.shared, self.enrollment, Side::Source).await?;
+        let mut source = Source::new(source);
+        let slot = self.copying_slot(book, source.own()).await?;
         if self.stopping() {
             return Ok(Over::Stopped);
         }
@@ -208,9 +210,16 @@ impl Following<'_> {
             book.learned.said_offers = text;
         }
         let worked = Some(worked_digest(self.enrollment));
-        if book.record.worked_credentials != worked || book.record.refused_credentials.is_some() {
+        // The archive's stand as long as they are those that were refused.
+        let archive = self.enrollment.of_archive();
+        let archive = archive.map(|archive| credentials_digest(&archive, Side::Source));
+        let refused = &book.record.refused_credentials;
+        let stale = refused.as_ref().is_some_and(|refused| Some(refused.digest) != archive);
+        if book.record.worked_credentials != worked || stale {
             book.record.worked_credentials = worked;
-            book.record.refused_credentials = None;
+            if stale {
+                book.record.refused_credentials = None;
+            }
             self.save(book).await?;
         }
         if !self.recovering {
@@ -223,7 +232,7 @@ impl Following<'_> {
     async fn live(
         &self,
         book: &mut Book,
-        source: &mut Session,
+        source: &mut Source,
         target: &mut Target,
         mut slot: Option<SemaphorePermit<'_>>,
     ) -> Result<Over, Failure> {
@@ -247,6 +256,9 @@ impl Following<'_> {
             }
             self.take_approval(book, &mut course).await?;
             self.take_verification(book).await?;
+            if self.control.forgiven.swap(false, Ordering::Relaxed) {
+                self.forgive_archive(book).await?;
+            }
             let swept = Instant::now();
             let (by_news, had) = (course.told.is_some(), linked(book));
             let verdict = self.one_pass(book, source, target, &mut course).await?;
@@ -270,7 +282,7 @@ impl Following<'_> {
             if verdict.again || self.stopping() || self.is_phase_due(book, &course) {
                 continue;
             }
-            match self.wait(book, source, target, &verdict, &course, swept).await? {
+            match self.wait(book, source.own(), target, &verdict, &course, swept).await? {
                 Woken::Pass(scope, told) => (course.scope, course.told) = (Some(scope), told),
                 Woken::Rest => return Ok(Over::Rested),
             }
@@ -286,6 +298,15 @@ impl Following<'_> {
         }
         if book.learned.removals_approved {
             course.scope = Some(Scope::Full);
+        }
+        Ok(())
+    }
+
+    /// An operator wants everything tried again that was refused.
+    async fn forgive_archive(&self, book: &mut Book) -> Result<(), Failure> {
+        book.learned.archive.forgive();
+        if book.record.refused_credentials.take().is_some() {
+            self.save(book).await?;
         }
         Ok(())
     }
@@ -315,7 +336,7 @@ impl Following<'_> {
     async fn one_pass(
         &self,
         book: &mut Book,
-        source: &mut Session,
+        source: &mut Source,
         target: &mut Target,
         course: &mut Course,
     ) -> Result<Verdict, Failure> {
@@ -333,7 +354,15 @@ impl Following<'_> {
         }
         let phase = book.record.phase;
         let suspect = self.shared.clock.read().suspect;
-        let verdict = self.pass(book, source, target, course).run().await?;
+        let done = self.pass(book, source, target, course).run().await;
+        if done.is_err() && source.is_at_archive() {
+            // It is left alone for a while: the account's own mail goes on.
+            book.learned.archive.failed(self.shared.chance.next());
+        }
+        let verdict = done?;
+        if !verdict.again {
+            source.close_archive().await;
+        }
         self.went_well();
         self.board.rest();
         self.board.proved_alive(if idles(book, source) { "idle" } else { "polled" });
@@ -356,7 +385,7 @@ impl Following<'_> {
     fn pass<'p>(
         &'p self,
         book: &'p mut Book,
-        source: &'p mut Session,
+        source: &'p mut Source,
         target: &'p mut Target,
         course: &mut Course,
     ) -> Pass<'p> {
@@ -374,6 +403,9 @@ impl Following<'_> {
             told: course.told.take(),
             fresh_from: course.fresh_from.take(),
             deferring,
+            archive_silent: false,
+            archive_looked: false,
+            archive_slot: None,
             begun: Instant::now(),
             again: false,
             surprises: Vec::new(),
@@ -462,8 +494,10 @@ impl Following<'_> {
         // Before LIST was asked nobody knows whether the account has any; and those that have come
         // to be copied since are not complete because they wait no more.
         let waited = |pair: &Pair| folders::is_deferred(&migration.folders, pair.shown());
-        let may_defer =
-            book.has_deferred() || !book.surveyed || book.pairs.iter().any(waited);
+        let may_defer = book.has_deferred()
+            || !book.surveyed
+            || self.enrollment.has_archive()
+            || book.pairs.iter().any(waited);
         Facts {
             now: reading.now,
             clock_suspect: reading.suspect,
@@ -549,11 +583,21 @@ impl Following<'_> {
                     let text = "removals were still suspended at the seal: those copies stay";
                     self.emit(Entry::new(Event::RemovalsLapsed, text).reason("mass_deletion"));
                 }
+                if book.learned.archive.kept > 0 {
+                    let kept = book.learned.archive.kept;
+                    let text = format!(
+                        "the archive could not be asked before the seal: {kept} copies of \
+                         messages that left their folders stay, and it is copied besides them"
+                    );
+                    self.emit(Entry::new(Event::RemovalsLapsed, text));
+                }
                 self.emit(Entry::new(Event::AccountSealed, counts));
             }
             Phase::Completed => self.emit(Entry::new(Event::AccountCompleted, counts)),
             Phase::Closed => {
-                let text = format!("source_until has passed before it completed; {counts}");
+                let has_all = !self.enrollment.has_archive() || book.learned.archive.complete;
+                let but = if has_all { "" } else { "; its archive was not copied to its end" };
+                let text = format!("source_until has passed before it completed; {counts}{but}");
                 self.emit(Entry::new(Event::AccountClosed, text).reason("deadline_passed"));
             }
             _ => {}

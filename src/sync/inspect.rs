@@ -117,11 +117,24 @@ async fn look(
     present(&target.0, &mut found.target);
     let target_listed = target.0.list().await.map_err(at_target)?;
     see_target(&mut target.0, &target_listed, &mut found.target).await?;
-    see_source(shared, enrollment, &folders, &target_listed, (&mut source.0, &target.0), found)
-        .await?;
-    let linked = linked(shared, &folders)?;
-    let (messages, bytes) = found.to_copy;
-    found.to_copy = (messages.saturating_sub(linked.0), bytes.saturating_sub(linked.1));
+    let (archived, own): (Vec<_>, Vec<_>) =
+        folders.into_iter().partition(|folder| folder.archive().is_some());
+    see_source(shared, enrollment, &own, &target_listed, (&mut source.0, &target.0), found).await?;
+    leave_out_linked(shared, &own, found)?;
+    if let Some(archive) = enrollment.of_archive() {
+        match log_in(shared, &archive, record.as_ref(), Side::Source).await {
+            Ok((mut session, _berth)) => {
+                let both = (&mut session, &target.0);
+                see_source(shared, &archive, &archived, &target_listed, both, found).await?;
+                leave_out_linked(shared, &archived, found)?;
+                session.logout().await;
+            }
+            Err(stop) => {
+                let (code, words) = stop.told();
+                found.problems.push((code, format!("archive: {words}")));
+            }
+        }
+    }
     let problems = obstacles(found);
     found.problems.extend(problems);
     let notes = remarks(found, phase);
@@ -189,7 +202,7 @@ async fn see_source(
     let mut mapped = map_folders(enrollment, folders, &listed, target_listed, &namespaces);
     mapped.sort_by_key(|mapped| (!mapped.source.is_inbox(), mapped.source_shown.clone()));
     let _memory = memory_for(shared, source, &listed).await?;
-    found.source.folders = mapped.len() as u64;
+    found.source.folders += mapped.len() as u64;
     for mapped in mapped {
         let mut folder = FolderSeen { name: shown(&mapped.source_shown), ..FolderSeen::default() };
         match &mapped.fate {
@@ -228,8 +241,12 @@ async fn see_source(
     Ok(())
 }
 
-/// What is at the target already, by what is remembered.
-fn linked(shared: &Shared, folders: &[FolderRecord]) -> std::io::Result<(u64, u64)> {
+/// What is at the target already, by what is remembered, is not to be copied.
+fn leave_out_linked(
+    shared: &Shared,
+    folders: &[FolderRecord],
+    found: &mut Inspection,
+) -> std::io::Result<()> {
     let (mut messages, mut bytes) = (0, 0);
     for folder in folders {
         shared.store.visit_known(folder.id, |_, known| {
@@ -239,7 +256,9 @@ fn linked(shared: &Shared, folders: &[FolderRecord]) -> std::io::Result<(u64, u6
             }
         })?;
     }
-    Ok((messages, bytes))
+    let to_copy = &mut found.to_copy;
+    *to_copy = (to_copy.0.saturating_sub(messages), to_copy.1.saturating_sub(bytes));
+    Ok(())
 }
 
 /// What will not fit.

@@ -2,7 +2,7 @@
 //!
 //! Pure: [`plan`], [`adopt`], [`folders`], [`gone`], [`cutover`], [`trouble`], [`backoff`],
 //! [`compare`], [`forecast`]. Doing: [`copy`] (the pipeline), [`pass`] with `survey`, `resolve`, `doubt`, `moves`,
-//! `deferred`, `relay` and `apply` (one look at an account), `follow` (one session), [`account`]
+//! `deferred`, `archive`, `relay` and `apply` (one look at an account), `follow` (one session), [`account`]
 //! (one life), [`verify`] (a comparison beside it), [`preview`] (what the next pass would do),
 //! [`inspect`] (what stands in the way of a move), `proof`
 //! (the report at its end), [`hosts`] (what accounts of a host share).
@@ -10,6 +10,7 @@
 pub mod account;
 pub mod adopt;
 mod apply;
+mod archive;
 pub mod backoff;
 mod beside;
 pub mod board;
@@ -37,6 +38,7 @@ mod proof;
 mod relay;
 mod resolve;
 pub mod shared;
+mod source;
 mod survey;
 mod target;
 pub mod throttle;

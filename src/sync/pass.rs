@@ -16,13 +16,12 @@ use super::clock::Instant;
 use super::copy::Failure;
 use super::plan::{self, SourceDiff, SourceLook};
 use super::shared::Shared;
+use super::source::{Source, is_archived};
 use super::target::Target;
 use super::trouble;
 use crate::checkpoint::{Edit, FolderId, Intent, Known, Link, Orphan, Phase, Seen, Writer};
 use crate::config::Enrollment;
-use crate::imap::{
-    AHEAD_MAX, Changes, Code, Error, FolderStatus, News, Selected, Session, WireName,
-};
+use crate::imap::{AHEAD_MAX, Changes, Code, Error, FolderStatus, News, Selected, WireName};
 use crate::journal::{Entry, Event, shown};
 use crate::words::{Flags, Message, ModSeq, Side, Uid};
 
@@ -58,7 +57,7 @@ pub struct Pass<'a> {
     pub enrollment: &'a Enrollment,
     pub writer: &'a Writer,
     pub book: &'a mut Book,
-    pub source: &'a mut Session,
+    pub source: &'a mut Source,
     pub target: &'a mut Target,
     pub board: &'a Board,
     pub interrupt: &'a AtomicBool,
@@ -69,6 +68,12 @@ pub struct Pass<'a> {
     pub fresh_from: Option<Uid>,
     /// Folders that wait for the cutover are still left alone.
     pub deferring: bool,
+    /// The archive had to be asked and did not answer: what left may lie there.
+    pub archive_silent: bool,
+    /// The archive's folders are looked at, past the seal.
+    pub archive_looked: bool,
+    /// Its place among first copies.
+    pub archive_slot: Option<SemaphorePermit<'a>>,
     /// No listing of this pass is older.
     pub begun: Instant,
     pub again: bool,
@@ -117,6 +122,8 @@ pub struct Look {
     pub complete: bool,
     /// Something is left for a later pass.
     pub unfinished: bool,
+    /// What left it is asked for in the archive again.
+    pub asks_again: bool,
     /// A server refused something about this folder: it is left alone until the next pass.
     pub troubled: bool,
     /// Is the source's folder itself missing?
@@ -157,6 +164,7 @@ impl<'a> Pass<'a> {
         let mut looks = self.look(&statuses).await?;
         self.board.show_book(self.book);
         self.look_into_deferred(&mut looks, &statuses).await?;
+        self.ask_archive(&mut looks).await?;
         for look in &mut looks {
             let done = self.resolve_folder(look).await;
             self.tolerate(look, done)?;
@@ -177,6 +185,9 @@ impl<'a> Pass<'a> {
                 let done = self.read_back(look).await;
                 self.tolerate(look, done)?;
             }
+        }
+        if !interrupted {
+            self.try_archive().await?;
         }
         self.conclude(looks, began_at, interrupted).await
     }
@@ -225,7 +236,7 @@ impl<'a> Pass<'a> {
 
     /// Takes memory for messages that STATUS did not tell of, if there are many. Nobody waits for
     /// it who has some already.
-    fn reserve_more(&mut self, messages: u64) -> Result<(), Failure> {
+    pub(super) fn reserve_more(&mut self, messages: u64) -> Result<(), Failure> {
         if messages <= LISTED_FREELY {
             return Ok(());
         }
@@ -258,6 +269,9 @@ impl<'a> Pass<'a> {
                 }
                 continue;
             }
+            if is_archived(&pair.source) && !self.archive_looked {
+                continue;
+            }
             let Some(status) = statuses.get(&pair.source) else {
                 looks.push(self.look_at_absent(at).await?);
                 continue;
@@ -280,11 +294,13 @@ impl<'a> Pass<'a> {
         at: usize,
         statuses: &HashMap<WireName, FolderStatus>,
     ) -> Result<(), Failure> {
-        if self.source.is_ahead() || self.fresh_from.is_some() {
+        let is_archived = |pair: &Pair| is_archived(&pair.source);
+        let pairs = &self.book.pairs[at..];
+        if self.source.is_ahead() || self.fresh_from.is_some() || is_archived(&pairs[0]) {
             return Ok(());
         }
         let mut names = Vec::new();
-        for pair in &self.book.pairs[at..] {
+        for pair in pairs.iter().filter(|pair| !is_archived(pair)) {
             // What comes of a folder that LIST lacks is not foreseen.
             let Some(status) = statuses.get(&pair.source) else { break };
             if !self.is_due(pair, status) {
@@ -296,7 +312,7 @@ impl<'a> Pass<'a> {
             names.push(pair.source.clone());
         }
         if names.len() > 1 {
-            self.source.look_ahead(&names, true).await.map_err(at_source)?;
+            self.source.look_ahead(&names).await.map_err(at_source)?;
         }
         Ok(())
     }
@@ -331,7 +347,7 @@ impl<'a> Pass<'a> {
     }
 
     /// A folder that LIST no longer shows: all it held is missing, and looked for elsewhere.
-    async fn look_at_absent(&mut self, at: usize) -> Result<Look, Failure> {
+    pub(super) async fn look_at_absent(&mut self, at: usize) -> Result<Look, Failure> {
         let absence = self.absence(at).await?;
         let seen = self.book.pairs[at].record.source_seen.unwrap_or_default();
         let known = self.known(at)?;
@@ -376,6 +392,7 @@ impl<'a> Pass<'a> {
             withheld: Vec::new(),
             complete: true,
             unfinished: false,
+            asks_again: false,
             troubled: false,
             absence: Absence::Listed,
         })
@@ -423,8 +440,8 @@ impl<'a> Pass<'a> {
     async fn select_source(&mut self, name: &WireName) -> Result<Selected, Error> {
         if self.scope == Scope::Told
             && self.fresh_from.is_none()
+            && self.source.is_on(name)
             && let Some(selected) = self.source.selected()
-            && selected.name == *name
         {
             return Ok(Selected { uid_next: None, ..selected.clone() });
         }
@@ -588,7 +605,7 @@ impl<'a> Pass<'a> {
     /// Selects the pair's source folder, unless it is selected.
     pub async fn examine(&mut self, at: usize) -> Result<(), Failure> {
         let name = self.book.pairs[at].source.clone();
-        if self.source.selected().is_some_and(|selected| selected.name == name) {
+        if self.source.is_on(&name) {
             return Ok(());
         }
         let selected = self.source.examine(&name).await.map_err(at_source)?;
@@ -625,17 +642,19 @@ impl<'a> Pass<'a> {
         for due in suspicions.into_iter().flatten() {
             self.due_at(due);
         }
-        let settled = |pair: &Pair| !pair.unfinished && pair.trouble.is_none();
+        // Before the seal nobody waits for an archive that does not answer.
+        let archives_wait = self.deferring && self.is_archive_given_up();
+        let settled = |pair: &Pair| {
+            !pair.unfinished && pair.trouble.is_none() || archives_wait && is_archived(&pair.source)
+        };
         let conflicts = self.book.left_out.iter().any(|left_out| left_out.state == "held");
         let nothing_wanted = looks.iter().all(|look| look.wants.is_empty());
+        let has_all = !self.is_archive_open() || self.archive_looked;
+        let settled = self.book.pairs.iter().all(settled);
+        let clean = full && nothing_wanted && !conflicts && has_all && settled;
+        self.book.learned.archive.complete |= clean && self.archive_looked;
         self.board.show_book(self.book);
-        Ok(Verdict {
-            began_at,
-            clean: full && nothing_wanted && !conflicts && self.book.pairs.iter().all(settled),
-            due: self.due,
-            again: self.again || interrupted,
-            copied_all,
-        })
+        Ok(Verdict { began_at, clean, due: self.due, again: self.again || interrupted, copied_all })
     }
 
     /// Refused messages that are not believed yet are due for another try.
@@ -672,6 +691,7 @@ impl<'a> Pass<'a> {
         if look.absence != Absence::Listed {
             // Nothing of a folder that is gone is left to copy.
             pair.record.first_copy_completed |= look.absence == Absence::Certain;
+            pair.unfinished |= look.asks_again;
             return None;
         }
         let mut copied = None;
@@ -688,8 +708,9 @@ impl<'a> Pass<'a> {
                 pair.record.compared_at = began_at;
             }
         }
-        // All is listed, but the seal waits for the last try of what was refused.
-        pair.unfinished |= look.known.values().any(plan::is_to_be_tried);
+        // All is listed, but the seal waits for the last try of what was refused, and a while for
+        // the archive.
+        pair.unfinished |= look.asks_again || look.known.values().any(plan::is_to_be_tried);
         let edit = Edit::PutFolder(pair.record.clone());
         if let Some(entry) = copied {
             self.emit(entry);

@@ -14,6 +14,7 @@ use super::forecast::{self, FolderPlan, Seen, Terms};
 use super::pass::{at_source, at_target};
 use super::plan::{self, SourceLook, TargetDiff};
 use super::shared::Shared;
+use super::source::name_there;
 use super::survey::is_exempt;
 use super::trouble;
 use crate::checkpoint::{AccountRecord, FolderRecord, Known, Phase};
@@ -103,8 +104,9 @@ impl Looking<'_> {
         let target_listed = self.target.list().await.map_err(at_target)?;
         let _memory = memory_for(self.shared, &mut self.source, &listed).await?;
         let namespaces = (self.source.namespace().clone(), self.target.namespace().clone());
-        let mut mapped =
-            map_folders(self.enrollment, &self.folders, &listed, &target_listed, &namespaces);
+        let own = self.folders.iter().filter(|folder| folder.archive().is_none());
+        let own: Vec<FolderRecord> = own.cloned().collect();
+        let mut mapped = map_folders(self.enrollment, &own, &listed, &target_listed, &namespaces);
         mapped.sort_by_key(|mapped| (!mapped.source.is_inbox(), mapped.source_shown.clone()));
         let mut seen = Vec::new();
         let mut left_out = Vec::new();
@@ -117,7 +119,10 @@ impl Looking<'_> {
                 Err(plan) => left_out.push(plan),
             }
         }
-        let missing = self.folders.iter().filter(|folder| {
+        if self.folders.iter().any(|folder| folder.archive().is_some()) {
+            self.preview.notes.push("what it does to the archive is not foreseen".to_owned());
+        }
+        let missing = own.iter().filter(|folder| {
             listed.iter().all(|listed| listed.name.as_octets() != &*folder.source_name)
         });
         let missing: Vec<String> = missing.map(|folder| folder.source_shown.clone()).collect();
@@ -328,7 +333,8 @@ pub fn map_folders(
 ) -> Vec<Mapped> {
     let migration = &enrollment.migration;
     let name = |octets: &[u8]| WireName::of_wire(octets);
-    let fixed = known.iter().map(|folder| (name(&folder.source_name), name(&folder.target_name)));
+    let there = |folder: &FolderRecord| name_there(&name(&folder.source_name));
+    let fixed = known.iter().map(|folder| (there(folder), name(&folder.target_name)));
     let fixed: HashMap<WireName, WireName> = fixed.collect();
     let (source_names, target_names) = (&migration.source.well_known, &migration.target.well_known);
     let source_side = SideFolders { listed, namespace: source, well_known: source_names };

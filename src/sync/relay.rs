@@ -10,6 +10,7 @@ use super::copy::{self, Copying, Desk, Failure, Job, Outcome, Terms};
 use super::pass::{Look, Pass, at_source, at_target};
 use super::plan;
 use super::shared::Shared;
+use super::source::{Holding, name_there};
 use super::trouble::{self, Blame};
 use crate::checkpoint::{Edit, FolderId, Intended, Known, Phase};
 use crate::config::Enrollment;
@@ -27,14 +28,24 @@ static UNINTERRUPTED: AtomicBool = AtomicBool::new(false);
 impl Pass<'_> {
     /// Copies what is wanted and not blocked. True if it was interrupted.
     pub async fn copy(&mut self, looks: &mut [Look]) -> Result<bool, Failure> {
+        for holding in [Holding::Own, Holding::Archive] {
+            if self.copy_from(holding, looks).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// One of the account's stores after the other: a copy reads from one connection.
+    async fn copy_from(&mut self, holding: Holding, looks: &mut [Look]) -> Result<bool, Failure> {
         let mut batch_cap = self.book.learned.pace.messages;
         let mut retried = HashSet::new();
         loop {
-            let jobs = self.jobs(looks);
+            let jobs = self.jobs(holding, looks);
             if jobs.is_empty() {
                 return Ok(false);
             }
-            let outcome = self.copy_once(&jobs, batch_cap).await?;
+            let outcome = self.copy_once(holding, &jobs, batch_cap).await?;
             let refused = self.refused_batches(&jobs, looks, &outcome);
             self.undelivered(&jobs, looks, &outcome.undelivered, &mut retried).await?;
             self.refresh(looks, &jobs).await?;
@@ -55,18 +66,21 @@ impl Pass<'_> {
     }
 
     /// What is to be copied now, folder by folder.
-    fn jobs(&self, looks: &[Look]) -> Vec<Job> {
+    fn jobs(&self, holding: Holding, looks: &[Look]) -> Vec<Job> {
         let mut jobs = Vec::new();
         for look in looks.iter().filter(|look| !look.troubled && !look.all_blocked) {
             let pair = &self.book.pairs[look.pair];
             let Some(target) = pair.record.target_seen else { continue };
+            if Holding::of(&pair.source) != holding {
+                continue;
+            }
             let messages: Vec<Message> = look.not_in_doubt().cloned().collect();
             if messages.is_empty() {
                 continue;
             }
             jobs.push(Job {
                 folder: look.folder,
-                source: pair.source.clone(),
+                source: name_there(&pair.source),
                 source_uid_validity: look.seen.uid_validity,
                 target: pair.target.clone(),
                 target_uid_validity: target.uid_validity,
@@ -78,7 +92,12 @@ impl Pass<'_> {
         jobs
     }
 
-    async fn copy_once(&mut self, jobs: &[Job], batch_cap: usize) -> Result<Outcome, Failure> {
+    async fn copy_once(
+        &mut self,
+        holding: Holding,
+        jobs: &[Job],
+        batch_cap: usize,
+    ) -> Result<Outcome, Failure> {
         // A source that a pass left in the middle of something is not read from further.
         let target = self.target.session().await?;
         let multi = target.capabilities().has("MULTIAPPEND");
@@ -104,7 +123,8 @@ impl Pass<'_> {
             desk: &desk,
             interrupt: if self.fresh_from.is_some() { &UNINTERRUPTED } else { self.interrupt },
         };
-        let outcome = copy::copy(self.source, target, jobs, &copying).await;
+        let source = self.source.turn_to(holding).map_err(at_source)?;
+        let outcome = copy::copy(source, target, jobs, &copying).await;
         if outcome.failure.is_some() {
             self.target.abandon();
         }

@@ -48,7 +48,8 @@ impl Pass<'_> {
             self.map_folders(&listed, target_listed).await?;
         }
         self.book.surveyed = true;
-        let statuses = self.source_statuses(&listed).await?;
+        let mut statuses = self.source_statuses(&listed).await?;
+        statuses.extend(self.survey_archive().await?);
         Ok(statuses)
     }
 
@@ -67,13 +68,7 @@ impl Pass<'_> {
         let told = self.source.statuses(&unasked).await.map_err(at_source)?;
         for (name, status) in unasked.into_iter().zip(told) {
             // A folder that refuses STATUS may still be selected: it is looked at.
-            let unknown = FolderStatus {
-                messages: 0,
-                uid_next: None,
-                uid_validity: Default::default(),
-                highest_modseq: None,
-            };
-            statuses.insert(name.clone(), status.unwrap_or(unknown));
+            statuses.insert(name.clone(), status.unwrap_or(FolderStatus::UNKNOWN));
         }
         Ok(statuses)
     }
@@ -189,7 +184,7 @@ impl Pass<'_> {
         target_shown: String,
         exempt: bool,
     ) -> Result<(), Failure> {
-        let deferred = self.is_deferred(&source_shown);
+        let deferred = self.is_deferred(&source, &source_shown);
         let record = FolderRecord {
             id: self.shared.store.new_folder_id()?,
             account: self.book.record.id,
@@ -231,7 +226,7 @@ impl Pass<'_> {
         }
     }
 
-    fn leave_out(
+    pub(super) fn leave_out(
         &mut self,
         source: WireName,
         shown: String,

@@ -15,14 +15,15 @@ use tokio::time::MissedTickBehavior;
 
 use super::beside::{self, is_not_paused, known_account, may_log_in, may_read_source};
 use super::compare::{self, Absent, Kind, Stranger, Terms};
-use super::connect::connect;
+use super::connect::{connect, place};
 use super::copy::Failure;
 use super::pass::{at_source, at_target};
 use super::shared::Shared;
+use super::source::name_there;
 use super::trouble;
 use crate::checkpoint::{
-    AccountId, AccountRecord, Edit, FolderId, FolderRecord, Known, Link, Phase, Proof, Seen, Store,
-    StoreError, Writer,
+    self, AccountId, AccountRecord, Edit, FolderId, FolderRecord, Known, Link, Phase, Proof, Seen,
+    Store, StoreError, Writer,
 };
 use crate::config::Enrollment;
 use crate::imap::{Error, Selected, Session, WholeSeen, WireName};
@@ -747,17 +748,36 @@ impl Verification<'_> {
 /// The source, compared with what was copied from it.
 impl Verification<'_> {
     async fn source(&mut self) -> Result<(), Stop> {
-        let (mut session, _berth) = connect(self.shared, self.enrollment, Side::Source).await?;
         self.summary.source_messages = Some(0);
+        self.holding(self.enrollment, None).await?;
+        let Some(archive) = self.enrollment.of_archive() else { return Ok(()) };
+        let at = place(&archive, Side::Source);
+        let lies_there = |folder: &FolderRecord| folder.archive().as_ref() == Some(&at);
+        if self.folders.iter().any(lies_there) {
+            may_log_in(&archive, &self.record, Side::Source)?;
+            self.holding(&archive, Some(&at)).await?;
+        }
+        Ok(())
+    }
+
+    /// The account's own store, or its archive.
+    async fn holding(
+        &mut self,
+        login: &Enrollment,
+        archive: Option<&checkpoint::Place>,
+    ) -> Result<(), Stop> {
+        let (mut session, _berth) = connect(self.shared, login, Side::Source).await?;
         for folder in 0..self.folders.len() {
-            self.source_folder(&mut session, folder).await?;
+            if self.folders[folder].archive().as_ref() == archive {
+                self.source_folder(&mut session, folder).await?;
+            }
         }
         session.logout().await;
         Ok(())
     }
 
     async fn source_folder(&mut self, session: &mut Session, folder: usize) -> Result<(), Stop> {
-        let name = WireName::of_wire(&self.folders[folder].source_name);
+        let name = name_there(&WireName::of_wire(&self.folders[folder].source_name));
         let selected = match session.examine(&name).await {
             Ok(selected) => selected,
             Err(Error::No { code, text, .. }) if trouble::is_nonexistent(code.as_ref(), &text) => {

@@ -38,6 +38,7 @@ pub fn enrollment(address: &str) -> Arc<Enrollment> {
         target: endpoint(),
         folders: FolderRules::default(),
         sync,
+        archive: None,
     };
     Arc::new(Enrollment {
         address: address.into(),
@@ -48,6 +49,8 @@ pub fn enrollment(address: &str) -> Arc<Enrollment> {
         source_expires: None,
         target_user: address.into(),
         target_password: None,
+        archive: None,
+        is_archive: false,
         contact: Contact::default(),
         decree: Decree::default(),
         file: "conf.d/x.toml".into(),

@@ -9,10 +9,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use pecsync::checkpoint::{Completed, Image, Known, Store};
+use pecsync::checkpoint::{Completed, Image, Known, Store, of_archived_name};
 use pecsync::config::{
-    Deletions, Endpoint, Enrollment, FolderRules, HostLimits, Limits, Migration, ReadBack,
-    SyncRules, Tls, schedule::Schedule,
+    ArchiveLogin, Deletions, Endpoint, Enrollment, FolderRules, HostLimits, Limits, Migration,
+    ReadBack, SyncRules, Tls, schedule::Schedule,
 };
 use pecsync::imap;
 use pecsync::journal::Journal;
@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::plan::Side;
-use super::session::{self, host};
+use super::session::{self, ARCHIVE_HOST, Shows, host};
 use super::stage::Stage;
 
 pub const ADDRESS: &str = "mario.rossi@pec.example.it";
@@ -37,6 +37,9 @@ pub struct Wishes {
     pub sweep_interval: Duration,
     /// How far apart two listings must be for what both lack to be gone.
     pub apart: Duration,
+    pub cutover_window: Duration,
+    /// `Archivio` lies in a second store.
+    pub archive: bool,
     /// What differs of `[folders]`.
     pub folders: FolderRules,
 }
@@ -49,6 +52,8 @@ impl Default for Wishes {
             read_back: ReadBack::Suspect,
             sweep_interval: Duration::from_secs(60),
             apart: Duration::from_secs(60),
+            cutover_window: Duration::from_secs(3600),
+            archive: false,
             folders: FolderRules::default(),
         }
     }
@@ -80,9 +85,17 @@ impl Product {
         let hands = stage.clone();
         shared.clock = Clock::of(move || hands.hands());
         let servers = stage.clone();
+        let archive = enrollment.has_archive();
         shared.dialler.pipes = Some(Box::new(move |endpoint: &imap::Endpoint| {
-            let at_source = endpoint.host == host(Side::Source);
-            session::accept(&servers, if at_source { Side::Source } else { Side::Target })
+            let (side, shows) = match endpoint.host.as_str() {
+                ARCHIVE_HOST => (Side::Source, Shows::Archive),
+                name if name == host(Side::Source) && archive => {
+                    (Side::Source, Shows::AllButArchive)
+                }
+                name if name == host(Side::Source) => (Side::Source, Shows::All),
+                _ => (Side::Target, Shows::All),
+            };
+            session::accept(&servers, side, shows)
         }));
         let shared = Arc::new(shared);
         let (orders, inbox) = mpsc::channel(64);
@@ -130,7 +143,7 @@ impl Product {
                     && let Some(target_uid) = link.target_uid
                     && link.altered.is_none()
                 {
-                    let source = (name(&folder.source_name), uid.get());
+                    let source = (name(name_there(&folder.source_name)), uid.get());
                     links.push([source, (name(&folder.target_name), target_uid.get())]);
                 }
             }
@@ -144,7 +157,7 @@ impl Product {
         let mut listed = Vec::new();
         let Some(account) = store.account(ADDRESS)? else { return Ok(listed) };
         for folder in store.folders(account.id)? {
-            let name = String::from_utf8_lossy(&folder.source_name).into_owned();
+            let name = String::from_utf8_lossy(name_there(&folder.source_name)).into_owned();
             for (uid, known) in store.known(folder.id)? {
                 if matches!(known, Known::Refused { .. }) {
                     listed.push((name.clone(), uid.get()));
@@ -153,6 +166,11 @@ impl Product {
         }
         Ok(listed)
     }
+}
+
+/// A source folder's name as its server knows it, also in an archive.
+fn name_there(name: &[u8]) -> &[u8] {
+    of_archived_name(name).map_or(name, |(_, there)| there)
 }
 
 /// The account's task, which the plan may kill wherever it waits.
@@ -190,9 +208,9 @@ fn limits() -> Limits {
 }
 
 pub fn enrollment(cutover: Option<Timestamp>, wishes: &Wishes) -> Enrollment {
-    let endpoint = |side: Side| Endpoint {
+    let endpoint = |host: &str| Endpoint {
         provider: None,
-        host: host(side).to_owned(),
+        host: host.to_owned(),
         port: 143,
         tls: Tls::None,
         ca_file: None,
@@ -207,12 +225,12 @@ pub fn enrollment(cutover: Option<Timestamp>, wishes: &Wishes) -> Enrollment {
         enroll_until: None,
         accounts: None,
         cutover: None,
-        cutover_window: Duration::from_secs(3600),
+        cutover_window: wishes.cutover_window,
         settle: Duration::ZERO,
         source_until: None,
         target_is_ours: wishes.target_is_ours,
-        source: endpoint(Side::Source),
-        target: endpoint(Side::Target),
+        source: endpoint(host(Side::Source)),
+        target: endpoint(host(Side::Target)),
         folders: wishes.folders.clone(),
         sync: SyncRules {
             deletions: Deletions::Mirror,
@@ -221,7 +239,12 @@ pub fn enrollment(cutover: Option<Timestamp>, wishes: &Wishes) -> Enrollment {
             read_back: wishes.read_back,
             in_doubt_wait: wishes.in_doubt_wait,
         },
+        archive: None,
     };
+    let archive = wishes.archive.then(|| Arc::new(migration.of_archive(endpoint(ARCHIVE_HOST))));
+    let migration = Migration { archive, ..migration };
+    let login =
+        ArchiveLogin { user: "archivio".to_owned(), password: Some("archive".to_owned().into()) };
     Enrollment {
         address: ADDRESS.to_owned(),
         migration: Arc::new(migration),
@@ -231,6 +254,8 @@ pub fn enrollment(cutover: Option<Timestamp>, wishes: &Wishes) -> Enrollment {
         source_expires: None,
         target_user: "M1".to_owned(),
         target_password: Some("target".to_owned().into()),
+        archive: wishes.archive.then_some(login),
+        is_archive: false,
         contact: Default::default(),
         decree: Default::default(),
         file: PathBuf::from("conf.d/mario.toml"),

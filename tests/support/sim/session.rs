@@ -20,15 +20,28 @@ use super::wire::{Command, Token, Wire};
 const PIPE_OCTETS: usize = 64 * 1024;
 
 /// The product connects.
-pub fn accept(stage: &Arc<Stage>, side: Side) -> io::Result<DuplexStream> {
+pub fn accept(stage: &Arc<Stage>, side: Side, shows: Shows) -> io::Result<DuplexStream> {
     let (number, welcome) = stage.connection_comes(side);
     if welcome == Some(Welcome::Refused) {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
     let (product, server) = tokio::io::duplex(PIPE_OCTETS);
-    tokio::spawn(connection(stage.clone(), side, number, server, welcome));
+    tokio::spawn(connection(stage.clone(), (side, shows), number, server, welcome));
     Ok(product)
 }
+
+/// What a login shows of its account.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Shows {
+    All,
+    /// The archive lies in a second store, with a login of its own.
+    AllButArchive,
+    Archive,
+}
+
+pub const ARCHIVE_HOST: &str = "archive.example";
+/// The folder that lies there, with those below it.
+pub const ARCHIVE: &str = "Archivio";
 
 /// Source and target have names of their own, because the product budgets by host.
 pub fn host(side: Side) -> &'static str {
@@ -40,7 +53,7 @@ pub fn host(side: Side) -> &'static str {
 
 async fn connection(
     stage: Arc<Stage>,
-    side: Side,
+    (side, shows): (Side, Shows),
     number: usize,
     stream: DuplexStream,
     welcome: Option<Welcome>,
@@ -50,6 +63,7 @@ async fn connection(
         wire,
         stage: stage.clone(),
         side,
+        shows,
         number,
         condstore: false,
         qresync: false,
@@ -70,6 +84,7 @@ pub struct Session {
     pub wire: Wire,
     pub stage: Arc<Stage>,
     pub side: Side,
+    shows: Shows,
     number: usize,
     /// Modification sequences are told with flags.
     pub condstore: bool,
@@ -147,6 +162,17 @@ impl Session {
 
     pub fn traits(&self) -> &Traits {
         &self.half().traits
+    }
+
+    /// Is a folder, by its wire name, shown to this login?
+    fn is_shown(&self, name: &str) -> bool {
+        let shown = self.traits().shown(name);
+        let archived = shown == ARCHIVE || shown.starts_with(&format!("{ARCHIVE}/"));
+        match self.shows {
+            Shows::All => true,
+            Shows::AllButArchive => !archived,
+            Shows::Archive => archived,
+        }
     }
 
     /// One of the first two connections.
@@ -436,6 +462,7 @@ impl Session {
             let shown = if self.half_shown { account.folders.len() / 2 } else { usize::MAX };
             let names = account.folders.keys().take(shown);
             let names = names.filter(|name| !hides_inbox || *name != "INBOX");
+            let names = names.filter(|name| self.is_shown(name));
             for name in names.filter(|name| pattern == "*" || **name == pattern) {
                 let used = self.use_of(name);
                 untagged += &format!("* LIST ({used}) \"{delimiter}\" {}\r\n", self.quoted(name));
@@ -481,7 +508,8 @@ impl Session {
     fn status_line(&self, account: &Account, name: &str, items: &[String]) -> String {
         let frozen = self.view.as_ref().filter(|view| view.name == name);
         let frozen = frozen.and_then(|view| view.frozen.as_ref());
-        let Some(folder) = frozen.or(account.folders.get(name)) else { return String::new() };
+        let folder = account.folders.get(name).filter(|_| self.is_shown(name));
+        let Some(folder) = frozen.or(folder) else { return String::new() };
         let values = items.iter().filter_map(|item| {
             let value = match item.to_ascii_uppercase().as_str() {
                 "MESSAGES" => folder.messages.len().to_string(),
@@ -502,7 +530,7 @@ impl Session {
         let name = arguments.first().map(Token::text).unwrap_or_default();
         self.condstore |= arguments.iter().any(|argument| argument.is("CONDSTORE"));
         let folder = self.half().look(|account| account.folders.get(&name).cloned());
-        let Some(mut folder) = folder else {
+        let Some(mut folder) = folder.filter(|_| self.is_shown(&name)) else {
             return self.finish(tag, "", "NO [NONEXISTENT] no such folder").await;
         };
         let half = self.half_shown;
@@ -570,7 +598,9 @@ impl Session {
 
     fn marks(&self) -> BTreeMap<String, Mark> {
         let mark_of = |(name, folder): (&String, &Folder)| (name.clone(), mark(folder));
-        self.half().look(|account| account.folders.iter().map(mark_of).collect())
+        self.half().look(|account| {
+            account.folders.iter().filter(|(name, _)| self.is_shown(name)).map(mark_of).collect()
+        })
     }
 
     /// What NOTIFY tells of the folders that are not selected.

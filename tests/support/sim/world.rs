@@ -17,6 +17,7 @@ use super::judge::{self, Mercy};
 use super::model::Letter;
 use super::plan::{Event, Memory, Plan, Reply, Side};
 use super::product::{self, Product, Wishes};
+use super::session::ARCHIVE;
 use super::stage::{Death, Stage};
 use super::traits::Traits;
 
@@ -302,7 +303,13 @@ impl<'w> Life<'w> {
 
     /// Does what only an operator can.
     fn attend(&mut self) -> Result<(), String> {
-        let Some((code, reason)) = self.product().held() else { return Ok(()) };
+        let Some((code, reason)) = self.product().held() else {
+            // The archive's login alone holds nothing.
+            if self.product().gives("credentials_rejected") && self.stage.login_refused() {
+                self.product().order(Order::Retry);
+            }
+            return Ok(());
+        };
         match code.as_str() {
             // Deliberate: from the cutover on the state is not guessed.
             "state_lost" if self.lost && self.cut_over => {
@@ -440,10 +447,15 @@ impl<'w> Life<'w> {
                 && said("state_rebuilt")
             || !self.world.target.has("UIDPLUS")
             || !self.world.copies.is_empty()
-            || said("removals_suspended");
+            || said("removals_suspended")
+            || said("removals_lapsed");
         let refused = self.world.refused.and_then(|_| self.product().listed().ok());
         let listed = refused.unwrap_or_default();
-        Mercy { leftovers, flags: self.lost && self.cut_over, listed }
+        // What is adopted after the seal keeps the flags its owner gave it.
+        let is_archived = |(folder, _): &(String, Post)| folder == ARCHIVE;
+        let waits = !self.world.wishes.folders.after_cutover.is_empty();
+        let adopts = waits && self.world.copies.iter().any(is_archived);
+        Mercy { leftovers, flags: adopts || self.lost && self.cut_over, listed }
     }
 
     fn keep_journal(&mut self) {

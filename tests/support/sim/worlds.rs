@@ -7,6 +7,7 @@ use super::mail::Random;
 use super::plan::{
     Crash, Cut, Event, Kill, Late, Lie, Memory, Moment, Reply, Side, Weather, Welcome,
 };
+use super::session::ARCHIVE;
 use super::traits::{ALL, Traits};
 use super::world::{Post, World};
 
@@ -128,6 +129,19 @@ pub fn random(seed: u64) -> World {
         dice.at(&mut world, event);
     }
     dice.habits(&mut world);
+    world
+}
+
+/// A random world whose `Archivio` waits for the cutover; with odd seeds it lies in a second
+/// store.
+pub fn archived(seed: u64) -> World {
+    let mut world = random(seed);
+    world.name = format!("archive, {seed}");
+    world.wishes.archive = seed % 2 == 1;
+    let below = format!("{ARCHIVE}/**");
+    world.wishes.folders.after_cutover = vec![ARCHIVE.to_owned(), below];
+    // Now and then the last pass lasts longer.
+    world.wishes.cutover_window = Duration::from_secs(600);
     world
 }
 
