@@ -31,7 +31,7 @@ impl Pass<'_> {
         let name = pair.target.clone();
         let selected = self.target.select(&name).await?;
         let virgin = selected.exists == 0 && selected.uid_next.is_none_or(|next| next <= 1);
-        let can_remove = self.target.can_remove().await?;
+        let can_remove = self.may_change() && self.target.can_remove().await?;
         let fresh = Intent {
             id: self.shared.store.new_intent_id()?,
             folder: look.folder,
