@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use pecsync::daemon::board::{Board, Posted};
+use pecsync::daemon::protocol::StatusOf;
 use pecsync::status::*;
 use pecsync::sync::account::StatusCell;
 
@@ -41,17 +42,24 @@ fn ten_thousand_accounts() {
     let board = Board::new(Timestamp::now(), Arc::default(), Arc::default());
     let cells = (0..ACCOUNTS).map(|number| StatusCell::new(account(number).into())).collect();
     board.post(Posted { cells, ..Posted::default() });
-    for _ in 0..5 {
+    for round in 0..10 {
+        // In turn: all of it, and what a table is made of.
+        let brief = round % 2 == 1;
+        let wanted = StatusOf { brief, ..StatusOf::default() };
         let begun = Instant::now();
-        let status = board.status();
+        let status = board.status_of(&wanted);
         let gathered = begun.elapsed();
-        let octets = serde_json::to_vec(&status).expect("JSON").len();
+        let octets = serde_json::to_vec(&status).expect("JSON");
         let written = begun.elapsed();
+        let read: Status = serde_json::from_slice(&octets).expect("what was written");
+        let understood = begun.elapsed();
+        assert_eq!(read.accounts.len(), ACCOUNTS);
+        let octets = octets.len();
         let begun = Instant::now();
         let tallies = board.tallies(Timestamp::now());
         println!(
-            "{ACCOUNTS} accounts: gathered in {gathered:?}, written in {written:?} ({octets} \
-             octets); tallied in {:?}: {}",
+            "{ACCOUNTS} accounts, brief {brief}: gathered in {gathered:?}, written in {written:?} \
+             ({octets} octets), read by {understood:?}; tallied in {:?}: {}",
             begun.elapsed(),
             tallies["epap"].progress()
         );

@@ -83,6 +83,9 @@ pub struct AccountStatus {
     pub messages: MessageCounts,
     pub bytes: ByteCounts,
     pub folders: Vec<FolderCounts>,
+    /// In a brief answer, which has no `folders`: how many are copied whole, and how many there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folders_whole: Option<(usize, usize)>,
     /// `idle|polled`
     pub mode: String,
     pub proved_alive_at: Option<String>,
@@ -91,6 +94,27 @@ pub struct AccountStatus {
     pub contact: ContactStatus,
     /// Its enrollment holds a password, or names the file of one.
     pub has_secrets: bool,
+}
+
+impl AccountStatus {
+    /// How many folders are copied whole, and how many there are.
+    pub fn whole_folders(&self) -> (usize, usize) {
+        let is_whole = |folder: &&FolderCounts| match (folder.copied, folder.source) {
+            (Some(copied), Some(source)) => copied >= source,
+            _ => false,
+        };
+        let counted = || (self.folders.iter().filter(is_whole).count(), self.folders.len());
+        self.folders_whole.unwrap_or_else(counted)
+    }
+
+    /// A copy with folders counted: theirs is most of what a status says.
+    pub fn brief(&mut self) -> AccountStatus {
+        let folders_whole = Some(self.whole_folders());
+        let folders = std::mem::take(&mut self.folders);
+        let brief = AccountStatus { folders_whole, ..self.clone() };
+        self.folders = folders;
+        brief
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use super::terminal::{complain, say};
 use crate::checkpoint::{Completed, Phase, Store};
 use crate::config::{Belongings, belongings, read_dir_files};
 use crate::daemon::forget::without_daemon;
-use crate::daemon::protocol::{Request, ask, exit};
+use crate::daemon::protocol::{Request, StatusOf, ask, exit};
 use crate::journal::shown;
 
 /// conf.d is read again first, a task may take seconds to stop, and a large account to be erased.
@@ -77,7 +77,8 @@ struct State {
 
 impl State {
     fn ask(place: &Place) -> Result<State, Refusal> {
-        let answer = match ask(&place.control_socket, &Request::Status {}, PATIENCE) {
+        let wanted = StatusOf { brief: true, ..StatusOf::default() };
+        let answer = match ask(&place.control_socket, &Request::Status(wanted), PATIENCE) {
             Ok(answer) => answer,
             Err(error) => {
                 return match error.kind() {

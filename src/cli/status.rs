@@ -14,7 +14,7 @@ use super::{day, sheet, table};
 use super::{verdict, watch};
 use crate::daemon::PHASES;
 use crate::daemon::last_state;
-use crate::daemon::protocol::{Request, ask, exit, status_socket};
+use crate::daemon::protocol::{Request, StatusOf, ask, exit, status_socket};
 use crate::journal::{shown, shown_json};
 use crate::status::{AccountStatus, Status};
 
@@ -69,10 +69,23 @@ pub enum SortKey {
     Bytes,
 }
 
+/// A request has its bound.
+const ASKED_BY_NAME_MAX: usize = 30;
+
 impl Options {
     /// Is the screen of a migration wanted?
     pub fn is_day(&self) -> bool {
         self.migration.is_some() && self.addresses.is_empty() && !self.held && self.sort.is_none()
+    }
+
+    /// What of it the daemon is asked for: folders are most of what it could say.
+    fn wanted(&self) -> StatusOf {
+        if !self.addresses.is_empty() && self.addresses.len() <= ASKED_BY_NAME_MAX {
+            let addresses = self.addresses.iter().map(|address| address.to_lowercase());
+            return StatusOf { addresses: addresses.collect(), brief: false };
+        }
+        let shows_folders = self.json || self.csv || !self.addresses.is_empty();
+        StatusOf { addresses: Vec::new(), brief: !shows_folders }
     }
 
     /// Are all accounts to be listed, however many?
@@ -83,7 +96,10 @@ impl Options {
 
 pub fn run(config: &Path, options: &Options) -> u8 {
     let asker = match Place::of(config) {
-        Ok(place) => Asker { socket: status_socket(&place.control_socket), place },
+        Ok(place) => {
+            let socket = status_socket(&place.control_socket);
+            Asker { socket, place, wanted: options.wanted() }
+        }
         Err((code, text)) => {
             complain(&text);
             return code;
@@ -111,12 +127,13 @@ pub fn run(config: &Path, options: &Options) -> u8 {
 pub struct Asker {
     socket: PathBuf,
     place: Place,
+    wanted: StatusOf,
 }
 
 impl Asker {
     /// An exit code and what to say where there is no answer.
     pub fn ask(&self) -> Result<Status, (u8, String)> {
-        let answer = ask(&self.socket, &Request::Status {}, PATIENCE)
+        let answer = ask(&self.socket, &Request::Status(self.wanted.clone()), PATIENCE)
             .map_err(|error| unanswered(&self.socket, &error))?;
         answer.status.map(|status| *status).ok_or((exit::NO, shown(&answer.message)))
     }

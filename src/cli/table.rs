@@ -84,12 +84,10 @@ fn row(account: &AccountStatus, address: usize, style: Style) -> String {
         true => format!("{name:address$}"),
         false => format!("{name}\n{:address$}", ""),
     };
-    let folders = &account.folders;
-    let copied = folders.iter().filter(|folder| is_whole(folder.copied, folder.source)).count();
-    let folders = match folders.len() {
-        0 => "-".to_owned(),
-        all if copied == all => all.to_string(),
-        all => format!("{copied}/{all}"),
+    let folders = match account.whole_folders() {
+        (_, 0) => "-".to_owned(),
+        (copied, all) if copied == all => all.to_string(),
+        (copied, all) => format!("{copied}/{all}"),
     };
     let messages = &account.messages;
     format!(
@@ -99,10 +97,6 @@ fn row(account: &AccountStatus, address: usize, style: Style) -> String {
         part(messages.copied, messages.source, short_count),
         account.bytes.copied.map_or_else(|| "-".to_owned(), bytes),
     )
-}
-
-fn is_whole(copied: Option<u64>, source: Option<u64>) -> bool {
-    matches!((copied, source), (Some(copied), Some(source)) if copied >= source)
 }
 
 fn painted(condition: &str, width: usize, style: Style) -> String {

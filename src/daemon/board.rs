@@ -1,13 +1,14 @@
 //! What `status` shows, readable by everybody who may ask without disturbing the supervisor; and
 //! the last known state on disk, for when there is no daemon to ask.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 
+use super::protocol::StatusOf;
 use super::tally::{Tally, window_of};
 use crate::journal::shown;
 use crate::report::LeftOut;
@@ -131,9 +132,20 @@ impl Board {
 
     /// The status of this instant, accounts by address.
     pub fn status(&self) -> Status {
+        self.status_of(&StatusOf::default())
+    }
+
+    /// [`Board::status`], of some accounts, or briefly.
+    pub fn status_of(&self, wanted: &StatusOf) -> Status {
         let Posted { cells, held, rejected, missing, migrations } = self.posted().clone();
-        let cells = cells.iter().map(|cell| read(cell).clone());
-        let mut accounts: Vec<AccountStatus> = held.into_iter().chain(cells).collect();
+        let addresses: HashSet<&str> = wanted.addresses.iter().map(String::as_str).collect();
+        let shown = |account: &mut AccountStatus| {
+            let is_wanted = addresses.is_empty() || addresses.contains(account.address.as_str());
+            is_wanted.then(|| if wanted.brief { account.brief() } else { account.clone() })
+        };
+        let held = held.into_iter().filter_map(|mut account| shown(&mut account));
+        let cells = cells.iter().filter_map(|cell| shown(&mut read(cell)));
+        let mut accounts: Vec<AccountStatus> = held.chain(cells).collect();
         accounts.sort_by(|a, b| a.address.cmp(&b.address));
         let daemon = DaemonStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -242,6 +254,34 @@ mod tests {
         counts.rejected = 2;
         let expected = "2 accounts: 1 copying, 1 following; 1 held; 2 files rejected";
         assert_eq!(counts.to_string(), expected);
+    }
+
+    #[test]
+    fn a_brief_answer_counts_folders_and_a_named_one_has_nobody_else() {
+        use crate::status::FolderCounts;
+        let board = Board::new(Timestamp::UNIX_EPOCH, Arc::default(), Arc::default());
+        let folder = |copied| FolderCounts {
+            source: Some(3),
+            copied: Some(copied),
+            ..FolderCounts::default()
+        };
+        let folders = vec![folder(3), folder(2), FolderCounts::default()];
+        let one = AccountStatus { folders, ..account("a", "copying", "ok") };
+        let cells = vec![StatusCell::new(one.into())];
+        board.post(Posted { cells, held: vec![account("b", "", "held")], ..Posted::default() });
+        let whole = board.status();
+        let brief = board.status_of(&StatusOf { brief: true, ..StatusOf::default() });
+        assert_eq!(brief.accounts.len(), 2);
+        assert_eq!((brief.accounts[0].folders.len(), whole.accounts[0].folders.len()), (0, 3));
+        assert_eq!(brief.accounts[0].whole_folders(), (1, 3));
+        assert_eq!(whole.accounts[0].whole_folders(), (1, 3));
+        assert_eq!(board.status(), whole, "nothing was taken away");
+        for address in ["a", "b"] {
+            let addresses = vec![address.to_owned()];
+            let named = board.status_of(&StatusOf { addresses, brief: false });
+            let named: Vec<_> = named.accounts.iter().map(|account| &account.address).collect();
+            assert_eq!(named, [address]);
+        }
     }
 
     #[test]

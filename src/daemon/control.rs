@@ -16,7 +16,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::board::Board;
-use super::protocol::{Answer, Line, REQUEST_MAX, Request, exit};
+use super::protocol::{Answer, Line, REQUEST_MAX, Request, StatusOf, exit};
 use crate::journal::shown;
 
 /// Clients served at once, a socket; the others wait in the kernel's queue.
@@ -136,7 +136,7 @@ async fn attend(
             }
             Heard::Request(line) => match (understand(&line), &commands) {
                 (Err(why), _) => serde_json::to_vec(&Answer::refuse(exit::USAGE, why))?,
-                (Ok(Request::Status {}), _) => status(board).await?,
+                (Ok(Request::Status(wanted)), _) => status(board, wanted).await?,
                 (Ok(_), None) => {
                     serde_json::to_vec(&Answer::refuse(exit::NO, "this socket only tells status"))?
                 }
@@ -209,10 +209,11 @@ pub(super) fn understand(line: &[u8]) -> Result<Request, String> {
 }
 
 /// Thousands of accounts take a while to write down: not on a thread that copies mail.
-async fn status(board: &Arc<Board>) -> io::Result<Vec<u8>> {
+async fn status(board: &Arc<Board>, wanted: StatusOf) -> io::Result<Vec<u8>> {
     let board = board.clone();
     let written = tokio::task::spawn_blocking(move || {
-        serde_json::to_vec(&Answer { status: Some(board.status().into()), ..Answer::default() })
+        let status = board.status_of(&wanted);
+        serde_json::to_vec(&Answer { status: Some(status.into()), ..Answer::default() })
     });
     Ok(written.await.map_err(io::Error::other)??)
 }

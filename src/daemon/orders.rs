@@ -52,8 +52,9 @@ impl Supervisor {
                 let _ = answer.send(self.verify(address, options, &by));
                 return;
             }
-            Request::Status {} => {
-                Answer { status: Some(self.board.status().into()), ..Answer::default() }
+            Request::Status(wanted) => {
+                let status = self.board.status_of(&wanted);
+                Answer { status: Some(status.into()), ..Answer::default() }
             }
             Request::Reload {} => {
                 self.emit(Entry::new(Event::OrderReceived, format!("reload{by}")));

@@ -33,10 +33,22 @@ pub mod exit {
     pub const CONFIGURATION: u8 = 78;
 }
 
+/// What of the status is wanted.
+#[derive(Clone, Default, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StatusOf {
+    /// These accounts, case-folded; none: all.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
+    /// Folders are only counted.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub brief: bool,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Request {
-    Status {},
+    Status(StatusOf),
     /// No address: all.
     Retry {
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -221,7 +233,11 @@ mod tests {
     #[test]
     fn requests_on_the_wire() {
         let cases = [
-            (Request::Status {}, r#"{"do":"status"}"#),
+            (Request::Status(StatusOf::default()), r#"{"do":"status"}"#),
+            (
+                Request::Status(StatusOf { addresses: vec!["a@b".into()], brief: true }),
+                r#"{"do":"status","addresses":["a@b"],"brief":true}"#,
+            ),
             (Request::Retry { address: None }, r#"{"do":"retry"}"#),
             (
                 Request::Approve { address: "a@b".into(), what: Consent::Deletions },
