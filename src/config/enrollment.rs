@@ -114,12 +114,11 @@ impl Reading<'_> {
         let target_password = login(Login::Target, &target, &migration.target);
         let archive_table = archive_table(source.as_ref(), &migration);
         let archive = match (&archive_table, &migration.archive) {
-            (None, Some(archive)) if archive.source.service_login.is_none() => None,
-            (table, Some(archive)) => Some(ArchiveLogin {
-                user: user(table.as_ref()).unwrap_or_else(|| address.clone()),
-                password: login(Login::Archive, table, &archive.source),
+            (Some(table), Some(archive)) => Some(ArchiveLogin {
+                user: user(Some(table)).unwrap_or_else(|| address.clone()),
+                password: login(Login::Archive, &archive_table, &archive.source),
             }),
-            (_, None) => None,
+            _ => None,
         };
         let enrollment = Enrollment {
             address,

@@ -269,8 +269,12 @@ fn under(settings: &Settings, enrollment: &Arc<Enrollment>) -> Option<Arc<Enroll
         return Some(enrollment.clone());
     }
     let login_as_before = |a: &Endpoint, b: &Endpoint| format!("{a:?}") == format!("{b:?}");
+    let archive = |migration: &Migration| {
+        migration.archive.as_ref().map(|archive| format!("{:?}", archive.source))
+    };
     let holds = login_as_before(&migration.source, &before.source)
         && login_as_before(&migration.target, &before.target)
+        && archive(migration) == archive(before)
         && migration.domains == before.domains;
     let own_cutover = enrollment.cutover.filter(|_| enrollment.cutover != before.cutover);
     let cutover = own_cutover.or(migration.cutover);

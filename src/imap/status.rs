@@ -30,6 +30,11 @@ impl FolderStatus {
         highest_modseq: None,
     };
 
+    /// Does it say that there is nothing?
+    pub fn is_empty(&self) -> bool {
+        self.messages == 0 && *self != FolderStatus::UNKNOWN
+    }
+
     /// `None` without a count of messages: that much every server can say.
     pub(super) fn of(data: &StatusData) -> Option<FolderStatus> {
         Some(FolderStatus {

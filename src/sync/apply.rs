@@ -246,16 +246,19 @@ impl Pass<'_> {
         if look.absence == Absence::Unknown {
             return;
         }
-        let given_up = self.is_archive_given_up();
+        let given_up = self.is_given_up();
+        let told_is_all = !self.has_archive();
         let evidence = &mut self.book.learned.missing;
         evidence.retain(|(of, uid)| *of != folder || missing.contains(uid));
+        // What is told of this store says nothing of the other: there it may show later.
         let told = look.absence == Absence::Certain
-            || self.told.as_ref().is_some_and(|(name, news)| {
-                *name == self.book.pairs[look.pair].source && news.explains(&missing)
-            });
+            || told_is_all
+                && self.told.as_ref().is_some_and(|(name, news)| {
+                    *name == self.book.pairs[look.pair].source && news.explains(&missing)
+                });
         for uid in missing {
             let gone = evidence.missing((folder, uid), told, self.begun, now);
-            if !gone && look.told.contains(&uid) {
+            if !gone && told_is_all && look.told.contains(&uid) {
                 evidence.told((folder, uid));
                 self.again = true;
             }
@@ -263,8 +266,12 @@ impl Pass<'_> {
                 Some(Known::Linked(link)) => open.contains(&link.instant),
                 _ => false,
             };
-            if gone && self.archive_silent {
-                // It may lie in the archive now. The seal does not wait for the answer for ever.
+            let kept = match look.known.get(&uid) {
+                Some(Known::Linked(link)) => self.silent || self.kept.contains(&link.instant),
+                _ => false,
+            };
+            if gone && kept {
+                // It may lie where nobody has looked. The seal does not wait for ever.
                 self.book.learned.archive.kept += 1;
                 look.asks_again |= !given_up;
             } else if gone && look.absence != Absence::Suspected && !may_be_open {

@@ -14,11 +14,8 @@ use super::account::refused_before;
 use super::backoff;
 use super::book::Pair;
 use super::clock::Instant;
-use super::connect::{
-    connect, credentials_digest, place, refused, service_login, tell_service_refused,
-};
+use super::connect::{connect_at, credentials_digest, place, refused};
 use super::copy::{Failure, HostSays};
-use super::deferred::{Metadata, may_be};
 use super::folders::{self, Fate, SideFolders};
 use super::hosts::Verdict;
 use super::pass::{Look, Pass, Scope, at_source, at_target};
@@ -31,14 +28,10 @@ use crate::journal::{Entry, Event};
 use crate::status::Reason;
 use crate::words::Side;
 
-/// So long a question waits for a connection: the account's own mail waits meanwhile.
-const ASKED_WITHIN: Duration = Duration::from_secs(20);
-/// So long a copy waits for one, past the seal.
-const CONNECTED_WITHIN: Duration = Duration::from_secs(300);
+/// So long a place at its host is waited for: the account's own mail waits meanwhile.
+const PLACE_WITHIN: Duration = Duration::from_secs(20);
 /// So often the last pass asks in vain; then the account is sealed without an answer.
 const ASKED_IN_VAIN_MAX: u32 = 3;
-/// First copies go first: an archive looks again after this for a place among them.
-const NO_SLOT: Duration = Duration::from_secs(30);
 
 /// What is known of an account's archive, from session to session.
 #[derive(Default)]
@@ -48,16 +41,16 @@ pub struct Learned {
     not_before: Option<Instant>,
     /// Its login was refused: one try was enough.
     refused: bool,
-    /// The target will not have a folder of it.
-    in_vain: bool,
+    /// Last passes that did not find out whether what left lies in a folder that waits.
+    in_vain: u32,
     /// What is wrong with it, for operators, while it is.
     pub trouble: Option<Reason>,
     said: Option<&'static str>,
     /// It was tried once whether it lets us in.
     tried: bool,
-    /// All of it was at the target or listed when it was last looked at, after the seal.
-    pub complete: bool,
-    /// Copies that stay because it did not answer.
+    /// When the last pass began that found all of it at the target or listed, after the seal.
+    pub complete_at: Option<i64>,
+    /// Copies that stay because nobody could tell.
     pub kept: usize,
 }
 
@@ -65,7 +58,23 @@ impl Learned {
     /// Somebody wants it tried again.
     pub fn forgive(&mut self) {
         let said = self.said;
-        *self = Learned { complete: self.complete, said, ..Learned::default() };
+        *self = Learned { complete_at: self.complete_at, said, ..Learned::default() };
+    }
+
+    /// The last pass asks anew, whatever was before.
+    pub fn begin_last_pass(&mut self) {
+        (self.failures, self.not_before, self.in_vain) = (0, None, 0);
+    }
+
+    /// It worked to the end of a pass.
+    fn worked(&mut self) {
+        (self.failures, self.not_before) = (0, None);
+        (self.trouble, self.said) = (None, None);
+    }
+
+    /// A last pass has not found out where all that left is.
+    pub fn was_in_vain(&mut self) {
+        self.in_vain += 1;
     }
 
     /// It failed in the middle of its work. `after` is when it is tried again.
@@ -84,14 +93,28 @@ impl Pass<'_> {
 
     /// Everything after the seal but the archive may be complete; until that is, nothing is.
     pub(super) fn is_archive_open(&self) -> bool {
-        self.has_archive() && !self.deferring && !self.book.learned.archive.complete
+        let complete_at = self.book.learned.archive.complete_at;
+        self.has_archive() && !self.deferring && complete_at.is_none_or(|at| at < self.looks_from)
     }
 
-    /// Nobody waits for its answer any more.
-    pub(super) fn is_archive_given_up(&self) -> bool {
+    /// The seal waits no more for who does not tell where what left is.
+    pub(super) fn is_given_up(&self) -> bool {
         let learned = &self.book.learned.archive;
-        self.phase() == Phase::Draining
-            && (learned.refused || learned.in_vain || learned.failures >= ASKED_IN_VAIN_MAX)
+        self.phase() == Phase::Draining && (learned.refused || learned.in_vain >= ASKED_IN_VAIN_MAX)
+    }
+
+    /// At the end of a pass that went well: what of the archive is learned from it.
+    pub(super) fn conclude_archive(&mut self, looks: &[Look]) {
+        let troubled = |look: &Look| {
+            is_archived(&self.book.pairs[look.pair].source) && (look.troubled || !look.complete)
+        };
+        let vainly = self.silent || self.book.learned.archive.kept > 0;
+        if self.phase() == Phase::Draining && (vainly || looks.iter().any(troubled)) {
+            self.book.learned.archive.was_in_vain();
+        }
+        if self.source.archive().is_some() {
+            self.book.learned.archive.worked();
+        }
     }
 
     /// Once it is the archive's turn: its folders and their status.
@@ -106,11 +129,8 @@ impl Pass<'_> {
         if self.archive_slot.is_none() {
             self.archive_slot = shared.copying.try_acquire().ok();
         }
-        if self.archive_slot.is_none() {
-            self.due_at(Instant::now() + NO_SLOT);
-            return Ok(none);
-        }
-        if !self.open_archive(CONNECTED_WITHIN).await? {
+        // First copies go first; the next sweep looks again for a place among them.
+        if self.archive_slot.is_none() || !self.open_archive().await? {
             return Ok(none);
         }
         let listed = self.list_archive().await;
@@ -137,28 +157,21 @@ impl Pass<'_> {
         if left.is_empty() && !self.book.pairs.iter().any(is_open) {
             return Ok(());
         }
-        self.archive_silent = true;
-        if self.scope == Scope::Told || !self.open_archive(ASKED_WITHIN).await? {
+        self.silent = true;
+        if self.scope == Scope::Told || !self.open_archive().await? {
             return Ok(());
         }
         let own = looks.len();
-        let asked = self.look_into_archive(looks, &left).await;
+        let asked = self.look_into_archive(looks).await;
         match self.unless_archive(asked).await? {
-            Some(wholly) => {
-                self.archive_silent = !wholly;
-                self.book.learned.archive.in_vain = !wholly;
-            }
+            Some(wholly) => self.silent = !wholly,
             None => looks.truncate(own),
         }
         Ok(())
     }
 
     /// False where what may lie there cannot follow.
-    async fn look_into_archive(
-        &mut self,
-        looks: &mut Vec<Look>,
-        left: &Metadata,
-    ) -> Result<bool, Failure> {
+    async fn look_into_archive(&mut self, looks: &mut Vec<Look>) -> Result<bool, Failure> {
         let mut wholly = true;
         let listing = self.list_archive().await?;
         for at in 0..self.book.pairs.len() {
@@ -166,42 +179,53 @@ impl Pass<'_> {
             if !is_archived(&name) {
                 continue;
             }
-            match listing.statuses.contains_key(&name) {
-                true => looks.extend(self.look_at(at, None).await?),
-                false => looks.push(self.look_at_absent(at).await?),
-            }
+            let look = match listing.statuses.contains_key(&name) {
+                true => self.look_at(at, None).await?,
+                false => Some(self.look_at_absent(at).await?),
+            };
+            wholly &= look.as_ref().is_some_and(|look| look.complete);
+            looks.extend(look);
         }
+        // What left a folder of the archive may lie in another one.
+        let left = self.left_elsewhere(looks);
         for new in listing.new {
-            let empty = listing.statuses.get(&new.source).is_none_or(|status| status.messages == 0);
-            if empty || left.is_empty() || !self.holds_any(&new.source, left).await? {
+            let empty = listing.statuses.get(&new.source).is_some_and(FolderStatus::is_empty);
+            if empty || left.is_empty() {
                 continue;
             }
-            match self.make_pair(&new).await? {
-                Ok(()) => looks.extend(self.look_at(self.book.pairs.len() - 1, None).await?),
-                Err(_) => wholly = false,
+            match self.holds_any(&new.source, &left).await? {
+                Some(true) => {}
+                Some(false) => continue,
+                None => {
+                    wholly = false;
+                    continue;
+                }
             }
-        }
-        for look in looks.iter_mut().filter(|look| self.book.pairs[look.pair].deferred) {
-            look.wants.retain(|_, message| may_be(message, left));
+            let look = match self.make_pair(&new).await? {
+                Ok(()) => self.look_at(self.book.pairs.len() - 1, None).await?,
+                Err(_) => None,
+            };
+            wholly &= look.as_ref().is_some_and(|look| look.complete);
+            looks.extend(look);
         }
         Ok(wholly)
     }
 
     /// Makes the folder at the target and remembers it; or tells why the target will not.
     async fn make_pair(&mut self, new: &New) -> Result<Result<(), String>, Failure> {
-        match self.make_folder(&new.target).await {
+        let Some(to) = &new.target else { return Ok(Err(new.why.clone())) };
+        match self.make_folder(&to.0).await {
             Ok(()) => {}
             Err(Failure::Imap(Side::Target, Error::No { code, text, .. }))
                 if trouble::is_of_folder(code.as_ref(), &text) =>
             {
-                let shown = &new.target_shown;
+                let shown = &to.1;
                 return Ok(Err(format!("the target refuses to create {shown:?}: {text}")));
             }
             Err(failure) => return Err(failure),
         }
-        let New { source, source_shown, target, target_shown } = new;
-        let (source, target) = (source.clone(), target.clone());
-        self.open_pair(source, source_shown.clone(), target, target_shown.clone(), false).await?;
+        let (source, shown, to) = (new.source.clone(), new.source_shown.clone(), to.clone());
+        self.open_pair(source, shown, to.0, to.1, false).await?;
         Ok(Ok(()))
     }
 
@@ -211,7 +235,7 @@ impl Pass<'_> {
         if !self.has_archive() || self.book.learned.archive.tried {
             return Ok(());
         }
-        if self.open_archive(ASKED_WITHIN).await? {
+        if self.open_archive().await? {
             let listed = self.list_archive().await;
             self.unless_archive(listed).await?;
         }
@@ -219,17 +243,16 @@ impl Pass<'_> {
     }
 
     /// Connects to the archive. `false` while that cannot be had.
-    async fn open_archive(&mut self, within: Duration) -> Result<bool, Failure> {
+    async fn open_archive(&mut self) -> Result<bool, Failure> {
         if self.source.archive().is_some() {
             return Ok(true);
         }
         let Some(archive) = self.enrollment.of_archive() else { return Ok(false) };
         let learned = &mut self.book.learned.archive;
-        learned.tried = true;
         let digest = credentials_digest(&archive, Side::Source);
         let before = self.book.record.refused_credentials.as_ref();
         if let Some(before) = before.filter(|before| before.digest == digest) {
-            learned.refused = true;
+            (learned.tried, learned.refused) = (true, true);
             let trouble = refused_before(before);
             self.tell_archive_trouble(trouble, None);
             return Ok(false);
@@ -240,10 +263,12 @@ impl Pass<'_> {
             self.due_at(at);
             return Ok(false);
         }
-        let connected = timeout(within, connect(self.shared, &archive, Side::Source)).await;
-        let connected = connected.unwrap_or_else(|_| {
-            Err(Failure::Connect(Side::Source, Error::TimedOut("a connection"), HostSays::Nothing))
-        });
+        let host = self.shared.hosts.host(&archive.migration.source.host);
+        // Who waits in a line has not failed, and who logs in is heard out.
+        let waited = timeout(PLACE_WITHIN, host.login(false)).await;
+        let Ok(berth) = waited else { return Ok(false) };
+        self.book.learned.archive.tried = true;
+        let connected = connect_at(self.shared, &archive, Side::Source, berth).await;
         match connected {
             Ok((session, berth)) => {
                 self.source.add_archive(session, place(&archive, Side::Source), berth);
@@ -259,12 +284,7 @@ impl Pass<'_> {
     /// What the archive's own failures have cost is the archive's; `None` then.
     async fn unless_archive<T>(&mut self, done: Result<T, Failure>) -> Result<Option<T>, Failure> {
         match done {
-            Ok(done) => {
-                let learned = &mut self.book.learned.archive;
-                (learned.failures, learned.not_before) = (0, None);
-                (learned.trouble, learned.said) = (None, None);
-                Ok(Some(done))
-            }
+            Ok(done) => Ok(Some(done)),
             Err(failure @ Failure::Imap(Side::Source, _)) => {
                 self.source.abandon_archive();
                 if let Some(archive) = self.enrollment.of_archive() {
@@ -284,16 +304,13 @@ impl Pass<'_> {
         let trouble = trouble::trouble(&failure);
         let of_host = matches!(failure, Failure::Connect(_, _, HostSays::Refused(Verdict::Host)));
         if trouble.remedy == Remedy::Credentials && !of_host {
-            if service_login(archive, Side::Source).is_some() {
-                tell_service_refused(self.shared, archive, Side::Source, &trouble.message);
-            } else if self.book.record.refused_credentials.is_none() {
-                self.book.learned.archive.refused = true;
-                let refused = refused(archive, Side::Source, &trouble, self.shared.clock.now());
-                self.book.record.refused_credentials = Some(refused);
-                self.writer.commit(vec![Edit::PutAccount(self.book.record.clone())]).await?;
-                self.tell_archive_trouble(trouble, None);
-                return Ok(());
-            }
+            // Also with a service login: another account's archive may be there all the same.
+            self.book.learned.archive.refused = true;
+            let refused = refused(archive, Side::Source, &trouble, self.shared.clock.now());
+            self.book.record.refused_credentials = Some(refused);
+            self.writer.commit(vec![Edit::PutAccount(self.book.record.clone())]).await?;
+            self.tell_archive_trouble(trouble, None);
+            return Ok(());
         }
         let again = self.book.learned.archive.failed(self.shared.chance.next());
         let left = again.saturating_duration_since(Instant::now()).as_secs() as i64;
@@ -312,11 +329,7 @@ impl Pass<'_> {
         }
         learned.trouble = Some(reason);
         if learned.said.replace(trouble.code) != Some(trouble.code) {
-            let text = format!(
-                "{} – meanwhile what leaves the account's folders keeps its copy",
-                trouble.message
-            );
-            let entry = Entry::new(Event::FolderSkipped, text).folder("archive:");
+            let entry = Entry::new(Event::FolderSkipped, trouble.message).folder("archive:");
             self.emit(entry.reason(trouble.code));
         }
     }
@@ -342,10 +355,13 @@ impl Pass<'_> {
         for (name, status) in unasked.into_iter().zip(told) {
             statuses.insert(in_archive(&place, name), status.unwrap_or(FolderStatus::UNKNOWN));
         }
+        // A refusal may have been for that moment: a full pass tries held folders again.
+        let retry = self.scope == Scope::Full;
         let is_known = |name: &WireName| {
             let name = in_archive(&place, name);
+            let mut left_out = self.book.left_out.iter();
             self.book.pairs.iter().any(|pair| pair.source == name)
-                || self.book.left_out.iter().any(|one| one.source == name)
+                || left_out.any(|one| one.source == name && !(retry && one.state == "held"))
         };
         if selectable().all(|listed| is_known(&listed.name)) {
             return Ok(Listing { statuses, new: Vec::new() });
@@ -373,17 +389,20 @@ impl Pass<'_> {
         let mut new = Vec::new();
         for mapped in mapped {
             let (source, source_shown) = (in_archive(&place, &mapped.source), mapped.source_shown);
+            if self.book.pairs.iter().any(|pair| pair.source == source) {
+                continue;
+            }
             match mapped.fate {
-                _ if self.book.pairs.iter().any(|pair| pair.source == source) => {}
                 Fate::Copy { target, target_shown } => {
-                    new.push(New { source, source_shown, target, target_shown });
+                    let target = Some((target, target_shown));
+                    new.push(New { source, source_shown, target, why: String::new() });
                 }
                 Fate::Excluded | Fate::Virtual => {
                     self.leave_out(source, source_shown, "excluded", String::new(), None);
                 }
-                // Nothing is copied yet, so nobody is to be bothered yet.
-                Fate::Conflict(_) if self.deferring => {}
-                Fate::Conflict(why) => self.leave_out(source, source_shown, "held", why, None),
+                Fate::Conflict(why) => {
+                    new.push(New { source, source_shown, target: None, why });
+                }
             }
         }
         Ok(Listing { statuses, new })
@@ -401,6 +420,7 @@ struct Listing {
 struct New {
     source: WireName,
     source_shown: String,
-    target: WireName,
-    target_shown: String,
+    /// None where its target is taken, and why.
+    target: Option<(WireName, String)>,
+    why: String,
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::backoff;
 use super::copy::{Failure, HostSays};
+use super::hosts::Place;
 use super::shared::{Berth, ServiceKey, Shared};
 use super::trouble::{self, Remedy, Trouble};
 use crate::checkpoint::{self, Refused};
@@ -18,16 +19,27 @@ pub async fn connect(
     enrollment: &Enrollment,
     side: Side,
 ) -> Result<(Session, Berth), Failure> {
+    let host = shared.hosts.host(&endpoint(enrollment, side).host);
+    let urgent = enrollment
+        .cutover
+        .is_some_and(|cutover| (cutover.as_second() - shared.clock.now()).abs() < 600);
+    let place = host.login(urgent).await;
+    connect_at(shared, enrollment, side, place).await
+}
+
+/// Opens a session from the place it will have at its host.
+pub async fn connect_at(
+    shared: &Shared,
+    enrollment: &Enrollment,
+    side: Side,
+    place: Place,
+) -> Result<(Session, Berth), Failure> {
     let endpoint = endpoint(enrollment, side);
     let service = service_key(enrollment, side);
     let refused = |shared: &Shared| {
         shared.refused_services.lock().expect("no panic while held").contains(&service)
     };
     let host = shared.hosts.host(&endpoint.host);
-    let urgent = enrollment
-        .cutover
-        .is_some_and(|cutover| (cutover.as_second() - shared.clock.now()).abs() < 600);
-    let place = host.login(urgent).await;
     if service_login(enrollment, side).is_some() && refused(shared) {
         let text = "the migration's service login was refused before".to_owned();
         let error = Error::No { command: "LOGIN", code: None, text };
@@ -169,10 +181,16 @@ pub fn worked_digest(enrollment: &Enrollment) -> [u8; 16] {
     std::array::from_fn(|at| source[at] ^ target[at].rotate_left(1))
 }
 
-/// Tells one side's credentials from others without keeping them.
+/// Tells one side's credentials from others without keeping them; those of an archive from the
+/// same ones used at the source.
 pub fn credentials_digest(enrollment: &Enrollment, side: Side) -> [u8; 16] {
-    digest_of(&login(enrollment, side))
+    let digest = digest_of(&login(enrollment, side));
+    match enrollment.is_archive && side == Side::Source {
+        true => digest.map(|octet| !octet),
+        false => digest,
+    }
 }
+
 /// The wait after so many failures in a row, spread.
 pub fn jittered(shared: &Shared, attempts: u32) -> Duration {
     backoff::delay(attempts, None, false, shared.chance.next())

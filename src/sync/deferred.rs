@@ -8,6 +8,7 @@ use super::copy::Failure;
 use super::folders;
 use super::pass::{Look, Pass, at_source};
 use super::source::is_archived;
+use super::trouble;
 use crate::checkpoint::Known;
 use crate::imap::{Error, FolderStatus, WireName};
 use crate::words::{InternalDate, Message, Uid};
@@ -51,13 +52,18 @@ impl Pass<'_> {
         }
         let waiting = self.book.left_out.iter().filter(|one| one.state == "deferred");
         let waiting: Vec<_> = waiting
-            .filter(|one| statuses.get(&one.source).is_some_and(|status| status.messages > 0))
+            .filter(|one| statuses.get(&one.source).is_some_and(|status| !status.is_empty()))
             .cloned()
             .collect();
         for folder in waiting {
             let Some((target, target_shown)) = folder.target else { continue };
-            if !self.holds_any(&folder.source, &left).await? {
-                continue;
+            match self.holds_any(&folder.source, &left).await? {
+                Some(true) => {}
+                Some(false) => continue,
+                None => {
+                    self.silent = true;
+                    continue;
+                }
             }
             self.make_folder(&target).await?;
             let source = folder.source.clone();
@@ -71,10 +77,16 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// What no other folder held has to wait; what is just being moved there does not.
-    pub(super) fn leave_deferred(&self, looks: &mut [Look]) {
+    /// What no other folder held has to wait; what is just being moved there does not, nor what
+    /// may have been, until the seal can wait no longer.
+    pub(super) fn leave_deferred(&mut self, looks: &mut [Look]) {
+        let given_up = self.is_given_up();
         for look in looks.iter_mut().filter(|look| self.book.pairs[look.pair].deferred) {
-            look.wants.retain(|uid, _| look.blocked.contains(uid));
+            let doubted = look.troubled || look.all_blocked;
+            let in_doubt = |uid: &Uid| look.all_blocked || look.blocked.contains(uid);
+            let kept = look.wants.iter().filter(|(uid, _)| doubted || in_doubt(uid));
+            self.kept.extend(kept.map(|(_, message)| message.instant));
+            look.wants.retain(|uid, _| !given_up && in_doubt(uid));
         }
     }
 
@@ -89,24 +101,31 @@ impl Pass<'_> {
         missing.collect()
     }
 
+    /// `None`: it does not say, or not all.
     pub(super) async fn holds_any(
         &mut self,
         name: &WireName,
         left: &Metadata,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Option<bool>, Failure> {
         match self.source.examine(name).await {
             Ok(_) => {}
-            // It went, or will not say; what left is not there.
-            Err(Error::No { .. }) => return Ok(false),
+            // What is not there holds nothing; whoever will not say may.
+            Err(Error::No { code, text, .. }) => {
+                return Ok((trouble::is_nonexistent(code.as_ref(), &text)).then_some(false));
+            }
             Err(error) => return Err(at_source(error)),
         }
         self.reserve_more(u64::from(self.source.exists()))?;
         let first = Uid::new(1).expect("1 is a UID");
         let messages = self.source.list_messages(first).await.map_err(at_source)?;
-        Ok(messages.iter().any(|message| may_be(message, left)))
+        let whole = messages.len() == self.source.exists() as usize;
+        match messages.iter().any(|message| may_be(message, left)) {
+            true => Ok(Some(true)),
+            false => Ok(whole.then_some(false)),
+        }
     }
 }
 
-pub(super) fn may_be(message: &Message, left: &Metadata) -> bool {
+fn may_be(message: &Message, left: &Metadata) -> bool {
     left.contains(&(message.size, message.instant))
 }

@@ -3,7 +3,7 @@
 //! Push is a hint, the sweep is the truth: whatever IDLE says or fails to say, a sweep on a timer
 //! finds every change. IDLE is armed before the sweep that it completes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -24,8 +24,9 @@ use super::pass::{Pass, Scope, Verdict, at_source};
 use super::plan;
 use super::proof;
 use super::shared::Shared;
-use super::source::Source;
+use super::source::{Source, is_archived};
 use super::target::Target;
+use super::trouble::{self, Trouble};
 use super::verify;
 use super::watch;
 use crate::checkpoint::{Edit, Known, Phase, StoreError, Writer};
@@ -302,6 +303,20 @@ impl Following<'_> {
         Ok(())
     }
 
+    /// The archive ended a pass: it is left alone for a while.
+    fn archive_failed(&self, book: &mut Book, done: &Result<Verdict, Failure>) {
+        let learned = &mut book.learned.archive;
+        learned.failed(self.shared.chance.next());
+        if book.record.phase == Phase::Draining {
+            learned.was_in_vain();
+        }
+        if let Err(failure) = done {
+            let trouble = trouble::trouble(failure);
+            let message = format!("archive: {}", trouble.message);
+            learned.trouble = Some(self.board.reason_of(&Trouble { message, ..trouble }, None));
+        }
+    }
+
     /// An operator wants everything tried again that was refused.
     async fn forgive_archive(&self, book: &mut Book) -> Result<(), Failure> {
         book.learned.archive.forgive();
@@ -354,10 +369,11 @@ impl Following<'_> {
         }
         let phase = book.record.phase;
         let suspect = self.shared.clock.read().suspect;
+        let deferring = self.is_deferring(book) && self.facts(book, None).archive_from.is_some();
         let done = self.pass(book, source, target, course).run().await;
         if done.is_err() && source.is_at_archive() {
             // It is left alone for a while: the account's own mail goes on.
-            book.learned.archive.failed(self.shared.chance.next());
+            self.archive_failed(book, &done);
         }
         let verdict = done?;
         if !verdict.again {
@@ -374,10 +390,14 @@ impl Following<'_> {
                 book.learned.removals_approved = false;
             }
         }
-        if verdict.clean && !suspect && phase >= Phase::Draining {
+        // What waits was not looked at: such a pass completes nothing.
+        let waits = phase == Phase::Archiving && deferring;
+        if verdict.clean && !suspect && phase >= Phase::Draining && !waits {
             course.clean_since = Some(verdict.began_at);
         }
-        let unfinished = book.pairs.iter().any(|pair| pair.unfinished) || phase == Phase::Draining;
+        // Nobody can be hurried to look into an archive.
+        let is_left = |pair: &Pair| pair.unfinished && !is_archived(&pair.source);
+        let unfinished = book.pairs.iter().any(is_left) || phase == Phase::Draining;
         course.fruitless = if unfinished && !verdict.clean { course.fruitless + 1 } else { 0 };
         Ok(verdict)
     }
@@ -390,6 +410,9 @@ impl Following<'_> {
         course: &mut Course,
     ) -> Pass<'p> {
         let deferring = self.is_deferring(book);
+        let facts = self.facts(book, None);
+        let looks_from = facts.full_looks().filter(|instant| *instant <= facts.now).max();
+        let looks_from = looks_from.unwrap_or(i64::MIN);
         Pass {
             shared: self.shared,
             enrollment: self.enrollment,
@@ -403,7 +426,9 @@ impl Following<'_> {
             told: course.told.take(),
             fresh_from: course.fresh_from.take(),
             deferring,
-            archive_silent: false,
+            silent: false,
+            kept: HashSet::new(),
+            looks_from,
             archive_looked: false,
             archive_slot: None,
             begun: Instant::now(),
@@ -498,6 +523,9 @@ impl Following<'_> {
             || !book.surveyed
             || self.enrollment.has_archive()
             || book.pairs.iter().any(waited);
+        // A sealed account whose cutover was taken back keeps waiting for the next.
+        let waits = !migration.folders.after_cutover.is_empty() && book.record.sealed_at.is_some();
+        let archive_from = self.archive_from().or(waits.then_some(i64::MAX));
         Facts {
             now: reading.now,
             clock_suspect: reading.suspect,
@@ -507,7 +535,7 @@ impl Following<'_> {
             sealed_at: book.record.sealed_at,
             first_copy_completed: book.record.first_copy_completed,
             clean_since,
-            archive_from: self.archive_from().filter(|_| may_defer),
+            archive_from: archive_from.filter(|_| may_defer),
             reopened: match (self.enrollment.decree.reopened_at, self.enrollment.cutover) {
                 (None, _) => Reopened::No,
                 (Some(at), Some(cutover)) if cutover > at => Reopened::CutAgain,
@@ -576,6 +604,7 @@ impl Following<'_> {
         let counts = counts(book);
         match phase {
             Phase::Draining => {
+                book.learned.archive.begin_last_pass();
                 self.emit(Entry::new(Event::CutoverStarted, "the last pass begins"));
             }
             Phase::Archiving => {
@@ -586,8 +615,8 @@ impl Following<'_> {
                 if book.learned.archive.kept > 0 {
                     let kept = book.learned.archive.kept;
                     let text = format!(
-                        "the archive could not be asked before the seal: {kept} copies of \
-                         messages that left their folders stay, and it is copied besides them"
+                        "{kept} copies stay whose messages left their folders: whether they lie \
+                         in one that waits for the cutover could not be told before the seal"
                     );
                     self.emit(Entry::new(Event::RemovalsLapsed, text));
                 }
@@ -595,8 +624,9 @@ impl Following<'_> {
             }
             Phase::Completed => self.emit(Entry::new(Event::AccountCompleted, counts)),
             Phase::Closed => {
-                let has_all = !self.enrollment.has_archive() || book.learned.archive.complete;
-                let but = if has_all { "" } else { "; its archive was not copied to its end" };
+                let has_all =
+                    !self.enrollment.has_archive() || book.learned.archive.complete_at.is_some();
+                let but = if has_all { "" } else { "; its archive was not seen whole" };
                 let text = format!("source_until has passed before it completed; {counts}{but}");
                 self.emit(Entry::new(Event::AccountClosed, text).reason("deadline_passed"));
             }
@@ -643,7 +673,8 @@ impl Following<'_> {
             return self.sleep(book, target, course, until.min(now + deaf_for)).await;
         }
         loop {
-            if self.is_crowded() && book.record.phase == Phase::Following && course.fruitless == 0 {
+            let rests = matches!(book.record.phase, Phase::Following | Phase::Archiving);
+            if self.is_crowded() && rests && course.fruitless == 0 {
                 return Ok(Woken::Rest);
             }
             let inbox = inbox_of(book);

@@ -36,6 +36,13 @@ impl Pass<'_> {
                 Err(failure) => self.tolerate(look, Err(failure))?,
             }
         }
+        for want in &wants {
+            let look = &looks[want.key.0];
+            let asked = asked.wants.contains(&want.key);
+            if asked && want.digests.is_none() && self.book.pairs[look.pair].deferred {
+                self.kept.insert(want.instant);
+            }
+        }
         let mut groups: BTreeMap<(usize, usize), Vec<(Uid, Uid)>> = BTreeMap::new();
         for pair in adopt::pairs(&wants, &haves) {
             let ((to, new), (from, old)) = (pair.want, pair.have);
@@ -50,7 +57,9 @@ impl Pass<'_> {
                 to.blocked.extend(open.filter(|new| !to.known.contains_key(new)));
                 to.unfinished = true;
             }
-            self.tolerate(&mut looks[from], done)?;
+            // A folder that waits is no other's trouble.
+            let waits = self.book.pairs[looks[to].pair].deferred;
+            self.tolerate(&mut looks[if waits { to } else { from }], done)?;
         }
         Ok(())
     }
@@ -102,10 +111,14 @@ impl Pass<'_> {
         }
         let verified = self.target.verify(&from_name, &links).await?;
         self.lose_strangers(&mut looks[from], &verified).await?;
+        let to_waits = self.book.pairs[looks[to].pair].deferred;
         links.retain(|(old, link)| {
             // An altered copy could not be found again by its bytes if the answer were lost: it
             // is copied anew, and then it goes.
             let findable = from_name == to_name || link.altered.is_none();
+            if !findable && to_waits {
+                self.kept.insert(link.instant);
+            }
             findable && self.may_touch(&verified, looks[from].pair, *old, link)
         });
         let uids: Vec<Uid> = links.iter().filter_map(|(_, link)| link.target_uid).collect();

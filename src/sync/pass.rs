@@ -23,7 +23,7 @@ use crate::checkpoint::{Edit, FolderId, Intent, Known, Link, Orphan, Phase, Seen
 use crate::config::Enrollment;
 use crate::imap::{AHEAD_MAX, Changes, Code, Error, FolderStatus, News, Selected, WireName};
 use crate::journal::{Entry, Event, shown};
-use crate::words::{Flags, Message, ModSeq, Side, Uid};
+use crate::words::{Flags, InternalDate, Message, ModSeq, Side, Uid};
 
 /// How thorough a pass is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -68,8 +68,12 @@ pub struct Pass<'a> {
     pub fresh_from: Option<Uid>,
     /// Folders that wait for the cutover are still left alone.
     pub deferring: bool,
-    /// The archive had to be asked and did not answer: what left may lie there.
-    pub archive_silent: bool,
+    /// Who had to be asked where what left may be did not answer: all of it keeps its copy.
+    pub silent: bool,
+    /// When what may be in a folder that waits, and could not be compared, was received: the same.
+    pub kept: HashSet<InternalDate>,
+    /// From when on the archive must have been looked at for the account to be complete.
+    pub looks_from: i64,
     /// The archive's folders are looked at, past the seal.
     pub archive_looked: bool,
     /// Its place among first copies.
@@ -163,8 +167,8 @@ impl<'a> Pass<'a> {
         self.targets_ahead(&statuses).await?;
         let mut looks = self.look(&statuses).await?;
         self.board.show_book(self.book);
-        self.look_into_deferred(&mut looks, &statuses).await?;
         self.ask_archive(&mut looks).await?;
+        self.look_into_deferred(&mut looks, &statuses).await?;
         for look in &mut looks {
             let done = self.resolve_folder(look).await;
             self.tolerate(look, done)?;
@@ -642,8 +646,9 @@ impl<'a> Pass<'a> {
         for due in suspicions.into_iter().flatten() {
             self.due_at(due);
         }
-        // Before the seal nobody waits for an archive that does not answer.
-        let archives_wait = self.deferring && self.is_archive_given_up();
+        // Before the seal nobody waits for ever for an archive.
+        let given_up = self.is_given_up();
+        let archives_wait = self.deferring && given_up;
         let settled = |pair: &Pair| {
             !pair.unfinished && pair.trouble.is_none() || archives_wait && is_archived(&pair.source)
         };
@@ -651,8 +656,12 @@ impl<'a> Pass<'a> {
         let nothing_wanted = looks.iter().all(|look| look.wants.is_empty());
         let has_all = !self.is_archive_open() || self.archive_looked;
         let settled = self.book.pairs.iter().all(settled);
-        let clean = full && nothing_wanted && !conflicts && has_all && settled;
-        self.book.learned.archive.complete |= clean && self.archive_looked;
+        let told = !self.silent || given_up;
+        let clean = full && nothing_wanted && !conflicts && has_all && settled && told;
+        if clean && self.archive_looked {
+            self.book.learned.archive.complete_at = Some(began_at);
+        }
+        self.conclude_archive(&looks);
         self.board.show_book(self.book);
         Ok(Verdict { began_at, clean, due: self.due, again: self.again || interrupted, copied_all })
     }
