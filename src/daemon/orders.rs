@@ -34,8 +34,8 @@ impl Supervisor {
                 });
                 return;
             }
-            Request::Inspect {} => {
-                let _ = answer.send(self.inspect_all());
+            Request::Inspect { addresses } => {
+                let _ = answer.send(self.inspect(&addresses));
                 return;
             }
             Request::Plan { address } => {
