@@ -216,6 +216,13 @@ fn only_the_files_that_are_named() {
         ],
     );
     assert!(!said.contains(&other.address), "{said}");
+    // By another way to the same file, the daemon is asked all the same.
+    let way = site.path("way");
+    std::os::unix::fs::symlink(site.conf_d(), &way).unwrap();
+    let file = way.join(format!("{}.toml", stage.address())).display().to_string();
+    let (code, said) = check_with(&site, &[&file]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_says(&said, &["; 0 messages to copy"]);
     // A mistake in a file is told first, and nobody is asked about it.
     write_private(&new, "address = 7\n");
     let (code, said) = check_with(&site, &[&named]);

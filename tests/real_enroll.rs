@@ -94,6 +94,19 @@ fn sealed_passwords_move_an_account_and_open_for_no_other() {
     let (code, said) = run(&site, &["reload"], "");
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains(&format!("sealed for the key \"{key}\", which is not here")), "{said}");
+
+    // Where nobody hands the key to a shell, commands that work by themselves say so.
+    daemon.terminate();
+    let sealed = format!("sealed for the key \"{key}\"");
+    for arguments in [
+        &["plan", address][..],
+        &["verify", address],
+        &["verify", "--all"],
+        &["check", "--connect"],
+    ] {
+        let (code, said) = run(&site, arguments, "");
+        assert_eq!((code, said.contains(&sealed)), (Some(1), true), "{arguments:?}: {said}");
+    }
 }
 
 #[test]

@@ -13,11 +13,13 @@ use serde_json::Value;
 
 use super::check::{Found, dropped};
 use super::numbers::{bytes, count, duration};
-use super::offline::{self, Refusal};
+use super::offline::{self, Enrolled, Refusal};
 use super::orders::unanswered;
 use super::place::Place;
 use super::terminal::{Style, complain, write};
-use crate::config::{Context, Difference, Enrollment, HostLimits, Limits, Settings, load_in};
+use crate::config::{
+    Context, Difference, Enrollment, HostLimits, Limits, Problem, Settings, load_in,
+};
 use crate::daemon::previews::inspect_each;
 use crate::daemon::proofs::{exit_of, worse};
 use crate::daemon::protocol::{Line, Request, Seen, ask_for_lines, exit};
@@ -40,7 +42,7 @@ pub fn run(config: &Path, files: &[PathBuf], read: &Found, json: bool) -> (u8, V
     let Ok((settings, _)) = load_in(config, &context) else { return (read.code(), Value::Null) };
     let teller = Teller { json, ..Teller::default() };
     let asked = match files {
-        [] => inspect_all(config, &teller),
+        [] => inspect_all(config, read, &teller),
         files => inspect_some(config, files, read, &settings, &teller),
     };
     let accounts = Value::Array(teller.kept.take());
@@ -59,14 +61,17 @@ pub fn run(config: &Path, files: &[PathBuf], read: &Found, json: bool) -> (u8, V
     }
 }
 
-fn inspect_all(config: &Path, teller: &Teller) -> Result<(), Refusal> {
+fn inspect_all(config: &Path, read: &Found, teller: &Teller) -> Result<(), Refusal> {
     let place = Place::of(config)?;
     if by_daemon(&place, &[], teller)? {
         return Ok(());
     }
-    let (settings, enrollments) = offline::read_enrollments(config)?;
-    let shared = || offline::shared(&place.state_dir, &settings);
-    by_ourselves(shared, enrollments.into_values().collect(), teller)
+    let enrolled = offline::read_enrollments(config)?;
+    // `check` believes passwords that only the daemon can open; without it they cannot be tried.
+    let new = enrolled.problems().filter(|_| read.code() == exit::FINE);
+    new.for_each(|problem| teller.complain(problem));
+    let shared = || offline::shared(&place.state_dir, &enrolled.settings);
+    by_ourselves(shared, enrolled.accounts.into_values().collect(), teller)
 }
 
 /// Files of conf.d by the daemon, which knows what was refused before; others as `enroll` would,
@@ -79,10 +84,13 @@ fn inspect_some(
     teller: &Teller,
 ) -> Result<(), Refusal> {
     let place = Place::of(config)?;
-    let (inside, outside): (Vec<_>, Vec<_>) = read
-        .accepted
-        .iter()
-        .partition(|enrollment| enrollment.file.starts_with(&settings.daemon.conf_dir));
+    // By whatever way they were named: who was refused before is not to be tried as somebody new.
+    let conf_dir = settings.daemon.conf_dir.canonicalize().ok();
+    let is_inside = |enrollment: &&Arc<Enrollment>| {
+        let dir = enrollment.file.parent().and_then(|dir| dir.canonicalize().ok());
+        dir.zip(conf_dir.as_ref()).is_some_and(|(dir, conf_dir)| dir.starts_with(conf_dir))
+    };
+    let (inside, outside): (Vec<_>, Vec<_>) = read.accepted.iter().partition(is_inside);
     let inside: Vec<String> = inside.into_iter().map(|it| it.address.clone()).collect();
     let mut with_daemon = true;
     for some in inside.chunks(ADDRESSES_MAX) {
@@ -94,7 +102,7 @@ fn inspect_some(
         return Err((exit::NO, text));
     }
     // With the passwords themselves, which `check` may only have believed.
-    let (settings, mut enrolled) = offline::read_enrollments(config)?;
+    let Enrolled { settings, mut accounts, .. } = offline::read_enrollments(config)?;
     let mut new = Vec::new();
     if !outside.is_empty() {
         for difference in dropped(files, &settings).0 {
@@ -102,7 +110,7 @@ fn inspect_some(
                 Difference::Accepted(enrollment) | Difference::Replaced(enrollment) => {
                     new.push(enrollment);
                 }
-                Difference::Rejected(problem) => complain(&problem.to_string()),
+                Difference::Rejected(problem) => teller.complain(&problem),
                 Difference::Removed(_) => {}
             }
         }
@@ -110,9 +118,13 @@ fn inspect_some(
         by_ourselves(|| offline::knowing_nothing(&settings), new, teller)?;
     }
     if !with_daemon {
-        enrolled.retain(|address, _| inside.contains(address));
+        accounts.retain(|address, _| inside.contains(address));
+        if accounts.len() < inside.len() {
+            let text = "some of these have passwords that only a running daemon can open";
+            return Err((exit::NO, text.to_owned()));
+        }
         let shared = || offline::shared(&place.state_dir, &settings);
-        by_ourselves(shared, enrolled.into_values().collect(), teller)?;
+        by_ourselves(shared, accounts.into_values().collect(), teller)?;
     }
     Ok(())
 }
@@ -187,6 +199,12 @@ impl Teller {
             return true;
         }
         write(&text_of(found, Style::of_stdout()))
+    }
+
+    /// Of what keeps an account from being looked at.
+    fn complain(&self, problem: &Problem) {
+        self.code.set(exit::NO);
+        complain(&shown(&problem.to_string()));
     }
 
     fn summary(&self, limits: &Limits) -> String {

@@ -224,9 +224,10 @@ impl Life {
         let done = self.shared.completed.get(&self.enrollment.address);
         let done = done.filter(|done| self.is_same_place(&done.source, &done.target));
         let reopened = done.as_ref().is_some_and(|done| self.is_reopened(done.completed_at));
-        if done.is_some() && std::mem::take(&mut self.approved.completed) {
+        if done.is_some() && self.approved.completed {
             // From here on as for somebody new, also after a restart.
             self.shared.completed.reopen(&self.enrollment.address)?;
+            self.approved.completed = false;
         } else if let Some(done) = done.filter(|_| !reopened) {
             self.board.show_phase(done.phase, done.sealed_at, done.completed_at);
             self.show_what_was_copied();
