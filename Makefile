@@ -54,7 +54,9 @@ install: ## installs what was built: DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc
 	install -D -m 644 $(MANUAL)/pecsync.fish $(SHARE)/fish/vendor_completions.d/pecsync.fish
 	install -D -m 644 $(MANUAL)/_pecsync $(DESTDIR)$(PREFIX)/$(ZSH)/_pecsync
 	install -d $(SHARE)/doc/pecsync/{monitoring,examples/{conf,migrations}.d}
-	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md $(SHARE)/doc/pecsync/
+	install -m 644 CHANGELOG.md LICENSE docs/*.md $(SHARE)/doc/pecsync/
+	sed 's|](docs/|](|' README.md | install -m 644 /dev/stdin $(SHARE)/doc/pecsync/README.md
+	sed -i -e 's|](../conf.d/|](examples/conf.d/|' -e 's|](../README|](README|' $(SHARE)/doc/pecsync/*.md
 	install -m 644 docs/monitoring/* $(SHARE)/doc/pecsync/monitoring/
 	install -m 644 docs/examples/*.toml $(SHARE)/doc/pecsync/examples/
 	install -m 644 docs/examples/migrations.d/* $(SHARE)/doc/pecsync/examples/migrations.d/

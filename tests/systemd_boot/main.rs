@@ -107,6 +107,13 @@ fn only_admins_give_orders(machine: &Machine) {
     machine.sh("useradd -G pecsync-admin alice && useradd bruno");
     let alice = machine.sh("setpriv --reuid alice --init-groups --regid alice pecsync retry --all");
     assert_eq!(alice, "1 account woken\n");
+    // To give orders is not to read passwords.
+    for file in ["conf.d/mario.toml", "pecsync.toml"] {
+        let read =
+            format!("setpriv --reuid alice --init-groups --regid alice cat /etc/pecsync/{file}");
+        let read = machine.run(&["sh", "-c", &read]);
+        assert!(!read.status.success() && read.stdout.is_empty(), "{read:?}");
+    }
     let bruno = "setpriv --reuid bruno --init-groups --regid bruno pecsync retry --all";
     let bruno = machine.run(&["sh", "-c", bruno]);
     assert_eq!(bruno.status.code(), Some(1), "{bruno:?}");

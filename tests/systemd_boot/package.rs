@@ -124,6 +124,7 @@ fn a_generic_installation() {
     fs::write(&settings, "# mine\n").expect("written");
     install();
     assert_eq!(fs::read_to_string(settings).expect("it is there"), "# mine\n");
+    leads_everywhere(&root.join("usr/local/share/doc/pecsync"));
     for (name, unit) in [("pecsync.service", "a.service"), ("pecsync@.service", "a@b.service")] {
         let path = root.join("usr/local/lib/systemd/system").join(name);
         let text = fs::read_to_string(path).expect("a unit");
@@ -136,6 +137,24 @@ fn a_generic_installation() {
         let ours = said.lines().filter(|line| line.contains(dir.path().to_str().expect("UTF-8")));
         assert_eq!(ours.count(), 0, "{said}");
     }
+}
+
+/// Links of the installed manual lead to what is installed.
+fn leads_everywhere(doc: &Path) {
+    let mut seen = 0;
+    for entry in fs::read_dir(doc).expect("listed") {
+        let page = entry.expect("listed").path();
+        if page.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text = fs::read_to_string(&page).expect("a page");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            let is_local = !link.is_empty() && !link.contains("://");
+            assert!(!is_local || doc.join(link).exists(), "{}: {link}", page.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "{seen}");
 }
 
 fn lives_and_is_purged(machine: &Machine) {
