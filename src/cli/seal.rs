@@ -60,7 +60,9 @@ fn new_key(config: &Path) -> Result<String, Refusal> {
     let (name, file) =
         made.map_err(|error| (exit::NO, format!("{}: {error}", dir.join("keys").display())))?;
     let then = match by_systemd {
-        true => "the daemon is handed it when it starts: systemctl restart pecsync",
+        true => {
+            "the daemon is handed it when it starts, so: systemctl restart pecsync (or pecsync@NAME)"
+        }
         false => "then: pecsync reload",
     };
     Ok(format!("key {name}: {} opens what is sealed; {then}", file.display()))
