@@ -38,10 +38,11 @@ install: ## installs what was built: DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc
 	@test -x $(BINARY) -a -d $(MANUAL) || { echo "Nothing is built yet: make build"; exit 1; }
 	install -D -m 755 $(BINARY) $(DESTDIR)$(PREFIX)/bin/pecsync
 	install -d $(LIB)/systemd/{system,catalog} $(LIB)/{sysusers,tmpfiles}.d
-	sed 's|/usr/bin/|$(PREFIX)/bin/|' systemd/pecsync.service >$(LIB)/systemd/system/pecsync.service
-	sed -e 's|^Description=.*|& %i|' -e 's|^StateDirectory=.*|&/instances/%i|' \
+	sed -e 's|/usr/bin/|$(PREFIX)/bin/|' -e 's|/etc/|$(SYSCONFDIR)/|' systemd/pecsync.service >$(LIB)/systemd/system/pecsync.service
+	sed -e 's|^Description=.*|& %i|' -e 's|/etc/|$(SYSCONFDIR)/|' -e 's|^StateDirectory=.*|&/instances/%i|' \
 	    -e 's|^ExecStart=.*|ExecStartPre=+install -d -o pecsync -g pecsync-admin -m 2750 /run/pecsync/%i\nExecStart=$(INSTANCE) run|' \
 	    -e 's|^ExecReload=.*|ExecReload=$(INSTANCE) reload|' \
+	    -e 's|/keys$$|/instances/%i/keys|' \
 	    systemd/pecsync.service >$(LIB)/systemd/system/pecsync@.service
 	install -m 644 systemd/*.catalog $(LIB)/systemd/catalog/
 	install -m 644 systemd/pecsync.sysusers $(LIB)/sysusers.d/pecsync.conf
@@ -53,7 +54,9 @@ install: ## installs what was built: DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc
 	install -D -m 644 $(MANUAL)/pecsync.fish $(SHARE)/fish/vendor_completions.d/pecsync.fish
 	install -D -m 644 $(MANUAL)/_pecsync $(DESTDIR)$(PREFIX)/$(ZSH)/_pecsync
 	install -d $(SHARE)/doc/pecsync/{monitoring,examples/{conf,migrations}.d}
-	install -m 644 README.md CHANGELOG.md LICENSE docs/*.md $(SHARE)/doc/pecsync/
+	install -m 644 CHANGELOG.md LICENSE docs/*.md $(SHARE)/doc/pecsync/
+	sed 's|](docs/|](|' README.md | install -m 644 /dev/stdin $(SHARE)/doc/pecsync/README.md
+	sed -i -e 's|](../conf.d/|](examples/conf.d/|' -e 's|](../README|](README|' $(SHARE)/doc/pecsync/*.md
 	install -m 644 docs/monitoring/* $(SHARE)/doc/pecsync/monitoring/
 	install -m 644 docs/examples/*.toml $(SHARE)/doc/pecsync/examples/
 	install -m 644 docs/examples/migrations.d/* $(SHARE)/doc/pecsync/examples/migrations.d/

@@ -77,7 +77,11 @@ fn a_login_at_the_archive_is_for_each_account_or_for_all() {
     let without = MARIO.replace("[source.archive]\nuser = \"am\"\npassword = \"third\"\n", "");
     assert!(!parse(MAIN, &without).unwrap().has_archive());
     let service = "host = \"archive.it\", service_login = { user = \"s\", password = \"p\" }";
-    let mario = parse(&MAIN.replace("host = \"archive.it\"", service), &without).unwrap();
+    let main = MAIN.replace("host = \"archive.it\"", service);
+    // Not everybody has an archive: who has one says so.
+    assert!(!parse(&main, &without).unwrap().has_archive());
+    let mario = without.replace("[target]", "[source.archive]\n[target]");
+    let mario = parse(&main, &mario).unwrap();
     let archive = mario.of_archive().unwrap();
     assert_eq!(archive.source_user, "mario@pec.epap.it");
     assert!(archive.source_password.is_none() && mario.has_secrets());

@@ -1,16 +1,11 @@
 //! `pecsync check`: what it prints and how it exits.
 
-// The command is compiled into this test, so that it is tested before `cli` has an argument
-// parser to reach it by.
-#[allow(dead_code)]
-#[path = "../src/cli/check.rs"]
-mod check;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use pecsync::config;
+use pecsync::cli::check;
+use serde_json::Value;
 use tempfile::TempDir;
 
 const MAIN: &str = "[migration.epap]\ndomains = [\"pec.epap.it\"]\ncutover = \"2026-02-04T08:00\"\n\
@@ -41,7 +36,9 @@ fn run(etc: &TempDir, files: &[PathBuf]) -> (u8, String, String) {
     let now = "2026-01-15T12:00:00Z".parse().unwrap();
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let config = etc.path().join("pecsync.toml");
-    let code = check::check(&config, files, now, &mut out, &mut err).unwrap();
+    let found = check::look(&config, files, now);
+    found.print(&mut out, &mut err).unwrap();
+    let code = found.code();
     let text = |octets| String::from_utf8(octets).unwrap();
     let shown = |octets| text(octets).replace(&etc.path().display().to_string(), "ETC");
     (code, shown(out), shown(err))
@@ -122,4 +119,40 @@ fn a_file_is_checked_as_if_it_were_dropped() {
     assert_eq!(code, 78);
     assert!(err.contains("ETC/none.toml: cannot be read: no such file\n"), "{err}");
     assert!(err.contains("conf.d/bad.toml:1:"), "{err}");
+}
+
+/// A script tells settings that stop everything from an enrollment that stops only itself.
+#[test]
+fn json_tells_settings_from_enrollments() {
+    #[track_caller]
+    fn check(etc: &TempDir, files: &[PathBuf], lengths: [usize; 4], code: u8) -> Value {
+        let now = "2026-01-15T12:00:00Z".parse().unwrap();
+        let found = check::look(&etc.path().join("pecsync.toml"), files, now);
+        let json = found.json(&Value::Null, found.code());
+        let length = |key: &str| json[key].as_array().unwrap().len();
+        let seen = ["settings", "warnings", "enrollments", "accepted"].map(length);
+        assert_eq!((seen, json["exit"].as_u64()), (lengths, Some(code.into())), "{json}");
+        json
+    }
+    let good = etc(&MAIN.replace("2026-02", "2026-01"));
+    put(&good.path().join("conf.d/a.toml"), &asks_for("a@pec.epap.it", "M1"));
+    let json = check(&good, &[], [0, 1, 0, 0], 0);
+    let whole = &json["whole"];
+    assert_eq!(
+        (whole["enrollments"].as_u64(), whole["passwords"]["plain"].as_u64()),
+        (Some(1), Some(2))
+    );
+    assert_eq!(whole["migrations"][0]["cutover"], "2026-01-04T07:00:00Z");
+    let new = good.path().join("new.toml");
+    put(&new, &asks_for("b@pec.epap.it", "M2"));
+    let json = check(&good, &[new], [0, 1, 0, 1], 0);
+    assert_eq!(json["accepted"][0]["address"], "b@pec.epap.it");
+    put(&good.path().join("conf.d/bad.toml"), "address = 7\n");
+    let json = check(&good, &[], [0, 1, 1, 0], 78);
+    let problem = &json["enrollments"][0];
+    assert_eq!(
+        (problem["file"].as_str(), problem["line"].as_u64()),
+        (Some("conf.d/bad.toml"), Some(1))
+    );
+    check(&etc(&MAIN.replace("provider", "provder")), &[], [2, 0, 0, 0], 78);
 }

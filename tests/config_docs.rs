@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+use pecsync::cli::check;
 use pecsync::config::keys::{self, Keys};
 use pecsync::config::{Context, enrollment, load_in, presets};
 
@@ -108,4 +110,61 @@ fn what_is_commented_out_in_the_samples_is_right_too() {
     let mario = enrollment::parse(&etc.path().join("m.toml"), &mario, &settings).unwrap();
     assert_eq!(mario.cutover.unwrap().to_string(), "2026-01-20T07:00:00Z");
     assert_eq!(mario.of_archive().unwrap().source_user, "archive.mario.rossi");
+}
+
+/// The samples for the four migrations that were published, side by side: `pecsync check` has nothing
+/// to say against them, nor against an enrollment of each that came in time.
+#[test]
+fn check_accepts_the_samples_of_four_migrations() {
+    let etc = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str, written: &str| {
+        let path = etc.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let written: Timestamp = written.parse().unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(written.into()).unwrap();
+    };
+    let samples = fs::read_dir(repository("docs/examples/migrations.d")).unwrap();
+    let mut names: Vec<String> =
+        samples.map(|sample| sample.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    assert_eq!(names, ["epap.toml", "fnofi.toml", "geometri.toml", "pec-istruzione.toml"]);
+    put("pecsync.toml", &read("docs/examples/pecsync.toml"), "2022-01-01T00:00:00Z");
+    for name in &names {
+        let sample = format!("docs/examples/migrations.d/{name}");
+        // A credential is systemd's to hand over.
+        let text = read(&sample).replace("credential    =", "password      =");
+        put(&format!("migrations.d/{name}"), &text, "2022-01-01T00:00:00Z");
+    }
+    let enrollment = read("conf.d/mario.rossi.toml.example");
+    for (number, (address, written, cutover)) in [
+        ("mario@pec.epap.it", "2026-02-03T22:00:00Z", "cutover 2026-02-04T08:00:00+01:00"),
+        ("mario@geopec.it", "2026-01-15T12:00:00Z", "no cutover"),
+        // After the cutover, before the end.
+        ("mario@pec.fnofi.it", "2024-03-31T20:00:00Z", "cutover 2024-02-05T00:00:00+01:00"),
+        ("mario@pec.istruzione.it", "2022-11-22T22:00:00Z", "cutover 2022-11-23T14:00:00+01:00"),
+        (
+            "mario@postacert.istruzione.it",
+            "2022-11-11T08:00:00Z",
+            "cutover 2022-11-23T14:00:00+01:00",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let text = enrollment.replace("mario.rossi@pec.epap.it", address);
+        let text = text.replace("M1234567", &format!("M{number}"));
+        let name = format!("conf.d/{address}.toml");
+        put(&name, &text, written);
+        let config = etc.path().join("pecsync.toml");
+        for files in [vec![etc.path().join(&name)], Vec::new()] {
+            let found = check::look(&config, &files, written.parse().unwrap());
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            found.print(&mut out, &mut err).unwrap();
+            let said = [out, err].map(|octets| String::from_utf8(octets).unwrap());
+            assert_eq!(found.code(), 0, "{address}: {said:?}");
+            assert!(said[0].contains(cutover), "{address}: {said:?}");
+        }
+    }
 }

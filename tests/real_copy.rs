@@ -5,10 +5,12 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use support::compare::{Snapshot, aruba_to_legalmail, assert_exact};
 use support::daemon::Account;
 use support::dovecot::Dovecot;
 use support::mail::{self, Mail};
+use support::server::Server;
 use support::stage::Stage;
 
 #[test]
@@ -223,5 +225,44 @@ fn legalmail_to_aruba(name: &str) -> String {
         "INBOX/Trash" => "INBOX.Cestino".to_owned(),
         "INBOX/Posta Indesiderata" => "INBOX.Spam".to_owned(),
         name => format!("INBOX.{}", name.replace('/', ".")),
+    }
+}
+
+/// What the journal says of an account grows with its folders and its adventures, not with its
+/// messages: two mailboxes of which one has a hundred times as many tell the same story.
+#[test]
+fn an_accounts_story_is_a_handful_of_lines() {
+    let folders = ["INBOX", "INBOX.Inviata", "INBOX.Clienti"];
+    let stories = [40, 4000].map(|messages: u32| {
+        let stage = Stage::new("storia");
+        for folder in folders {
+            stage.plant(folder, &mail::pec(1, 1));
+            let shown = folder.trim_start_matches("INBOX.");
+            for message in 1..messages {
+                let octets = format!("Subject: {folder} {message}\r\n\r\nmail\r\n");
+                let file = format!("17000{message:05}.M{message}P1.x,S={0},W={0}", octets.len());
+                let octets = octets.as_bytes();
+                assert!(stage.source.deliver(stage.address(), shown, &file, octets));
+            }
+        }
+        let site = stage.complete(stage.plan());
+        for folder in folders {
+            assert_eq!(stage.at_target().count(&stage.target_name(folder)), messages);
+        }
+        let log = site.log();
+        let entries = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let of_account = entries.filter(|entry| entry["PECSYNC_ACCOUNT"] == stage.address());
+        let names = of_account.map(|entry| entry["PECSYNC_EVENT"].as_str().unwrap().to_owned());
+        // That one comes by the minute.
+        let mut names: Vec<String> = names.filter(|name| name != "copy_progress").collect();
+        assert!(names.len() <= 20, "{names:#?}");
+        names.sort();
+        names
+    });
+    assert_eq!(stories[0], stories[1]);
+    for told in
+        ["enrollment_accepted", "first_copy_completed", "account_sealed", "account_completed"]
+    {
+        assert!(stories[0].iter().any(|name| name == told), "{told}: {:#?}", stories[0]);
     }
 }

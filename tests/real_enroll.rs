@@ -95,6 +95,19 @@ fn sealed_passwords_move_an_account_and_open_for_no_other() {
     let (code, said) = run(&site, &["reload"], "");
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains(&format!("sealed for the key \"{key}\", which is not here")), "{said}");
+
+    // Where nobody hands the key to a shell, commands that work by themselves say so.
+    daemon.terminate();
+    let sealed = format!("sealed for the key \"{key}\"");
+    for arguments in [
+        &["plan", address][..],
+        &["verify", address],
+        &["verify", "--all"],
+        &["check", "--connect"],
+    ] {
+        let (code, said) = run(&site, arguments, "");
+        assert_eq!((code, said.contains(&sealed)), (Some(1), true), "{arguments:?}: {said}");
+    }
 }
 
 #[test]
@@ -199,4 +212,49 @@ fn a_login_at_an_archive_is_not_written_over() {
     assert_ne!(code, Some(0), "{said}");
     assert!(said.contains("has [source.archive], which would be lost"), "{said}");
     assert_eq!(std::fs::read_to_string(file).unwrap(), text);
+}
+
+#[test]
+fn a_new_password_obeys_the_policy_of_its_provider() {
+    let stage = Stage::new("regola.80");
+    let site = stage.plan().target("provider = \"legalmail\"").write();
+    let (address, account) = (stage.address(), &stage.account);
+    let arguments = ["enroll", address, "--password-stdin", "--target-user", &account.target_user];
+    let passwords = |target: &str| format!("{}\n{target}\n", account.source_password);
+    for (weak, why) in [
+        ("Corta7!", "fewer than 8 characters"),
+        ("xREGOLA7!", "a part of the mailbox's name"),
+        ("Cavallooo7!", "more than two equal characters in a row"),
+    ] {
+        for more in [&[][..], &["--dry-run"]] {
+            let (code, said) = run(&site, &[&arguments[..], more].concat(), &passwords(weak));
+            assert_eq!(code, Some(1), "{said}");
+            assert_eq!(
+                said,
+                format!("pecsync: {address}: Password non valida at the target: {why}\n")
+            );
+        }
+    }
+    let table = site.path("table.csv");
+    let header = "address,source_password,target_user,target_password\n";
+    let row = format!("{address},{},{},debole\n", account.source_password, account.target_user);
+    write_private(&table, &format!("{header}{row}"));
+    let csv = table.display().to_string();
+    let (code, said) = run(&site, &["enroll", "--csv", &csv], "");
+    assert_eq!((code, said.contains("Password non valida")), (Some(1), true), "{said}");
+    assert_eq!(
+        (conf_d(&site).as_str(), stage.source.logins(address)),
+        ("", 0),
+        "nothing was tried"
+    );
+
+    let contact = ["--email", "mario@studio.it", "--phone", "+391234567890"];
+    let (code, said) = run(&site, &[&arguments[..], &contact].concat(), &passwords("Cavallo7!"));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(conf_d(&site).contains("phone = \"+391234567890\""), "{}", conf_d(&site));
+    // One that exists already is as its provider let it be.
+    let again = ["--replace", "--no-policy"];
+    let (code, said) = run(&site, &[&arguments[..], &again].concat(), &passwords("debole"));
+    assert_eq!(code, Some(0), "{said}");
+    assert!(conf_d(&site).contains("\"debole\""), "{}", conf_d(&site));
 }

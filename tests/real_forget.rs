@@ -117,3 +117,39 @@ fn all_who_have_completed_and_nobody_else() {
     assert!(is_known(&site, stage.address()) && daemon.account(stage.address()).is_some());
     assert_eq!(daemon.account(&pilot.address), None);
 }
+
+#[test]
+fn who_was_forgotten_begins_anew_at_an_operators_word_only() {
+    let stage = Stage::new("daccapo");
+    stage.plant("INBOX", &mail::pec(1, 6));
+    let site = stage.plan().write();
+    let mut daemon = site.start();
+    let address = stage.address();
+    let order = |arguments: &[&str]| {
+        let output = site.command(arguments);
+        let said = [&output.stdout[..], &output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let approve = || order(&["approve", address, "completed"]);
+    let completed = |account: &serde_json::Value| account["phase"] == "completed";
+    site.enroll(&stage.account);
+    daemon.wait_following(address);
+    assert_eq!(order(&["cutover", address, "--now"]).0, Some(0));
+    daemon.wait("completed", address, 90, completed);
+    // What is remembered is not to be copied again: that is what reopening is for.
+    let (code, said) = approve();
+    assert_eq!((code, said.contains("pecsync reopen")), (Some(1), true), "{said}");
+    assert_eq!(forget(&site, &[address]).0, Some(0));
+
+    site.enroll(&stage.account);
+    daemon.wait("completed, although it is forgotten", address, 60, completed);
+    assert_eq!(approve(), (Some(0), format!("{address}: approved\n")));
+    let status = daemon.wait_following(address);
+    assert_eq!(status["messages"]["adopted"], 6, "{status:#}");
+    // It stays so.
+    daemon.kill9();
+    daemon = site.start();
+    stage.plant("INBOX", &mail::pec(2, 1));
+    stage.wait_exact("followed again", 60);
+    daemon.wait_following(address);
+}

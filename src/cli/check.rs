@@ -1,16 +1,18 @@
 //! `pecsync check`: reads all configuration as the daemon would, prints every problem on stderr
-//! and a summary on stdout.
+//! and a summary on stdout, or all of it as JSON.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use serde_json::{Value, json};
 
 use crate::config::{
-    Context, Difference, FileRead, Migration, Problem, Settings, Snapshot, dates, load_in,
-    read_dir_files, reconcile,
+    Context, Difference, Enrollment, FileRead, Migration, Problem, Settings, Snapshot, dates,
+    load_in, read_dir_files, reconcile,
 };
 
 /// All is well.
@@ -18,82 +20,68 @@ const FINE: u8 = 0;
 /// EX_CONFIG of sysexits.h.
 const CONFIGURATION: u8 = 78;
 
-/// Checks everything, or `files` as if they were dropped into conf.d. Gives the exit code.
-pub fn run(config: &Path, files: &[PathBuf], now: Timestamp) -> u8 {
-    // A pipe that closes early is the reader's decision, not an error.
-    check(config, files, now, &mut io::stdout().lock(), &mut io::stderr().lock()).unwrap_or(FINE)
+/// What reading all configuration, or some files beside it, came to.
+#[derive(Default)]
+pub struct Found {
+    /// Of pecsync.toml and migrations.d: with one of them nothing else was read.
+    settings: Vec<Problem>,
+    warnings: Vec<Problem>,
+    /// Of enrollments.
+    enrollments: Vec<Problem>,
+    /// What is said of names that conf.d would pass over.
+    passed_over: Vec<String>,
+    /// The files that were asked about and are fine.
+    pub accepted: Vec<Arc<Enrollment>>,
+    /// Unless it was asked about files.
+    whole: Option<Whole>,
 }
 
-/// [`run`] with its outputs given.
-pub fn check(
-    config: &Path,
-    files: &[PathBuf],
-    now: Timestamp,
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<u8> {
+/// What all of conf.d comes to.
+struct Whole {
+    /// Accounts, rejected files.
+    counts: [usize; 2],
+    /// Plain, in files, sealed.
+    passwords: [usize; 3],
+    /// With their accounts.
+    migrations: Vec<(Arc<Migration>, usize)>,
+}
+
+/// Checks everything, or `files` as if they were dropped into conf.d.
+pub fn look(config: &Path, files: &[PathBuf], now: Timestamp) -> Found {
     let context = Context { now, checking: true, ..Context::of_daemon() };
     let (settings, warnings) = match load_in(config, &context) {
         Ok(loaded) => loaded,
-        Err(problems) => {
-            print(err, "", &problems)?;
-            writeln!(out, "{}; enrollments were not checked", count(problems.len(), "problem"))?;
-            return Ok(CONFIGURATION);
-        }
+        Err(settings) => return Found { settings, ..Found::default() },
     };
-    print(err, "warning: ", &warnings)?;
-    let problems = match files {
-        [] => check_all(&settings, out)?,
-        files => check_files(&settings, files, out, err)?,
-    };
-    print(err, "", &problems)?;
-    Ok(if problems.is_empty() { FINE } else { CONFIGURATION })
-}
-
-fn check_all(settings: &Settings, out: &mut dyn Write) -> io::Result<Vec<Problem>> {
-    let files = read_dir_files(&settings.daemon.conf_dir);
-    let [plain, in_files, sealed] = files
-        .iter()
-        .map(FileRead::passwords)
-        .fold([0; 3], |sums, passwords| std::array::from_fn(|kind| sums[kind] + passwords[kind]));
-    let (snapshot, _) = reconcile(&Snapshot::default(), files, settings, &BTreeMap::new());
-    let rejected = snapshot.rejected().count();
-    writeln!(
-        out,
-        "{}, {}, {rejected} rejected; passwords: {plain} plain, {in_files} in files, {sealed} sealed",
-        count(settings.migrations.len(), "migration"),
-        count(snapshot.active().len(), "enrollment"),
-    )?;
-    for migration in settings.migrations.values() {
-        let accounts = snapshot.active().values();
-        let accounts = accounts.filter(|e| e.migration.name == migration.name).count();
-        let cutover = shown(migration.cutover, migration);
-        writeln!(out, "{}: {}, {cutover}", migration.name, count(accounts, "enrollment"))?;
+    let mut found = Found { warnings, ..Found::default() };
+    match files {
+        [] => look_at_all(&settings, &mut found),
+        files => look_at(files, &settings, &mut found),
     }
-    Ok(snapshot.problems().cloned().collect())
+    found
 }
 
-/// Files as they would be beside the others; one that is there already, or that bears the name
-/// of one, takes its place.
-fn check_files(
-    settings: &Settings,
+/// What would change if `files` were dropped into conf.d; those that are not there; and what is to be
+/// said of names that conf.d would pass over.
+pub fn dropped(
     files: &[PathBuf],
-    out: &mut dyn Write,
-    err: &mut dyn Write,
-) -> io::Result<Vec<Problem>> {
-    let mut problems = Vec::new();
-    let mut candidates = Vec::new();
+    settings: &Settings,
+) -> (Vec<Difference>, Vec<Problem>, Vec<String>) {
+    let (mut candidates, mut problems, mut passed_over) = (Vec::new(), Vec::new(), Vec::new());
     for file in files {
-        let path = std::path::absolute(file)?;
+        let path = std::path::absolute(file).unwrap_or_else(|_| file.clone());
         if path.extension().is_none_or(|extension| extension != "toml") {
-            let name = file.display();
-            writeln!(err, "warning: {name}: in conf.d only names that end in .toml are read")?;
+            passed_over.push(format!(
+                "{}: in conf.d only names that end in .toml are read",
+                file.display()
+            ));
         }
         match FileRead::of_path(&path) {
             Some(read) => candidates.push(read),
             None => problems.push(no_such_file(file)),
         }
     }
+    // One that is there already, or that bears the name of one, takes its place.
     let replaced: Vec<_> = candidates.iter().filter_map(|file| file.path.file_name()).collect();
     let others = || {
         let mut others = read_dir_files(&settings.daemon.conf_dir);
@@ -105,18 +93,129 @@ fn check_files(
     let mut all = others();
     all.extend(candidates);
     let (_, differences) = reconcile(&before, all, settings, &known);
+    (differences, problems, passed_over)
+}
+
+fn look_at(files: &[PathBuf], settings: &Settings, found: &mut Found) {
+    let (differences, problems, passed_over) = dropped(files, settings);
+    found.enrollments = problems;
+    found.passed_over = passed_over;
     for difference in differences {
         match difference {
             Difference::Accepted(enrollment) | Difference::Replaced(enrollment) => {
-                let (address, migration) = (&enrollment.address, &enrollment.migration);
-                let cutover = shown(enrollment.cutover, migration);
-                writeln!(out, "{address}: migration {}, {cutover}", migration.name)?;
+                found.accepted.push(enrollment);
             }
-            Difference::Rejected(problem) => problems.push(problem),
+            Difference::Rejected(problem) => found.enrollments.push(problem),
             Difference::Removed(_) => {}
         }
     }
-    Ok(problems)
+}
+
+fn look_at_all(settings: &Settings, found: &mut Found) {
+    let files = read_dir_files(&settings.daemon.conf_dir);
+    let passwords = files
+        .iter()
+        .map(FileRead::passwords)
+        .fold([0; 3], |sums, passwords| std::array::from_fn(|kind| sums[kind] + passwords[kind]));
+    let (snapshot, _) = reconcile(&Snapshot::default(), files, settings, &BTreeMap::new());
+    let of = |migration: &Migration| {
+        let accounts = snapshot.active().values();
+        accounts.filter(|enrollment| enrollment.migration.name == migration.name).count()
+    };
+    let migrations = settings.migrations.values();
+    let migrations = migrations.map(|migration| (migration.clone(), of(migration))).collect();
+    let counts = [snapshot.active().len(), snapshot.rejected().count()];
+    found.whole = Some(Whole { counts, passwords, migrations });
+    found.enrollments = snapshot.problems().cloned().collect();
+}
+
+impl Found {
+    /// 78 if there is any problem.
+    pub fn code(&self) -> u8 {
+        match self.settings.is_empty() && self.enrollments.is_empty() {
+            true => FINE,
+            false => CONFIGURATION,
+        }
+    }
+
+    /// For people: a summary, and every problem.
+    pub fn print(&self, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<()> {
+        print(err, "warning: ", &self.warnings)?;
+        self.passed_over.iter().try_for_each(|words| writeln!(err, "warning: {words}"))?;
+        print(err, "", &self.settings)?;
+        if !self.settings.is_empty() {
+            let problems = count(self.settings.len(), "problem");
+            return writeln!(out, "{problems}; enrollments were not checked");
+        }
+        if let Some(Whole { counts, passwords, migrations }) = &self.whole {
+            let [plain, in_files, sealed] = passwords;
+            writeln!(
+                out,
+                "{}, {}, {} rejected; \
+                 passwords: {plain} plain, {in_files} in files, {sealed} sealed",
+                count(migrations.len(), "migration"),
+                count(counts[0], "enrollment"),
+                counts[1],
+            )?;
+            for (migration, accounts) in migrations {
+                let cutover = shown(migration.cutover, migration);
+                let accounts = count(*accounts, "enrollment");
+                writeln!(out, "{}: {accounts}, {cutover}", migration.name)?;
+            }
+        }
+        for enrollment in &self.accepted {
+            let (address, migration) = (&enrollment.address, &enrollment.migration);
+            let cutover = shown(enrollment.cutover, migration);
+            writeln!(out, "{address}: migration {}, {cutover}", migration.name)?;
+        }
+        print(err, "", &self.enrollments)
+    }
+
+    /// For programs: what is wrong with settings, and what with enrollments. `accounts` is what
+    /// both servers said of each, and `code` what the command ends with.
+    pub fn json(&self, accounts: &Value, code: u8) -> Value {
+        let cutover = |cutover: Option<Timestamp>| cutover.map(|cutover| cutover.to_string());
+        let whole = self.whole.as_ref().map(|Whole { counts, passwords, migrations }| {
+            let [plain, in_files, sealed] = passwords;
+            let migrations: Vec<Value> = migrations
+                .iter()
+                .map(|(migration, accounts)| {
+                    let Migration { name, .. } = &**migration;
+                    json!({ "name": name, "enrollments": accounts, "cutover": cutover(migration.cutover) })
+                })
+                .collect();
+            json!({
+                "enrollments": counts[0], "rejected": counts[1], "migrations": migrations,
+                "passwords": { "plain": plain, "in_files": in_files, "sealed": sealed },
+            })
+        });
+        let accepted: Vec<Value> = self
+            .accepted
+            .iter()
+            .map(|it| json!({ "address": it.address, "migration": it.migration.name, "cutover": cutover(it.cutover) }))
+            .collect();
+        json!({
+            "schema": 1,
+            "exit": code,
+            "settings": told(&self.settings),
+            "warnings": told(&self.warnings),
+            "enrollments": told(&self.enrollments),
+            "accepted": accepted,
+            "whole": whole,
+            "accounts": accounts,
+        })
+    }
+}
+
+/// As `rejected` of `status --json` has them.
+fn told(problems: &[Problem]) -> Vec<Value> {
+    let told = |Problem { file, line, column, message, hint }: &Problem| {
+        json!({
+            "file": file.to_string_lossy(), "line": line, "column": column,
+            "message": message, "hint": hint,
+        })
+    };
+    problems.iter().map(told).collect()
 }
 
 fn no_such_file(file: &Path) -> Problem {

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use super::offline::{self, Refusal};
@@ -18,8 +19,8 @@ use super::seal::directory;
 use super::terminal::{complain, say};
 use crate::config::enrolling::{self, Line, Wanted};
 use crate::config::{
-    Context, Difference, Enrollment, FileRead, SealingKey, Settings, Snapshot, Wrong, address_of,
-    load_in, read_dir_files, reconcile, sealing,
+    Context, Difference, Enrollment, FileRead, Migration, SealingKey, Settings, Snapshot, Wrong,
+    address_of, load_in, policy, presets, read_dir_files, reconcile, sealing,
 };
 use crate::daemon::proofs::{exit_of, worse};
 use crate::daemon::protocol::exit;
@@ -27,6 +28,9 @@ use crate::journal::shown;
 use crate::sync::account::Shared;
 use crate::sync::inspect::try_source;
 use crate::words::file_of;
+
+/// So often a password for the target is asked for.
+const TRIES: usize = 3;
 
 #[derive(Args, Clone, Debug)]
 pub struct Options {
@@ -39,12 +43,21 @@ pub struct Options {
     /// The target's login, where neither the address nor `accounts` says it
     #[arg(long, value_name = "USER", conflicts_with = "csv")]
     target_user: Option<String>,
+    /// The owner's e-mail address
+    #[arg(long, value_name = "EMAIL", conflicts_with = "csv")]
+    email: Option<String>,
+    /// The owner's telephone number, in international form (+391234567890)
+    #[arg(long, value_name = "NUMBER", conflicts_with = "csv")]
+    phone: Option<String>,
     /// Passwords come from stdin, a line each: the source's, then the target's if it is needed
     #[arg(long, conflicts_with = "csv")]
     password_stdin: bool,
     /// Writes over the enrollment that this command wrote before
     #[arg(long, conflicts_with = "csv")]
     replace: bool,
+    /// The target's password exists there already: the policy for new ones is not applied
+    #[arg(long)]
+    no_policy: bool,
     /// Many: address, source_password, and maybe source_user, target_user, target_password,
     /// email, phone
     #[arg(long, value_name = "FILE")]
@@ -87,7 +100,7 @@ fn enroll(config: &Path, options: &Options) -> Result<u8, Refusal> {
         (None, None) => return Err((exit::USAGE, "whom?".to_owned())),
     };
     let key = sealing::sealing_keys(&directory(config)).into_iter().next();
-    let found = look(wanted, &settings, options.replace);
+    let found = look(wanted, &settings, options);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| (exit::NO, error.to_string()))?;
     let one = runtime.block_on(async {
@@ -110,10 +123,7 @@ fn enroll(config: &Path, options: &Options) -> Result<u8, Refusal> {
 /// One account, with its passwords asked for.
 fn asked_for(address: &str, options: &Options, settings: &Settings) -> Result<Wanted, Refusal> {
     let address = address_of(address).map_err(|wrong| (exit::USAGE, wrong.to_string()))?;
-    let domain = address.rsplit('@').next().unwrap_or_default();
-    let mut migrations = settings.migrations.values();
-    let migration = migrations.find(|migration| migration.domains.iter().any(|it| it == domain));
-    let Some(migration) = migration else {
+    let Some(migration) = migration_of(&address, settings) else {
         return Err((exit::NO, format!("{}: its domain belongs to no migration", shown(&address))));
     };
     let ask = |side: &str, endpoint: &crate::config::Endpoint| match endpoint.service_login {
@@ -125,15 +135,49 @@ fn asked_for(address: &str, options: &Options, settings: &Settings) -> Result<Wa
             password.map(Some).map_err(|error| (exit::NO, format!("no password: {error}")))
         }
     };
+    let source_password = ask("source", &migration.source)?;
+    let mut target_password = ask("target", &migration.target)?;
+    // Nobody sees what they type, and the source's password is not to be typed again.
+    for _ in 1..TRIES {
+        let weak = target_password.as_ref();
+        let weak = weak.and_then(|password| weakness(password, &address, migration, options));
+        let Some(words) = weak.filter(|_| prompt::is_asked(options.password_stdin)) else { break };
+        complain(&words);
+        target_password = ask("target", &migration.target)?;
+    }
     Ok(Wanted {
         source_user: options.source_user.clone(),
-        source_password: ask("source", &migration.source)?,
+        source_password,
         target_user: options.target_user.clone(),
-        target_password: ask("target", &migration.target)?,
-        email: None,
-        phone: None,
+        target_password,
+        email: options.email.clone(),
+        phone: options.phone.clone(),
         address: address.clone(),
     })
+}
+
+fn migration_of<'s>(address: &str, settings: &'s Settings) -> Option<&'s Migration> {
+    let domain = address.rsplit('@').next().unwrap_or_default();
+    let mut migrations = settings.migrations.values();
+    let found = migrations.find(|migration| migration.domains.iter().any(|it| it == domain));
+    found.map(Arc::as_ref)
+}
+
+/// Why the target would not take that password, where it is known what it asks of one.
+fn weakness(
+    password: &SecretString,
+    address: &str,
+    migration: &Migration,
+    options: &Options,
+) -> Option<String> {
+    let provider = migration.target.provider.as_deref().and_then(presets::by_name);
+    let has_policy = provider.is_some_and(|preset| preset.has_policy) && !options.no_policy;
+    let broken = match has_policy {
+        true => policy::broken_rules(password.expose_secret(), address),
+        false => Vec::new(),
+    };
+    let words = broken.join(", ");
+    (!words.is_empty()).then(|| format!("Password non valida at the target: {words}"))
 }
 
 /// What is to become of somebody who is to be enrolled.
@@ -148,7 +192,8 @@ enum Fate {
 }
 
 /// Decides for all of them at once, as the daemon would if all their files were dropped.
-fn look(wanted: Vec<Wanted>, settings: &Settings, replace: bool) -> Vec<(String, Fate)> {
+fn look(wanted: Vec<Wanted>, settings: &Settings, options: &Options) -> Vec<(String, Fate)> {
+    let replace = options.replace;
     let conf_dir = &settings.daemon.conf_dir;
     let known = BTreeMap::new();
     let files = read_dir_files(conf_dir);
@@ -169,6 +214,8 @@ fn look(wanted: Vec<Wanted>, settings: &Settings, replace: bool) -> Vec<(String,
     for one in wanted {
         let path = file_of(conf_dir, &one.address, "toml");
         let claim = claimed.get(&one.address).filter(|file| !(replace && **file == path));
+        let weak = one.target_password.as_ref().zip(migration_of(&one.address, settings));
+        let weak = weak.and_then(|(it, of)| weakness(it, &one.address, of, options));
         let fate = match claim {
             _ if !seen.insert(one.address.clone()) => {
                 Some(Fate::Wrong("it stands in the table twice".to_owned()))
@@ -179,6 +226,7 @@ fn look(wanted: Vec<Wanted>, settings: &Settings, replace: bool) -> Vec<(String,
                 let why = format!("{file} has [source.archive], which would be lost: edit it");
                 Some(Fate::Wrong(why))
             }
+            None if weak.is_some() => weak.map(Fate::Wrong),
             None if there.contains(&path) && claimed.get(&one.address) != Some(&path) => {
                 Some(Fate::Wrong(format!("{} is there and asks for somebody else", path.display())))
             }
@@ -223,10 +271,9 @@ fn look(wanted: Vec<Wanted>, settings: &Settings, replace: bool) -> Vec<(String,
     fates.into_iter().map(settle).collect()
 }
 
-/// Does its enrollment hold a login that no row of a table has?
+/// Does its enrollment name a login that no row of a table has?
 fn has_own_archive(before: &Snapshot, address: &str) -> bool {
-    let archive = before.active().get(address).and_then(|enrollment| enrollment.archive.as_ref());
-    archive.is_some_and(|login| login.password.is_some())
+    before.active().get(address).is_some_and(|enrollment| enrollment.archive.is_some())
 }
 
 /// An exit code, and what to say.

@@ -21,13 +21,14 @@ mod verdict;
 mod verify;
 mod watch;
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 use crate::daemon::protocol::{Consent, Request, Scope};
-use crate::journal::Output;
+use crate::journal::{Output, shown_json};
 
 /// Moves certified mailboxes (PEC) between two IMAP servers, each message exactly once.
 #[derive(Parser, Debug)]
@@ -53,9 +54,13 @@ enum Command {
         /// Only these, as if they were dropped into conf.d
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// Then logs in on both sides of every account and says what stands in the way
-        #[arg(long, conflicts_with = "files")]
+        /// Then logs in on both sides of every account, or of those in FILE, and says what stands
+        /// in the way
+        #[arg(long)]
         connect: bool,
+        /// For programs
+        #[arg(long)]
+        json: bool,
     },
     /// What each account is doing
     Status(status::Options),
@@ -192,13 +197,7 @@ pub fn main() -> ExitCode {
             };
             crate::daemon::run(&config, output)
         }
-        Command::Check { files, connect } => {
-            let read = check::run(&config, &files, jiff::Timestamp::now());
-            match connect {
-                true => connect::run(&config, read),
-                false => read,
-            }
-        }
+        Command::Check { files, connect, json } => checked(&config, &files, connect, json),
         Command::Status(options) => status::run(&config, &options),
         Command::Retry { address, .. } => orders::run(&config, &Request::Retry { address }),
         Command::Approve { address, what } => {
@@ -225,6 +224,23 @@ pub fn main() -> ExitCode {
         Command::Report(options) => report::run(&config, &options),
     };
     ExitCode::from(code)
+}
+
+/// `check`, and what its flags add.
+fn checked(config: &Path, files: &[PathBuf], connect: bool, json: bool) -> u8 {
+    let found = check::look(config, files, jiff::Timestamp::now());
+    if !json {
+        // A pipe that closes early is the reader's decision, not an error.
+        let _ = found.print(&mut io::stdout().lock(), &mut io::stderr().lock());
+    }
+    let (code, accounts) = match connect {
+        true => connect::run(config, files, &found, json),
+        false => (found.code(), serde_json::Value::Null),
+    };
+    if json {
+        terminal::say(&shown_json(&found.json(&accounts, code).to_string()));
+    }
+    code
 }
 
 #[cfg(test)]
@@ -255,7 +271,7 @@ mod tests {
         check("pecsync check", true);
         check("pecsync check a.toml b.toml", true);
         check("pecsync check --connect", true);
-        check("pecsync check a.toml --connect", false);
+        check("pecsync check a.toml --connect --json", true);
         check("pecsync retry a@b", true);
         check("pecsync retry --all", true);
         check("pecsync retry", false);
@@ -275,6 +291,7 @@ mod tests {
         check("pecsync enroll --csv f --dry-run", true);
         check("pecsync enroll", false);
         check("pecsync enroll a@b --csv f", false);
+        check("pecsync enroll --csv f --no-policy", true);
         check("pecsync seal a@b --target", true);
         check("pecsync seal --new-key", true);
         check("pecsync seal", false);

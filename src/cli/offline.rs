@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::checkpoint::{Completed, Image, OpenError, Store};
-use crate::config::{self, Enrollment, Settings, Snapshot};
+use crate::config::{self, Enrollment, Problem, Settings, Snapshot};
 use crate::daemon::decrees::Decrees;
 use crate::daemon::protocol::exit;
-use crate::journal::{Journal, Output};
+use crate::journal::{Journal, Output, shown};
 use crate::sync::account::Shared;
 
 /// Why something cannot be done: an exit code, and what to say.
@@ -82,11 +82,30 @@ pub fn as_owner<T>(state_dir: &Path, work: impl FnOnce() -> T) -> std::io::Resul
     if is_back { done } else { Err(std::io::Error::last_os_error()) }
 }
 
-/// Settings and enrollments, as the daemon would read them, with what operators decided. Call it before [`open_store`]: files
-/// may be root's only.
-pub fn read_enrollments(
-    config: &Path,
-) -> Result<(Settings, BTreeMap<String, Arc<Enrollment>>), Refusal> {
+/// Settings and conf.d, as the daemon would read them.
+pub struct Enrolled {
+    pub settings: Settings,
+    /// By address, with what operators decided.
+    pub accounts: BTreeMap<String, Arc<Enrollment>>,
+    snapshot: Snapshot,
+}
+
+impl Enrolled {
+    pub fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.snapshot.problems()
+    }
+
+    /// Why that account is not among them.
+    pub fn why_not(&self, address: &str) -> Refusal {
+        let rejected = self.snapshot.rejected().find(|file| file.address == Some(address));
+        let problem = rejected.and_then(|file| file.problems.0.first().or(file.problems.1.first()));
+        let why = problem.map_or_else(|| "no such account".to_owned(), Problem::to_string);
+        (exit::NO, format!("{}: {}", shown(address), shown(&why)))
+    }
+}
+
+/// Call it before [`open_store`]: files may be root's only.
+pub fn read_enrollments(config: &Path) -> Result<Enrolled, Refusal> {
     let (settings, _) = config::load(config).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         (exit::CONFIGURATION, lines.join("\npecsync: "))
@@ -99,6 +118,6 @@ pub fn read_enrollments(
         .map_err(|error| (exit::NO, format!("{}: {error}", Decrees::file(state_dir).display())))?;
     let applied =
         |enrollment: &Arc<Enrollment>| (enrollment.address.clone(), decrees.applied(enrollment));
-    let active = snapshot.active().values().map(applied).collect();
-    Ok((settings, active))
+    let accounts = snapshot.active().values().map(applied).collect();
+    Ok(Enrolled { settings, accounts, snapshot })
 }

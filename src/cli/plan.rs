@@ -83,14 +83,13 @@ fn by_daemon(place: &Place, options: &Options) -> Result<Option<Preview>, Refusa
 }
 
 fn by_ourselves(config: &Path, place: &Place, options: &Options) -> Result<Preview, Refusal> {
-    let (settings, enrollments) = offline::read_enrollments(config)?;
+    let enrolled = offline::read_enrollments(config)?;
     let address = options.address.to_lowercase();
-    let no_such = || (exit::NO, format!("{}: no such account", shown(&address)));
-    let enrollment = enrollments.get(&address).ok_or_else(no_such)?;
+    let enrollment = enrolled.accounts.get(&address).ok_or_else(|| enrolled.why_not(&address))?;
     let failed = |error: std::io::Error| (exit::NO, error.to_string());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     runtime.map_err(failed)?.block_on(async {
-        let shared = offline::shared(&place.state_dir, &settings)?;
+        let shared = offline::shared(&place.state_dir, &enrolled.settings)?;
         Ok(preview(&shared, enrollment).await)
     })
 }

@@ -53,13 +53,26 @@ pub fn run(config: &Path, options: &Options) -> u8 {
 
 fn new_key(config: &Path) -> Result<String, Refusal> {
     let place = Place::of(config)?;
-    // Whoever owns the state is the daemon's user.
-    let group = place.state_dir.metadata().ok().map(|state| state.gid());
     let dir = directory(config);
-    let made = sealing::new_key(&dir, group, Timestamp::now());
+    // systemd hands it to the daemon, so that it can be root's alone. Elsewhere the daemon's group
+    // has to read it: that of the state's owner.
+    let by_systemd = is_root() && Path::new("/run/systemd/system").exists();
+    let group = place.state_dir.metadata().ok().map(|state| state.gid());
+    let made = sealing::new_key(&dir, group.filter(|_| !by_systemd), Timestamp::now());
     let (name, file) =
         made.map_err(|error| (exit::NO, format!("{}: {error}", dir.join("keys").display())))?;
-    Ok(format!("key {name}: {} opens what is sealed; then: pecsync reload", file.display()))
+    let then = match by_systemd {
+        true => {
+            "the daemon is handed it when it starts, so: systemctl restart pecsync (or pecsync@NAME)"
+        }
+        false => "then: pecsync reload",
+    };
+    Ok(format!("key {name}: {} opens what is sealed; {then}", file.display()))
+}
+
+fn is_root() -> bool {
+    // SAFETY: it takes and touches nothing.
+    unsafe { libc::geteuid() == 0 }
 }
 
 fn seal(config: &Path, address: &str, options: &Options) -> Result<String, Refusal> {

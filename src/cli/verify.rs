@@ -99,23 +99,32 @@ fn by_ourselves(
     options: &Options,
     teller: &mut Teller,
 ) -> Result<u8, Refusal> {
-    let (settings, mut enrollments) = offline::read_enrollments(config)?;
-    if let Some(address) = &options.address {
-        let address = address.to_lowercase();
-        enrollments.retain(|known, _| *known == address);
-        if enrollments.is_empty() {
-            return Err((exit::NO, format!("{}: no such account", shown(&address))));
+    let mut enrolled = offline::read_enrollments(config)?;
+    let mut code = exit::FINE;
+    match &options.address {
+        Some(address) => {
+            let address = address.to_lowercase();
+            enrolled.accounts.retain(|known, _| *known == address);
+            if enrolled.accounts.is_empty() {
+                return Err(enrolled.why_not(&address));
+            }
+        }
+        // Who cannot be looked at is not passed over in silence.
+        None => {
+            for problem in enrolled.problems() {
+                complain(&shown(&problem.to_string()));
+                code = exit::NO;
+            }
         }
     }
     let store = offline::open_store(&place.state_dir)?;
     let failed = |error: io::Error| (exit::NO, error.to_string());
     let completed = Completed::open(&place.state_dir).map_err(failed)?;
     let journal = Journal::new(Output::Lines);
-    let shared = Shared::new(store, completed, journal.clone(), &settings.limits);
+    let shared = Shared::new(store, completed, journal.clone(), &enrolled.settings.limits);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let code = runtime.map_err(failed)?.block_on(async {
-        let mut code = exit::FINE;
-        for enrollment in enrollments.into_values() {
+        for enrollment in enrolled.accounts.into_values() {
             match verify_one(&shared, enrollment, options, teller).await {
                 Ok(one) => code = worse(code, one),
                 Err(_) => break,

@@ -39,9 +39,13 @@ pub fn run(asker: &Asker, options: &Options) -> u8 {
         match asker.ask() {
             Ok(status) => {
                 code = exit::FINE;
-                let (status, _) = chosen(status, options);
+                let (mut status, _) = chosen(status, options);
                 rates.learn(&status, Instant::now());
-                last = frame(&status, options, &rates, Style::of_stdout());
+                let style = Style::of_stdout();
+                if !style.unicode {
+                    spell_in_ascii(&mut status);
+                }
+                last = frame(&status, options, &rates, style);
             }
             Err((no, text)) => {
                 code = no;
@@ -75,6 +79,26 @@ fn pause(stop: &AtomicBool) {
     }
 }
 
+/// What servers and we say, for a terminal that shows nothing beyond ASCII. Before it is laid out,
+/// since some signs become longer.
+fn spell_in_ascii(status: &mut Status) {
+    let spell = |text: &mut String| {
+        let mut spelled = text.replace('…', "...").replace('→', "->").replace('–', "-");
+        if !spelled.is_ascii() {
+            spelled = spelled.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
+        }
+        *text = spelled;
+    };
+    for account in &mut status.accounts {
+        for reason in account.reason.iter_mut().chain(&mut account.reasons) {
+            [&mut reason.message, &mut reason.hint].into_iter().for_each(spell);
+        }
+    }
+    for file in &mut status.rejected {
+        [&mut file.file, &mut file.message, &mut file.hint].into_iter().for_each(spell);
+    }
+}
+
 /// What is drawn. Without a terminal: the table of `status`.
 fn frame(status: &Status, options: &Options, rates: &Rates, style: Style) -> String {
     let now = Timestamp::now();
@@ -104,7 +128,9 @@ fn frame(status: &Status, options: &Options, rates: &Rates, style: Style) -> Str
     if left > 2 && !(needy.accounts.is_empty() && needy.rejected.is_empty()) {
         lines.push(String::new());
         let table = table::overview(&needy, true, style, now);
-        lines.extend(table.lines().take(left - 1).map(str::to_owned));
+        // That nobody is in need is no news where files are.
+        let told = if needy.accounts.is_empty() { 2 } else { 0 };
+        lines.extend(table.lines().skip(told).take(left - 1).map(str::to_owned));
     }
     lines.join("\n") + "\n"
 }
@@ -260,7 +286,7 @@ impl Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{ByteCounts, MessageCounts};
+    use crate::status::{ByteCounts, MessageCounts, Reason, RejectedFile};
 
     const TERMINAL: Style =
         Style { width: 80, height: 24, colour: false, unicode: true, is_terminal: true };
@@ -297,6 +323,63 @@ mod tests {
         assert!(text.contains("  a0@pec.epap.it           ██████░░░░░░  50%"), "{text}");
         assert!(text.contains(" 50%") && text.contains("500 KB/s 2s left"), "{text}");
         assert!(text.contains("more in their first copy"), "{text}");
+    }
+
+    /// Whatever is wrong, and however large or small the terminal is.
+    #[test]
+    fn a_frame_fits_every_terminal() {
+        let mut status = Status::default();
+        for number in 0..30 {
+            let mut account = copying(&format!("casella.numero.{number}@pec.epap.it"), 7 * number);
+            if number % 3 == 0 {
+                let reason = Reason {
+                    code: "credentials_rejected".into(),
+                    side: Some("source".into()),
+                    message: "[AUTHENTICATIONFAILED] così non va, perché … "
+                        .repeat(number as usize),
+                    hint: "Ask the owner → then drop the enrollment again.".into(),
+                    since: "2026-02-01T12:00:00Z".into(),
+                    next_try: None,
+                };
+                account.condition = "held".into();
+                account.reason = Some(reason.clone());
+                account.reasons = vec![reason];
+            }
+            status.accounts.push(account);
+        }
+        status.rejected.push(RejectedFile {
+            file: "conf.d/perché.toml".into(),
+            line: 3,
+            column: 1,
+            message: "unknown key".into(),
+            hint: "write address = \"…\"".into(),
+        });
+        let mut ascii = status.clone();
+        spell_in_ascii(&mut ascii);
+        for width in [60, 80, 132] {
+            for height in [10, 24, 60] {
+                for (unicode, colour) in
+                    [(true, true), (true, false), (false, true), (false, false)]
+                {
+                    let style = Style { width, height, colour, unicode, is_terminal: true };
+                    let status = if unicode { &status } else { &ascii };
+                    let text = frame(status, &Options::default(), &Rates::default(), style);
+                    assert_eq!(text.contains('\u{1b}'), colour, "{text}");
+                    assert!(unicode || text.is_ascii(), "{text}");
+                    let painted =
+                        ["\u{1b}[0m", "\u{1b}[1m", "\u{1b}[31m", "\u{1b}[32m", "\u{1b}[33m"];
+                    let plain = painted.iter().fold(text, |text, code| text.replace(code, ""));
+                    assert!(plain.lines().count() < height, "{width}x{height}: {plain}");
+                    // Below 80 the numbers of a bar need their room.
+                    let most = width.max(80);
+                    let wide = plain.lines().find(|line| line.chars().count() > most);
+                    assert!(wide.is_none(), "{width}x{height}: {wide:?}");
+                }
+            }
+        }
+        let only_files = Status { accounts: Vec::new(), ..status };
+        let text = frame(&only_files, &Options::default(), &Rates::default(), TERMINAL);
+        assert!(text.contains("Rejected files:") && !text.contains("no accounts"), "{text}");
     }
 
     #[test]

@@ -4,8 +4,8 @@
 //! Reading order: [`keys`] says which keys there are, [`dates`] and `values` what may stand
 //! behind them, `load` makes [`Settings`] of them and [`enrollment`] an [`Enrollment`];
 //! [`conf_dir`] reads the directory, [`mod@belongings`] finds what is one account's in it, [`mod@reconcile`] decides purely what changed in it, and
-//! [`watcher`] says when to look. [`sealing`] keeps passwords that only the daemon can read, and
-//! [`enrolling`] writes new enrollments.
+//! [`watcher`] says when to look. [`sealing`] keeps passwords that only the daemon can read,
+//! [`enrolling`] writes new enrollments, and [`policy`] knows what a target asks of a password.
 
 pub mod belongings;
 pub mod conf_dir;
@@ -13,6 +13,7 @@ pub mod dates;
 pub mod enrolling;
 pub mod enrollment;
 pub mod keys;
+pub mod policy;
 pub mod presets;
 pub mod reconcile;
 pub mod roster;

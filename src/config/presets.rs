@@ -14,6 +14,8 @@ pub struct Preset {
     pub well_known: &'static [(FolderUse, &'static str)],
     /// The login is a code of the provider's, not the address.
     pub login_is_a_code: bool,
+    /// Passwords have to obey [`super::policy`].
+    pub has_policy: bool,
 }
 
 /// The target where `[target]` is left out.
@@ -27,6 +29,7 @@ pub const LEGALMAIL: Preset = Preset {
         (FolderUse::Trash, "INBOX/Trash"),
     ],
     login_is_a_code: true,
+    has_policy: true,
 };
 
 const ARUBA: Preset = Preset {
@@ -39,6 +42,7 @@ const ARUBA: Preset = Preset {
         (FolderUse::Trash, "Cestino"),
     ],
     login_is_a_code: false,
+    has_policy: false,
 };
 
 pub const ALL: &[&Preset] = &[&ARUBA, &LEGALMAIL];

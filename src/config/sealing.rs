@@ -44,7 +44,8 @@ const PRIVATE: &str = "pecsync-private-key";
 const PUBLIC: &str = "pecsync-public-key";
 /// When a key was made, in its file.
 const MADE: &str = "%Y-%m-%dT%H:%M:%SZ";
-/// Credentials of systemd's with this name, or with one that begins with it and a dot.
+/// Credentials of systemd's with this name; with one that begins with it and a dot; and the private
+/// keys of a directory with this name, each of which is called `sealing-key_FILE`.
 const CREDENTIAL: &str = "sealing-key";
 
 /// For which login of an account a password is sealed.
@@ -105,28 +106,43 @@ pub fn directory(config_dir: &Path) -> PathBuf {
 }
 
 impl Keyring {
-    /// All keys of `keys/` and of systemd's credentials. A private key that cannot be read is a
+    /// All keys of systemd's credentials and of `keys/`. A private key that cannot be read is a
     /// warning: whoever needs it says so.
     pub(super) fn read(config_dir: &Path, context: &Context) -> (Keyring, Vec<Problem>) {
         let mut keys = BTreeMap::new();
         let mut warnings = Vec::new();
-        let mut add = |path: &Path, follow_links: bool| match private_key(path, follow_links) {
-            Ok((name, key)) => drop(keys.insert(name, key)),
-            Err(wrong) => warnings.push(Problem::of_file(path, wrong)),
+        let handed = match &context.credentials {
+            Some(dir) => listed(dir, is_handed),
+            None => Vec::new(),
         };
-        for path in listed(&directory(config_dir), |name| name.ends_with(".private")) {
-            add(&path, false);
-        }
-        if let Some(dir) = &context.credentials {
-            let is_ours = |name: &str| {
-                name == CREDENTIAL
-                    || name.strip_prefix(CREDENTIAL).is_some_and(|rest| rest.starts_with('.'))
-            };
-            listed(dir, is_ours).iter().for_each(|path| add(path, true));
+        for path in &handed {
+            match private_key(path, true) {
+                Ok((name, key)) => drop(keys.insert(name, key)),
+                Err(wrong) => warnings.push(Problem::of_file(path, wrong)),
+            }
         }
         let believes = context.checking && context.credentials.is_none();
         let public = if believes { sealing_keys(config_dir) } else { Vec::new() };
-        let believed = public.into_iter().map(|key| key.name).collect();
+        let believed: Vec<String> = public.into_iter().map(|key| key.name).collect();
+        for path in listed(&directory(config_dir), |name| name.ends_with(".private")) {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            // That it is root's alone is how it is meant to be.
+            let denied = || {
+                let error = fs::File::open(&path).err();
+                error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
+            };
+            match private_key(&path, false) {
+                Ok((name, key)) => drop(keys.insert(name, key)),
+                Err(_) if denied() && (keys.contains_key(&name) || believed.contains(&name)) => {}
+                Err(_) if denied() && !handed.is_empty() => {
+                    let message =
+                        "made since the daemon was started, which is handed its keys then";
+                    let wrong = Wrong::new(message, "systemctl restart pecsync");
+                    warnings.push(Problem::of_file(&path, wrong));
+                }
+                Err(wrong) => warnings.push(Problem::of_file(&path, wrong)),
+            }
+        }
         (Keyring { keys: Arc::new(keys), believed: Arc::new(believed) }, warnings)
     }
 
@@ -155,7 +171,11 @@ impl Keyring {
                 true => {
                     "no private key is here: see keys/ and LoadCredential= in the manual".into()
                 }
-                false => format!("keys here: {}; or {}", known.join(", "), again()),
+                false => format!(
+                    "keys here: {}; a new one: systemctl restart pecsync; or {}",
+                    known.join(", "),
+                    again()
+                ),
             };
             return Err(Wrong::new(message, hint));
         };
@@ -254,6 +274,15 @@ fn later_than_all(keys: &[SealingKey], now: Timestamp) -> Timestamp {
     let newest = keys.iter().map(|key| key.made).max();
     let next = newest.and_then(|made| made.checked_add(SignedDuration::from_secs(1)).ok());
     next.map_or(now, |next| next.max(now))
+}
+
+/// Is that the name of a credential which holds a private key?
+fn is_handed(name: &str) -> bool {
+    name.strip_prefix(CREDENTIAL).is_some_and(|rest| {
+        rest.is_empty()
+            || rest.starts_with('.')
+            || (rest.starts_with('_') && rest.ends_with(".private"))
+    })
 }
 
 /// Never in the place of a file that is there.
@@ -401,6 +430,7 @@ mod tests {
         fs::create_dir(&credentials).unwrap();
         fs::copy(&file, credentials.join("sealing-key.2")).unwrap();
         fs::copy(&file, credentials.join("sealing-keys")).unwrap();
+        fs::write(credentials.join("sealing-key_x.public"), "no private key").unwrap();
         fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
         let mut context =
             Context { now: Timestamp::UNIX_EPOCH, credentials: None, checking: false };
@@ -409,5 +439,27 @@ mod tests {
         context.credentials = Some(credentials);
         let (keyring, warnings) = Keyring::read(dir.path(), &context);
         assert_eq!((format!("{keyring:?}"), warnings.len()), (format!("{{\"{name}\"}}"), 1));
+    }
+
+    /// As systemd hands over a directory: each file under its own name, and root's alone on disk.
+    #[test]
+    fn a_directory_of_keys_is_handed_over_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let credentials = dir.path().join("credentials");
+        fs::create_dir(&credentials).unwrap();
+        let mut made = Vec::new();
+        for second in [100, 200] {
+            let at = Timestamp::from_second(second).unwrap();
+            let (name, file) = new_key(dir.path(), None, at).unwrap();
+            fs::rename(&file, credentials.join(format!("sealing-key_{name}.private"))).unwrap();
+            made.push(name);
+        }
+        made.sort();
+        let context =
+            Context { now: Timestamp::UNIX_EPOCH, credentials: Some(credentials), checking: false };
+        let (keyring, warnings) = Keyring::read(dir.path(), &context);
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let names: Vec<&String> = keyring.keys.keys().collect();
+        assert_eq!(names, made.iter().collect::<Vec<_>>());
     }
 }

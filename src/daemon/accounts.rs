@@ -143,6 +143,11 @@ impl Accounts {
     }
 
     fn start(&mut self, address: &str) {
+        self.start_with(address, None);
+    }
+
+    /// Starts its task, which finds that order as it begins.
+    fn start_with(&mut self, address: &str, order: Option<Order>) {
         let Some(account) = self.accounts.get_mut(address) else { return };
         if matches!(account.life, Life::Fallen) {
             let mut status = account.status.lock().unwrap_or_else(PoisonError::into_inner);
@@ -154,6 +159,9 @@ impl Accounts {
             self.journal.emit(announcement);
         }
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);
+        if let Some(order) = order {
+            let _ = orders.try_send(order);
+        }
         let life = (self.live)(account.enrollment.clone(), inbox, account.status.clone());
         let task = self.tasks.spawn(life);
         self.addresses.insert(task.id(), address.to_owned());
@@ -214,6 +222,10 @@ impl Accounts {
                 self.waiting.retain(|waiting| waiting != address);
                 self.start(address);
                 self.order(address, order)
+            }
+            Life::Over if matches!(order, Order::ApproveCompleted) => {
+                self.start_with(address, Some(order));
+                Ok(())
             }
             Life::Over => Err(Untaken::Over),
             Life::Stopping { again: true, .. } => Err(Untaken::Busy),

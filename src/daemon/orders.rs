@@ -34,8 +34,8 @@ impl Supervisor {
                 });
                 return;
             }
-            Request::Inspect {} => {
-                let _ = answer.send(self.inspect_all());
+            Request::Inspect { addresses } => {
+                let _ = answer.send(self.inspect(&addresses));
                 return;
             }
             Request::Plan { address } => {
@@ -77,7 +77,18 @@ impl Supervisor {
                     Consent::Late => (Order::ApproveLate, "late"),
                     Consent::Completed => (Order::ApproveCompleted, "completed"),
                 };
-                self.give(&address, order, &format!("approve {what}{by}"), "approved")
+                match (order, self.is_remembered(&address)) {
+                    (Order::ApproveCompleted, true) => Answer::refuse(
+                        exit::NO,
+                        format!(
+                            "{}: what was copied is remembered: pecsync reopen adds what is missing",
+                            shown(&address)
+                        ),
+                    ),
+                    (order, _) => {
+                        self.give(&address, order, &format!("approve {what}{by}"), "approved")
+                    }
+                }
             }
         };
         let _ = answer.send(Reply::Answer(reply));
@@ -251,6 +262,12 @@ impl Supervisor {
             Scope::Host(host) => migrations
                 .any(|migration| migration.source.host == *host || migration.target.host == *host),
         }
+    }
+
+    /// Does the checkpoint know the account?
+    fn is_remembered(&self, address: &str) -> bool {
+        let known = self.shared.store.account(&address.to_lowercase());
+        known.is_ok_and(|record| record.is_some())
     }
 
     /// Those of a scope that are past their seal.

@@ -65,14 +65,18 @@ impl Supervisor {
         Reply::Lines(heard)
     }
 
-    /// Inspects all accounts. Given up when the client goes.
-    pub(super) fn inspect_all(&self) -> Reply {
+    /// Inspects those accounts, or all where none are named. Given up when the client goes.
+    pub(super) fn inspect(&self, addresses: &[String]) -> Reply {
         let Ok(place) = self.proofs.places.clone().try_acquire_owned() else {
             let text =
                 format!("{VERIFICATIONS_MAX} verifications or plans run already: try again later");
             return Reply::Answer(Answer::refuse(exit::NO, text));
         };
-        let enrollments: Vec<Arc<Enrollment>> = self.accounts.enrollments().cloned().collect();
+        let is_meant = |enrollment: &&Arc<Enrollment>| {
+            addresses.is_empty() || addresses.contains(&enrollment.address)
+        };
+        let enrollments: Vec<Arc<Enrollment>> =
+            self.accounts.enrollments().filter(is_meant).cloned().collect();
         let (lines, heard) = mpsc::channel(LINES_MAX);
         let shared = self.shared.clone();
         tokio::spawn(async move {

@@ -87,8 +87,11 @@ pub enum Request {
     Plan {
         address: String,
     },
-    /// Logs in on both sides of all accounts that are to be moved.
-    Inspect {},
+    /// Logs in on both sides of accounts that are to be moved; no addresses: of all.
+    Inspect {
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        addresses: Vec<String>,
+    },
     /// Erases what is remembered of an account that is not enrolled any more; no address: of all
     /// such accounts that have completed.
     Forget {

@@ -159,6 +159,10 @@ enum Ended {
 impl Life {
     async fn live(mut self) {
         self.show_enrollment();
+        // What an operator said to an account that was over starts its task again.
+        while let Ok(order) = self.orders.try_recv() {
+            self.ordered(Some(order)).await;
+        }
         loop {
             let mut book = match self.open_book().await {
                 Ok(Some(book)) => book,
@@ -234,7 +238,11 @@ impl Life {
         let done = self.shared.completed.get(&self.enrollment.address);
         let done = done.filter(|done| self.is_same_place(&done.source, &done.target));
         let reopened = done.as_ref().is_some_and(|done| self.is_reopened(done.completed_at));
-        if let Some(done) = done.filter(|_| !self.approved.completed && !reopened) {
+        if done.is_some() && self.approved.completed {
+            // From here on as for somebody new, also after a restart.
+            self.shared.completed.reopen(&self.enrollment.address)?;
+            self.approved.completed = false;
+        } else if let Some(done) = done.filter(|_| !reopened) {
             self.board.show_phase(done.phase, done.sealed_at, done.completed_at);
             self.show_what_was_copied();
             self.board.well();

@@ -4,6 +4,9 @@
 #
 #   build.sh OUTPUT_DIRECTORY [VARIABLE=VALUE]...
 #
+# Who answers for the package is who builds it: DEBFULLNAME and DEBEMAIL, as Debian's own tools have
+# them. Without them it is a package for one's own machines, whose administrator that is.
+#
 # What was built makes the same package each time, octet by octet: files bear the date of the commit.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -13,6 +16,7 @@ shift
 
 version=${DEB_VERSION:-$(sed -nE '/^version = /{s/.*"(.*)"/\1/p;q}' Cargo.toml)-1}
 architecture=$(dpkg --print-architecture)
+maintainer="${DEBFULLNAME:-local administrator} <${DEBEMAIL:-root@localhost}>"
 : "${SOURCE_DATE_EPOCH:=$(git log -1 --format=%ct 2>/dev/null || stat -c %Y CHANGELOG.md)}"
 export SOURCE_DATE_EPOCH
 
@@ -34,7 +38,7 @@ rm "$doc/LICENSE"
 mv "$doc/CHANGELOG.md" "$doc/changelog"
 {
     printf 'pecsync (%s) unstable; urgency=medium\n\n  * What is new stands in changelog.gz.\n\n' "$version"
-    sed -n 's/^Maintainer: / -- /p' systemd/debian/control | tr -d '\n'
+    printf ' -- %s' "$maintainer"
     LC_ALL=C date -u -d "@$SOURCE_DATE_EPOCH" '+  %a, %d %b %Y %T %z'
 } >"$doc/changelog.Debian"
 find "$root/usr/share/man" "$doc"/changelog* -type f -exec gzip -9n {} +
@@ -46,6 +50,7 @@ install -m 755 systemd/debian/{postinst,prerm,postrm} "$root/DEBIAN/"
 libc=$(objdump -T "$root/usr/bin/pecsync" | grep -oE 'GLIBC_[0-9.]+' | sort -uV | tail -n 1)
 sed -e "s/@VERSION@/$version/; s/@ARCHITECTURE@/$architecture/; s/@LIBC@/${libc#GLIBC_}/" \
     -e "s/@SIZE@/$(du -sk --exclude=DEBIAN "$root" | cut -f 1)/" \
+    -e "s/@MAINTAINER@/$(sed 's/[&\\/]/\\&/g' <<<"$maintainer")/" \
     systemd/debian/control >"$root/DEBIAN/control"
 
 mkdir -p "$output"

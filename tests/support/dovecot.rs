@@ -93,6 +93,7 @@ pub struct Setup {
     mail_max_kib: Option<u64>,
     connections_per_user: u32,
     without: Vec<String>,
+    besides: Vec<String>,
     special_use: bool,
     time_zone: &'static str,
 }
@@ -133,6 +134,12 @@ impl Setup {
     /// Does not advertise these capabilities.
     pub fn without(mut self, capabilities: &[&str]) -> Setup {
         self.without.extend(capabilities.iter().map(|name| (*name).to_owned()));
+        self
+    }
+
+    /// Advertises this besides, be it true or not.
+    pub fn besides(mut self, capability: &str) -> Setup {
+        self.besides.push(capability.to_owned());
         self
     }
 
@@ -203,6 +210,7 @@ impl Dovecot {
             mail_max_kib: None,
             connections_per_user: 100,
             without: Vec::new(),
+            besides: Vec::new(),
             special_use: true,
             // The two sides answer dates in different zones: only instants compare.
             time_zone: if layout == Layout::Aruba { "CET-1" } else { "UTC0" },
@@ -433,11 +441,13 @@ impl Dovecot {
     }
 
     fn capabilities(&self) -> String {
-        if self.setup.without.is_empty() {
+        let Setup { without, besides, .. } = &self.setup;
+        if without.is_empty() && besides.is_empty() {
             return String::new();
         }
-        let taken = |name: &&str| self.setup.without.iter().any(|without| without == name);
-        let left: Vec<&str> = CAPABILITIES.split(' ').filter(|name| !taken(name)).collect();
+        let taken = |name: &&str| without.iter().any(|without| without == name);
+        let left = CAPABILITIES.split(' ').filter(|name| !taken(name));
+        let left: Vec<&str> = left.chain(besides.iter().map(String::as_str)).collect();
         format!("imap_capability = {}\n", left.join(" "))
     }
 }

@@ -14,6 +14,7 @@ pub mod mail;
 pub mod port;
 pub mod server;
 pub mod stage;
+pub mod terminal;
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;

@@ -107,6 +107,17 @@ fn only_admins_give_orders(machine: &Machine) {
     machine.sh("useradd -G pecsync-admin alice && useradd bruno");
     let alice = machine.sh("setpriv --reuid alice --init-groups --regid alice pecsync retry --all");
     assert_eq!(alice, "1 account woken\n");
+    // To give orders is not to read passwords.
+    for file in ["conf.d/mario.toml", "pecsync.toml"] {
+        let read =
+            format!("setpriv --reuid alice --init-groups --regid alice cat /etc/pecsync/{file}");
+        let read = machine.run(&["sh", "-c", &read]);
+        assert!(!read.status.success() && read.stdout.is_empty(), "{read:?}");
+    }
+    // Nor does being the daemon's user: what passes through its memory is its own.
+    let environ = format!("/proc/{}/environ", machine.show("MainPID"));
+    assert_eq!(machine.sh(&format!("stat -c %U {environ}")), "root\n", "not dumpable");
+    assert!(!machine.run(&["runuser", "-u", "pecsync", "--", "cat", &environ]).status.success());
     let bruno = "setpriv --reuid bruno --init-groups --regid bruno pecsync retry --all";
     let bruno = machine.run(&["sh", "-c", bruno]);
     assert_eq!(bruno.status.code(), Some(1), "{bruno:?}");

@@ -37,6 +37,9 @@ state_dir = "/var/lib/pecsync/instances/second"
 control_socket = "/run/pecsync/second/control.sock"
 "#;
 
+/// More messages than the journal's socket and buffers take in.
+const FLOOD: usize = 300;
+
 /// One server, on which the old and the new mailbox are two users, in the language of either
 /// generation of Dovecot.
 const DOVECOT: &str = r#"
@@ -121,6 +124,7 @@ fn a_generic_installation() {
     fs::write(&settings, "# mine\n").expect("written");
     install();
     assert_eq!(fs::read_to_string(settings).expect("it is there"), "# mine\n");
+    leads_everywhere(&root.join("usr/local/share/doc/pecsync"));
     for (name, unit) in [("pecsync.service", "a.service"), ("pecsync@.service", "a@b.service")] {
         let path = root.join("usr/local/lib/systemd/system").join(name);
         let text = fs::read_to_string(path).expect("a unit");
@@ -135,6 +139,24 @@ fn a_generic_installation() {
     }
 }
 
+/// Links of the installed manual lead to what is installed.
+fn leads_everywhere(doc: &Path) {
+    let mut seen = 0;
+    for entry in fs::read_dir(doc).expect("listed") {
+        let page = entry.expect("listed").path();
+        if page.extension().is_none_or(|extension| extension != "md") {
+            continue;
+        }
+        let text = fs::read_to_string(&page).expect("a page");
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split([')', '#']).next()) {
+            let is_local = !link.is_empty() && !link.contains("://");
+            assert!(!is_local || doc.join(link).exists(), "{}: {link}", page.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "{seen}");
+}
+
 fn lives_and_is_purged(machine: &Machine) {
     let before = traces(machine);
     for (version, package) in ["1", "2"].iter().zip(packages()) {
@@ -145,10 +167,12 @@ fn lives_and_is_purged(machine: &Machine) {
     follows_an_account(machine);
     is_upgraded_without_losing_anything(machine);
     is_not_restarted_on_settings_it_does_not_understand(machine);
+    rotates_its_key(machine);
     runs_twice(machine);
     machine.sh("dpkg -r pecsync");
     assert_eq!(machine.show("ActiveState"), "inactive");
     comes_back_where_it_was(machine);
+    does_not_wait_for_the_journal(machine);
     is_cut_over(machine);
     machine.sh("dpkg -r pecsync");
     machine.sh("test -e /var/lib/pecsync/checkpoint && dpkg -P pecsync");
@@ -176,7 +200,7 @@ fn is_idle_after_the_first_installation(machine: &Machine) {
     let status = machine.sh("pecsync status");
     assert!(status.contains("no migration is configured"), "{status}");
     let access = machine.sh("stat -c '%a %U:%G' /etc/pecsync/keys/*.private /etc/pecsync/conf.d");
-    assert_eq!(access, "640 root:pecsync\n2750 root:pecsync\n");
+    assert_eq!(access, "600 root:root\n2750 root:pecsync\n");
     machine.sh("runuser -u pecsync -- pecsync check");
     machine.sh("cd / && md5sum --quiet -c /var/lib/dpkg/info/pecsync.md5sums");
 }
@@ -255,6 +279,27 @@ fn is_not_restarted_on_settings_it_does_not_understand(machine: &Machine) {
     both_have(machine, 4);
 }
 
+/// What is sealed for a new key waits for a restart, and what was sealed before still opens after it.
+fn rotates_its_key(machine: &Machine) {
+    let said = machine.sh("pecsync seal --new-key");
+    assert!(said.contains("systemctl restart pecsync"), "{said}");
+    machine.sh("pecsync reload");
+    let warning = machine.entry("PECSYNC_EVENT=configuration_warning");
+    let warned = warning["MESSAGE"].to_string();
+    assert!(warned.contains("made since the daemon was started"), "{warning}");
+    machine.sh("printf 'geheim\\ngeheim\\n' | pecsync enroll anna@pec.epap.it --password-stdin \
+         --source-user other --target-user another");
+    let rejected = machine.entry("PECSYNC_EVENT=enrollment_rejected PECSYNC_LINE=5");
+    assert!(rejected["MESSAGE"].to_string().contains("systemctl restart pecsync"), "{rejected}");
+    machine.sh("pecsync check && systemctl restart pecsync");
+    machine.wait("both", || {
+        let accounts = machine.status()["accounts"].clone();
+        let following = accounts.as_array().expect("a list").iter();
+        following.filter(|account| account["phase"] == "following").count() == 2
+    });
+    machine.sh("rm /etc/pecsync/conf.d/anna@pec.epap.it.toml");
+}
+
 fn runs_twice(machine: &Machine) {
     let settings = "/etc/pecsync/instances/second/pecsync.toml";
     machine.write(INSTANCE, settings, "0640 root:pecsync");
@@ -265,7 +310,10 @@ fn runs_twice(machine: &Machine) {
     assert_eq!(socket, "pecsync:pecsync-admin 660\n");
     machine.sh(&format!("pecsync --config {settings} seal --new-key"));
     let access = machine.sh("stat -c '%a %U:%G' /etc/pecsync/instances/second/keys/*.private");
-    assert_eq!(access, "640 root:pecsync\n");
+    assert_eq!(access, "600 root:root\n");
+    machine.sh("systemctl restart pecsync@second");
+    let handed = machine.sh("ls /run/credentials/pecsync@second.service");
+    assert!(handed.contains(".private"), "{handed}");
     machine.sh("systemd-analyze security --no-pager --threshold=12 pecsync@second.service");
     let pid = || machine.sh("systemctl show -p MainPID --value pecsync@second");
     let before = pid();
@@ -282,12 +330,37 @@ fn comes_back_where_it_was(machine: &Machine) {
     both_have(machine, 5);
 }
 
+/// Mail that comes while journald stands still is copied, and told when it goes on.
+fn does_not_wait_for_the_journal(machine: &Machine) {
+    let entries = || {
+        let matching = "PECSYNC_EVENT=message_copied PECSYNC_ACCOUNT=mario@pec.epap.it";
+        machine.sh(&format!("journalctl -u pecsync -o cat --no-pager {matching}")).lines().count()
+    };
+    let before = entries();
+    let journald = machine.sh("systemctl show -p MainPID --value systemd-journald");
+    machine.sh(&format!("kill -STOP {journald}"));
+    let save = "doveadm -c /root/dovecot.conf save -u old -m INBOX";
+    machine.sh(&format!(
+        "for n in $(seq {FLOOD}); do printf 'Subject: %s\\r\\n\\r\\nmail\\r\\n' $n | {save}; done"
+    ));
+    both_have(machine, 5 + FLOOD);
+    machine.sh("pecsync status --check");
+    assert_eq!(entries(), before, "it stands still");
+    machine.sh(&format!("kill -CONT {journald}"));
+    machine.wait("the journal", || entries() == before + FLOOD);
+}
+
 fn is_cut_over(machine: &Machine) {
     machine.sh("pecsync cutover --migration epap --now");
     machine.entry("PECSYNC_EVENT=account_completed");
     let reports = machine.sh("find /var/lib/pecsync/reports -type f -user pecsync");
     assert!(reports.contains(".json"), "{reports}");
-    both_have(machine, 5);
+    both_have(machine, 5 + FLOOD);
+    let story =
+        machine.sh("journalctl -u pecsync -p notice -o cat PECSYNC_ACCOUNT=mario@pec.epap.it");
+    let story: Vec<&str> = story.lines().collect();
+    // It was enrolled, upgraded, restarted and installed anew meanwhile.
+    assert!(story.len() < 50, "{story:#?}");
 }
 
 /// The package in two versions, built once.

@@ -15,8 +15,8 @@ const ENROLLMENT: &str = include_str!("../../../conf.d/mario.rossi.toml.example"
 
 /// Chapters of `docs/operating.md` that belong on a command's page.
 const CHAPTERS: &[(&str, &[&str])] = &[
-    ("pecsync", &["Stop, kill, lose"]),
-    ("run", &["Signals", "The journal"]),
+    ("pecsync", &["Move to another machine", "Stop, kill, lose"]),
+    ("run", &["Signals", "The journal", "Tuning"]),
     ("check", &["Ask both sides first"]),
     ("status", &["Watch"]),
     ("retry", &["When an account is held"]),
