@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::board::rfc3339;
+use super::book::Pair;
 use super::clock::Instant;
 use super::copy::Failure;
-use super::pass::{Absence, Look, Pass, is_unpaired};
+use super::pass::{Absence, Look, Pass, Scope, is_unpaired};
 use super::plan;
 use super::target::Verified;
 use super::trouble;
@@ -213,8 +214,17 @@ impl Pass<'_> {
         // What may have moved and has no copy yet keeps the one it had.
         let open = looks.iter().flat_map(|look| look.wants.values().chain(&look.withheld));
         let open: HashSet<InternalDate> = open.map(|message| message.instant).collect();
+        // News of one folder says nothing of what waits in others.
+        let unseen = |(at, pair): (usize, &Pair)| {
+            pair.unfinished && !looks.iter().any(|look| look.pair == at)
+        };
+        let blind = self.scope == Scope::Told && self.book.pairs.iter().enumerate().any(unseen);
+        let may_be_open = |known: Option<&Known>| match known {
+            Some(Known::Linked(link)) => blind || open.contains(&link.instant),
+            _ => false,
+        };
         for look in looks.iter_mut() {
-            self.still_missing(look, &open, now);
+            self.still_missing(look, may_be_open, now);
         }
         let gone: usize = looks.iter().map(|look| self.counted(look)).sum();
         let linked: u64 = self.book.pairs.iter().map(|pair| pair.counts.linked).sum();
@@ -239,7 +249,12 @@ impl Pass<'_> {
     }
 
     /// Sorts what is missing into gone and suspected.
-    fn still_missing(&mut self, look: &mut Look, open: &HashSet<InternalDate>, now: Instant) {
+    fn still_missing(
+        &mut self,
+        look: &mut Look,
+        may_be_open: impl Fn(Option<&Known>) -> bool,
+        now: Instant,
+    ) {
         let folder = look.folder;
         let missing = std::mem::take(&mut look.missing);
         if look.absence == Absence::Unknown {
@@ -257,11 +272,8 @@ impl Pass<'_> {
                 evidence.told((folder, uid));
                 self.again = true;
             }
-            let may_be_open = match look.known.get(&uid) {
-                Some(Known::Linked(link)) => open.contains(&link.instant),
-                _ => false,
-            };
-            if gone && look.absence != Absence::Suspected && !may_be_open {
+            let keeps = may_be_open(look.known.get(&uid));
+            if gone && look.absence != Absence::Suspected && !keeps {
                 look.gone.push(uid);
             } else {
                 look.unfinished = true;
