@@ -89,6 +89,8 @@ struct Course {
     full_since: Option<i64>,
     /// Passes in a row that left something to do.
     fruitless: u32,
+    /// Folders were left alone that wait for the cutover.
+    deferring: bool,
     /// What passes that news asks for have come to.
     hurry: Hurry,
 }
@@ -360,6 +362,10 @@ impl Following<'_> {
         course: &mut Course,
     ) -> Pass<'p> {
         let deferring = self.is_deferring(book);
+        if std::mem::replace(&mut course.deferring, deferring) && !deferring {
+            // What was clean without them is not clean with them.
+            course.clean_since = None;
+        }
         Pass {
             shared: self.shared,
             enrollment: self.enrollment,
@@ -375,6 +381,7 @@ impl Following<'_> {
             deferring,
             begun: Instant::now(),
             again: false,
+            wanted_beside: Some(Vec::new()),
             surprises: Vec::new(),
             due: None,
         }

@@ -59,15 +59,8 @@ pub fn differences(stage: &Stage, mercy: &Mercy) -> Vec<String> {
     // Only what the target stores can be there.
     let messages = source.folders.values_mut().flat_map(|folder| &mut folder.messages);
     messages.for_each(|message| message.octets = stage.target.traits.stored(&message.octets));
-    let wanted = contents(
-        &source,
-        |name| {
-            let shown = stage.source.traits.shown(name);
-            stage.source.traits.twin(&shown, &stage.target.traits).unwrap_or(shown)
-        },
-        |name, message| !listed(name, message),
-        kept,
-    );
+    let wanted =
+        contents(&source, |name| stage.goes_to(name), |name, message| !listed(name, message), kept);
     let target = stage.target.account();
     let shown = |name: &str| stage.target.traits.shown(name);
     let there = contents(&target, shown, |_, message| !message.foreign, |_| true);

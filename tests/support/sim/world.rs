@@ -84,6 +84,8 @@ pub struct World {
     pub until_reason: Option<&'static str>,
     /// What happens before the cutover shows at the target before it.
     pub prompt: bool,
+    /// The operator approves of deletions whenever they are asked.
+    pub approves: bool,
 }
 
 /// What a world that went well can tell.
@@ -127,6 +129,7 @@ impl World {
             refused: None,
             until_reason: None,
             prompt: false,
+            approves: false,
         }
     }
 
@@ -208,8 +211,9 @@ struct Life<'w> {
 
 impl<'w> Life<'w> {
     fn begin(world: &'w World) -> Life<'w> {
-        let (source, target) = (world.source.clone(), world.target.clone());
-        let stage = Stage::new(source, target, world.plan.clone(), world.seed);
+        let traits = (world.source.clone(), world.target.clone());
+        let renames = world.wishes.folders.rename.clone();
+        let stage = Stage::new(traits, world.plan.clone(), renames, world.seed);
         world.plant(&stage);
         let far = Timestamp::from_second(stage.hands().wall + 10 * 86_400).expect("a date");
         let enrollment = product::enrollment(Some(far), &world.wishes);
@@ -302,6 +306,9 @@ impl<'w> Life<'w> {
 
     /// Does what only an operator can.
     fn attend(&mut self) -> Result<(), String> {
+        if self.world.approves && self.product().gives("mass_deletion") {
+            self.product().order(Order::ApproveDeletions);
+        }
         let Some((code, reason)) = self.product().held() else { return Ok(()) };
         match code.as_str() {
             // Deliberate: from the cutover on the state is not guessed.
