@@ -22,8 +22,8 @@ const WATCHED: Duration = Duration::from_secs(600);
 impl Pass<'_> {
     /// A folder that the checkpoint does not know may hold copies that an earlier life of ours is
     /// still getting stored, or more than a failing server shows: they are waited for before the
-    /// first APPEND. A folder that never held anything is only watched, not waited for, where a
-    /// late twin could be removed.
+    /// first APPEND. A folder that never held anything, and says so, is only watched, not waited
+    /// for, where a late twin could be removed.
     pub async fn mark_fresh(&mut self, look: &mut Look) -> Result<Option<Selected>, Failure> {
         if !self.is_fresh(look) {
             return Ok(None);
@@ -31,7 +31,7 @@ impl Pass<'_> {
         let pair = &self.book.pairs[look.pair];
         let name = pair.target.clone();
         let selected = self.target.select(&name).await?;
-        let virgin = selected.exists == 0 && selected.uid_next.is_none_or(|next| next <= 1);
+        let virgin = selected.exists == 0 && selected.uid_next.is_some_and(|next| next <= 1);
         let can_remove = self.target.can_remove().await?;
         let fresh = Intent {
             id: self.shared.store.new_intent_id()?,
@@ -39,7 +39,7 @@ impl Pass<'_> {
             source_uid_validity: look.seen.uid_validity,
             target_uid_validity: selected.uid_validity,
             // Where nobody tells what comes next, nothing that is there may pass for late.
-            target_uid_next: selected.uid_next.unwrap_or(if virgin { 1 } else { u32::MAX }),
+            target_uid_next: selected.uid_next.unwrap_or(u32::MAX),
             written_at: self.shared.clock.now(),
             repeated: virgin && can_remove,
             messages: Vec::new(),

@@ -90,6 +90,7 @@ impl Pass<'_> {
         if since.is_some_and(|seen| lacks_new(&seen, &selected, &listing)) {
             self.wait_for_unshown(look, &selected).await?;
         }
+        let partly = !look.complete && self.fresh_from.is_none();
         let pair = &mut self.book.pairs[look.pair];
         pair.permanent = Some(selected.permanent_flags.clone());
         pair.record.target_seen = Some(Seen {
@@ -98,7 +99,8 @@ impl Pass<'_> {
             messages: exists,
             highest_modseq: selected.highest_modseq.unwrap_or_default(),
         });
-        pair.look_at_target = false;
+        // What the source does not show just now may have its copy here.
+        pair.look_at_target = partly || look.absence == Absence::Suspected;
         self.compare_target(look, listing).await
     }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::run_all;
-use crate::sim::habits::Habit;
+use crate::sim::habits::{Habit, Next};
 use crate::sim::worlds::{post, random, small, tiny};
 use crate::sim::{Crash, Event, Late, Lie, Memory, Moment, Post, Reply, Side, Traits, World};
 
@@ -60,6 +60,23 @@ fn the_target_shows_half_when_it_is_first_looked_at() {
         event(&mut world, Side::Target, command, Event::Fail { side: Side::Target, secs: 4 });
         world
     });
+}
+
+/// The same where no UIDNEXT is told: what seemed empty passed for a folder that never held
+/// anything.
+#[test]
+fn the_target_shows_nothing_at_first_and_tells_no_uidnext() {
+    for habit in [Habit::Courier, Habit::Next(Next::Zero)] {
+        at_each(0..20, &format!("nothing at first, {habit:?}"), |name, command| {
+            let mut world = small(name);
+            world.foreign.clear();
+            world.target = world.target.with(habit);
+            world.copies.push(("Archivio".into(), post(7, "\\Seen $Label1")));
+            event(&mut world, Side::Target, command, Event::Fail { side: Side::Target, secs: 38 });
+            world.plan.late.insert(5, Late { millis: 20_000, silent: true });
+            world
+        });
+    }
 }
 
 /// Copies whose messages had to be found anew were forgotten when one listing lacked them.
@@ -445,13 +462,14 @@ fn half_shown_targets_and_flags_cut_short() {
 /// What fresh seeds found in some forty thousand worlds: those above, a message the source withheld,
 /// a twin's copy taken for a surplus because its message was told in another size, UIDs renumbered
 /// at both ends at once, older checkpoints behind half a listing, late twins of two lives, a move
-/// that nobody remembered, an estimate that could not be.
+/// that nobody remembered, an estimate that could not be, a copy hidden where no UIDNEXT is told, a
+/// target looked at while its source was not shown.
 #[test]
 fn seeds_that_failed_once() {
     run_all(FAILED_ONCE.into_iter().map(random));
 }
 
-const FAILED_ONCE: [u64; 27] = [
+const FAILED_ONCE: [u64; 30] = [
     1712163254489,
     1712163254514,
     1712163254959,
@@ -479,4 +497,7 @@ const FAILED_ONCE: [u64; 27] = [
     1712169011771,
     1712170028550,
     1712171059760,
+    880417003201,
+    880417007916,
+    880417008179,
 ];

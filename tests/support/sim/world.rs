@@ -174,11 +174,19 @@ impl World {
             || plan.replies.values().any(|reply| matches!(reply, Reply::Half | Reply::Gaps))
     }
 
+    fn renumbers(&self, at: Side) -> bool {
+        let renumbers =
+            |event: &Event| matches!(event, Event::Renumber { side, .. } if *side == at);
+        self.plan.events.values().flatten().any(renumbers)
+    }
+
     fn plant(&self, stage: &Stage) {
         for (side, posts) in [(Side::Source, &self.mail), (Side::Target, &self.copies)] {
             let half = stage.half(side);
             for (folder, post) in posts {
-                let name = half.traits.wire(folder);
+                let renamed = self.wishes.folders.rename.get(folder);
+                let renamed = renamed.filter(|_| side == Side::Target);
+                let name = half.traits.wire(renamed.unwrap_or(folder));
                 half.with(|account| {
                     account.create(&name);
                     account.append(&name, vec![post.clone().letter()]);
@@ -440,6 +448,8 @@ impl<'w> Life<'w> {
         let leftovers = self.lost
             // A folder renumbered, or made anew under an old name: its copies are orphans.
             || said("uidvalidity_changed")
+            // Nobody tells who has selected it just before.
+            || self.world.renumbers(Side::Target)
             // The same where UIDNEXT is not told and UIDVALIDITY means nothing.
             || [Habit::Courier, Habit::Next(Next::Zero)]
                 .iter()
