@@ -135,8 +135,9 @@ impl Pass<'_> {
         }
         let watched = if intent.messages.is_empty() { self.in_doubt_wait() } else { WATCHED };
         let wait = self.left_to_wait(&intent, watched);
-        if wait.is_zero() && !settled {
-            // Nobody else would remove it.
+        let patience = self.left_to_wait(&intent, watched + WATCHED);
+        if wait.is_zero() && !settled && !patience.is_zero() {
+            // Nobody else would remove it. What cannot be settled for long stays as it is.
             look.unfinished = true;
             self.book.pairs[look.pair].look_at_target = true;
             return Ok(Some(intent));

@@ -126,6 +126,11 @@ impl Half {
         lock(&self.failing).is_some_and(|until| Instant::now() < until)
     }
 
+    /// The storage fails, or has failed.
+    pub fn has_failed(&self) -> bool {
+        lock(&self.failing).is_some()
+    }
+
     /// For looking only.
     pub fn look<T>(&self, look: impl FnOnce(&Account) -> T) -> T {
         look(&lock(&self.account))

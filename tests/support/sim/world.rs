@@ -15,7 +15,7 @@ use super::dates;
 use super::habits::{Habit, Next};
 use super::judge::{self, Mercy};
 use super::model::Letter;
-use super::plan::{Event, Memory, Plan, Reply, Side};
+use super::plan::{Event, Memory, Moment, Plan, Reply, Side};
 use super::product::{self, Product, Wishes};
 use super::stage::{Death, Stage};
 use super::traits::Traits;
@@ -212,6 +212,8 @@ struct Life<'w> {
     cut_over: bool,
     /// A checkpoint was lost.
     lost: bool,
+    /// And another one.
+    lost_again: bool,
     journal: Vec<String>,
     events: Vec<&'static str>,
     effects_before: usize,
@@ -238,6 +240,7 @@ impl<'w> Life<'w> {
             product: None,
             cut_over: false,
             lost: false,
+            lost_again: false,
             journal: Vec::new(),
             events: Vec::new(),
             effects_before: 0,
@@ -351,7 +354,8 @@ impl<'w> Life<'w> {
     async fn revive(&mut self, death: Death) {
         self.keep_journal();
         self.image = death.image;
-        self.lost |= matches!(death.memory, Memory::Deleted | Memory::Older(_));
+        let loses = matches!(death.memory, Memory::Deleted | Memory::Older(_));
+        (self.lost, self.lost_again) = (self.lost || loses, self.lost_again || self.lost && loses);
         // What else the dead one had begun ends when the runtime comes to it.
         while !self.product().task.is_finished() {
             tokio::task::yield_now().await;
@@ -460,7 +464,11 @@ impl<'w> Life<'w> {
             || said("removals_suspended");
         let refused = self.world.refused.and_then(|_| self.product().listed().ok());
         let listed = refused.unwrap_or_default();
-        Mercy { leftovers, flags: self.lost && self.cut_over, listed }
+        let plan = &self.world.plan;
+        let late = plan.crashes.iter().filter(|crash| matches!(crash.moment, Moment::Late(_)));
+        let late = late.count() + plan.late.len();
+        let twins = if self.lost_again { late } else { 0 };
+        Mercy { leftovers, twins, flags: self.lost && self.cut_over, listed }
     }
 
     fn keep_journal(&mut self) {
