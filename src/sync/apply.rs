@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::board::rfc3339;
+use super::book::Pair;
 use super::clock::Instant;
 use super::copy::Failure;
-use super::pass::{Absence, Look, Pass, is_unpaired};
+use super::pass::{Absence, Look, Pass, Scope, is_unpaired};
 use super::plan;
 use super::target::Verified;
 use super::trouble;
@@ -214,8 +215,17 @@ impl Pass<'_> {
         let open = looks.iter().flat_map(|look| look.wants.values().chain(&look.withheld));
         let open: HashSet<InternalDate> = open.map(|message| message.instant).collect();
         self.book.learned.archive.kept = 0;
+        // News of one folder says nothing of what waits in others.
+        let unseen = |(at, pair): (usize, &Pair)| {
+            pair.unfinished && !looks.iter().any(|look| look.pair == at)
+        };
+        let blind = self.scope == Scope::Told && self.book.pairs.iter().enumerate().any(unseen);
+        let may_be_open = |known: Option<&Known>| match known {
+            Some(Known::Linked(link)) => blind || open.contains(&link.instant),
+            _ => false,
+        };
         for look in looks.iter_mut() {
-            self.still_missing(look, &open, now);
+            self.still_missing(look, may_be_open, now);
         }
         let gone: usize = looks.iter().map(|look| self.counted(look)).sum();
         let linked: u64 = self.book.pairs.iter().map(|pair| pair.counts.linked).sum();
@@ -240,7 +250,12 @@ impl Pass<'_> {
     }
 
     /// Sorts what is missing into gone and suspected.
-    fn still_missing(&mut self, look: &mut Look, open: &HashSet<InternalDate>, now: Instant) {
+    fn still_missing(
+        &mut self,
+        look: &mut Look,
+        may_be_open: impl Fn(Option<&Known>) -> bool,
+        now: Instant,
+    ) {
         let folder = look.folder;
         let missing = std::mem::take(&mut look.missing);
         if look.absence == Absence::Unknown {
@@ -262,19 +277,17 @@ impl Pass<'_> {
                 evidence.told((folder, uid));
                 self.again = true;
             }
-            let may_be_open = match look.known.get(&uid) {
-                Some(Known::Linked(link)) => open.contains(&link.instant),
-                _ => false,
-            };
-            let kept = match look.known.get(&uid) {
+            let known = look.known.get(&uid);
+            let kept = match known {
                 Some(Known::Linked(link)) => self.silent || self.kept.contains(&link.instant),
                 _ => false,
             };
+            let keeps = may_be_open(known);
             if gone && kept {
                 // It may lie where nobody has looked. The seal does not wait for ever.
                 self.book.learned.archive.kept += 1;
                 look.asks_again |= !given_up;
-            } else if gone && look.absence != Absence::Suspected && !may_be_open {
+            } else if gone && look.absence != Absence::Suspected && !keeps {
                 look.gone.push(uid);
             } else {
                 look.unfinished = true;

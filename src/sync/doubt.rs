@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::adopt::{self, Candidate};
 use super::clock::Instant;
 use super::copy::{Failure, link_of};
+use super::neighbours::Outline;
 use super::pass::{Look, Pass};
 use super::plan;
 use super::resolve::of_link;
@@ -21,8 +22,8 @@ const WATCHED: Duration = Duration::from_secs(600);
 impl Pass<'_> {
     /// A folder that the checkpoint does not know may hold copies that an earlier life of ours is
     /// still getting stored, or more than a failing server shows: they are waited for before the
-    /// first APPEND. A folder that never held anything is only watched, not waited for, where a
-    /// late twin could be removed.
+    /// first APPEND. A folder that never held anything, and says so, is only watched, not waited
+    /// for, where a late twin could be removed.
     pub async fn mark_fresh(&mut self, look: &mut Look) -> Result<Option<Selected>, Failure> {
         if !self.is_fresh(look) {
             return Ok(None);
@@ -30,7 +31,7 @@ impl Pass<'_> {
         let pair = &self.book.pairs[look.pair];
         let name = pair.target.clone();
         let selected = self.target.select(&name).await?;
-        let virgin = selected.exists == 0 && selected.uid_next.is_none_or(|next| next <= 1);
+        let virgin = selected.exists == 0 && selected.uid_next.is_some_and(|next| next <= 1);
         let can_remove = self.may_change() && self.target.can_remove().await?;
         let fresh = Intent {
             id: self.shared.store.new_intent_id()?,
@@ -38,7 +39,7 @@ impl Pass<'_> {
             source_uid_validity: look.seen.uid_validity,
             target_uid_validity: selected.uid_validity,
             // Where nobody tells what comes next, nothing that is there may pass for late.
-            target_uid_next: selected.uid_next.unwrap_or(if virgin { 1 } else { u32::MAX }),
+            target_uid_next: selected.uid_next.unwrap_or(u32::MAX),
             written_at: self.shared.clock.now(),
             repeated: virgin && can_remove,
             messages: Vec::new(),
@@ -125,14 +126,22 @@ impl Pass<'_> {
         look: &mut Look,
         intent: Intent,
     ) -> Result<Option<Intent>, Failure> {
+        let mut settled = true;
         if self.is_comparable(look, &intent) {
             if !intent.messages.is_empty() {
                 self.find_intended(look, &intent).await?;
             }
-            self.remove_surplus(look, &intent).await?;
+            settled = self.remove_surplus(look, &intent).await?;
         }
         let watched = if intent.messages.is_empty() { self.in_doubt_wait() } else { WATCHED };
         let wait = self.left_to_wait(&intent, watched);
+        let patience = self.left_to_wait(&intent, watched + WATCHED);
+        if wait.is_zero() && !settled && !patience.is_zero() {
+            // Nobody else would remove it. What cannot be settled for long stays as it is.
+            look.unfinished = true;
+            self.book.pairs[look.pair].look_at_target = true;
+            return Ok(Some(intent));
+        }
         if wait.is_zero() {
             self.writer.commit(vec![Edit::DropIntent(intent.id)]).await?;
             return Ok(None);
@@ -180,7 +189,9 @@ impl Pass<'_> {
         if wants.is_empty() {
             return Ok(Vec::new());
         }
-        let found = self.match_unexplained(look, &wants, intent.target_uid_next).await?;
+        let others = look.beside.unpaired.clone();
+        let from = intent.target_uid_next;
+        let found = self.match_unexplained(look, &wants, from, &others).await?;
         let mut edits = Vec::new();
         let mut left = Vec::new();
         for intended in open {
@@ -207,8 +218,8 @@ impl Pass<'_> {
     }
 
     /// Late twins: copies with a UID the doubted APPEND could have had, with the instant and the
-    /// bytes of a message that has its copy already.
-    async fn remove_surplus(&mut self, look: &mut Look, intent: &Intent) -> Result<(), Failure> {
+    /// bytes of a message that has its copy already. False: some may be, or not.
+    async fn remove_surplus(&mut self, look: &mut Look, intent: &Intent) -> Result<bool, Failure> {
         let ours: Vec<Candidate<Uid>> = if intent.messages.is_empty() {
             plan::links(&look.known).map(|(uid, link)| of_link(uid, link)).collect()
         } else {
@@ -216,7 +227,7 @@ impl Pass<'_> {
         };
         // A message that was not listed may own what seems a twin.
         if !look.complete {
-            return Ok(());
+            return Ok(false);
         }
         let instants: HashSet<InternalDate> = ours.iter().map(|our| our.instant).collect();
         let late = look
@@ -224,40 +235,30 @@ impl Pass<'_> {
             .values()
             .filter(|message| message.uid.get() >= intent.target_uid_next)
             .filter(|message| instants.contains(&message.instant));
-        let late: Vec<&Message> = late.collect();
+        let late: Vec<Message> = late.cloned().collect();
         if late.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let firsts = plan::links(&look.known)
             .filter(|(_, link)| late.iter().any(|message| message.instant == link.instant));
         let firsts: Vec<(Uid, Link)> = firsts.map(|(uid, link)| (uid, link.clone())).collect();
-        let late: Vec<Uid> = late.iter().map(|message| message.uid).collect();
         // All at once, for what is removed has to be seen in the same SELECT.
         let copies = firsts.iter().filter_map(|(_, link)| link.target_uid);
-        let uids: Vec<Uid> = late.iter().copied().chain(copies).collect();
+        let uids: Vec<Uid> = late.iter().map(|message| message.uid).chain(copies).collect();
         let digests = self.target_digests(look.pair, &uids).await?;
         let unsure = self.lose_false_links(look, firsts, &digests).await?;
-        let is_twin = |uid: &Uid, digests: &Digests| {
-            let instant = look.unexplained.get(uid).map(|message| message.instant);
-            let same = |known: adopt::Known| known.sha256() == digests.sha256;
-            let mut ours = ours.iter().filter(|our| Some(our.instant) == instant);
-            ours.any(|our| our.digests.is_some_and(same))
-        };
         // A message that still waits for its copy owns it before it is a surplus. The source may
         // tell another size than it gives.
-        let is_wanted = |uid: &Uid, digests: &Digests| {
-            let instant = look.unexplained.get(uid).map(|message| message.instant);
-            let owns = |want: &Message| want.size == digests.size || Some(want.instant) == instant;
-            look.wants.values().any(owns)
+        let wants = look.wants.values().map(Outline::of);
+        let owners = Owners {
+            wants: wants.chain(self.wanted_beside.iter().flatten().copied()).collect(),
+            claims: look.beside.claims().collect(),
+            unsure,
+            all_known: self.wanted_beside.is_some(),
         };
-        let is_surplus = |uid: &Uid| {
-            let found = digests.get(uid);
-            found.is_some_and(|it| {
-                is_twin(uid, it) && !is_wanted(uid, it) && !unsure.contains(&it.sha256)
-            })
-        };
-        let surplus: Vec<Uid> = late.into_iter().filter(is_surplus).collect();
-        self.drop_surplus(look, &surplus).await
+        let twins = late_twins(&late, &digests, &ours, &owners);
+        self.drop_surplus(look, &twins.surplus).await?;
+        Ok(!twins.doubtful)
     }
 
     /// Links that do not name a copy of their message find it anew: a target may lie about UIDs.
@@ -309,9 +310,174 @@ impl Pass<'_> {
     }
 }
 
+/// Who may own a copy before it is called a surplus.
+struct Owners {
+    /// Messages without a copy, also of folders that are copied to the same one.
+    wants: Vec<Outline>,
+    /// What those folders have stored, or may have, without knowing where.
+    claims: HashSet<(Sha256, InternalDate)>,
+    /// Bytes whose first copy is not for sure there.
+    unsure: BTreeSet<Sha256>,
+    /// `wants` are all that there are.
+    all_known: bool,
+}
+
+struct Twins {
+    surplus: Vec<Uid>,
+    /// Others may be surplus, too; it is not the time to say.
+    doubtful: bool,
+}
+
+/// Which of the late copies are second copies of `ours`, and nobody else's.
+fn late_twins(
+    late: &[Message],
+    digests: &BTreeMap<Uid, Digests>,
+    ours: &[Candidate<Uid>],
+    owners: &Owners,
+) -> Twins {
+    let is_twin = |message: &Message, sha256: Sha256| {
+        let mut ours = ours.iter().filter(|our| our.instant == message.instant);
+        ours.any(|our| our.digests.is_some_and(|known| known.sha256() == sha256))
+    };
+    let twins = late.iter().filter_map(|message| Some((message, digests.get(&message.uid)?)));
+    let twins = twins.filter(|(message, digests)| is_twin(message, digests.sha256));
+    let (surplus, doubtful): (Vec<_>, Vec<_>) = twins.partition(|(message, digests)| {
+        let owns = |want: &Outline| want.0 == digests.size || want.1 == message.instant;
+        owners.all_known
+            && !owners.wants.iter().any(owns)
+            && !owners.claims.contains(&(digests.sha256, message.instant))
+            && !owners.unsure.contains(&digests.sha256)
+    });
+    let surplus = surplus.iter().map(|(message, _)| message.uid).collect();
+    Twins { surplus, doubtful: !doubtful.is_empty() }
+}
+
+/// May the intent have made this copy, for a message that has none yet? One whose UIDs mean
+/// nothing any more (it is not comparable) still tells that it was sent.
+pub fn may_have_made(
+    intent: &Intent,
+    comparable: bool,
+    known: &BTreeMap<Uid, Known>,
+    copy: Uid,
+    print: (Sha256, InternalDate),
+) -> bool {
+    let is_open = |uid: &Uid| !matches!(known.get(uid), Some(Known::Linked(_)));
+    let mut open = intent.messages.iter().filter(|it| is_open(&it.source_uid));
+    (!comparable || copy.get() >= intent.target_uid_next)
+        && open.any(|it| (it.sha256, it.instant) == print)
+}
+
 fn of_intended(intended: &Intended) -> Candidate<Uid> {
     let digests = Some(adopt::Known::Exact(intended.sha256));
     let flags = intended.flags.clone();
     let (key, size, instant) = (intended.source_uid, intended.size, intended.instant);
     Candidate { key, size, instant, flags, digests }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::plan::tests::{link, uid};
+    use super::*;
+    use crate::checkpoint::{FolderId, IntentId};
+    use crate::words::{Flags, HeaderDigest, LooseDigest, UidValidity};
+
+    const A: Sha256 = Sha256([1; 32]);
+    const B: Sha256 = Sha256([2; 32]);
+
+    fn at(instant: i64) -> InternalDate {
+        InternalDate(instant)
+    }
+
+    fn ours() -> Vec<Candidate<Uid>> {
+        [(1, A, 10), (2, B, 20)]
+            .map(|(key, sha256, instant)| Candidate {
+                key: uid(key),
+                size: 100,
+                instant: at(instant),
+                flags: Flags::default(),
+                digests: Some(adopt::Known::Exact(sha256)),
+            })
+            .to_vec()
+    }
+
+    fn nobody() -> Owners {
+        Owners {
+            wants: Vec::new(),
+            claims: HashSet::new(),
+            unsure: BTreeSet::new(),
+            all_known: true,
+        }
+    }
+
+    /// What becomes of a late copy with these bytes and this instant: a surplus, a doubt, nothing.
+    fn judged(sha256: Sha256, instant: i64, owners: &Owners) -> (usize, bool) {
+        let (size, flags) = (100, Flags::default());
+        let late = [Message { uid: uid(9), size, instant: at(instant), flags }];
+        let digests = Digests {
+            size,
+            sha256,
+            header: HeaderDigest([0; 16]),
+            loose: LooseDigest([0; 32]),
+            suspect: false,
+        };
+        let twins = late_twins(&late, &BTreeMap::from([(uid(9), digests)]), &ours(), owners);
+        (twins.surplus.len(), twins.doubtful)
+    }
+
+    #[test]
+    fn a_late_twin_has_bytes_and_instant_of_one_of_ours() {
+        assert_eq!(judged(A, 10, &nobody()), (1, false));
+        assert_eq!(judged(A, 20, &nobody()), (0, false), "the instant is another's");
+        assert_eq!(judged(Sha256([3; 32]), 10, &nobody()), (0, false));
+    }
+
+    #[test]
+    fn who_may_own_a_copy_owns_it_before_it_is_a_surplus() {
+        let doubted = (0, true);
+        let same_size = Owners { wants: vec![Outline(100, at(77))], ..nobody() };
+        assert_eq!(judged(A, 10, &same_size), doubted);
+        let same_instant = Owners { wants: vec![Outline(7, at(10))], ..nobody() };
+        assert_eq!(judged(A, 10, &same_instant), doubted);
+        let other = Owners { wants: vec![Outline(7, at(77))], ..nobody() };
+        assert_eq!(judged(A, 10, &other), (1, false));
+        let claimed = Owners { claims: HashSet::from([(A, at(10))]), ..nobody() };
+        assert_eq!(judged(A, 10, &claimed), doubted);
+        assert_eq!(judged(B, 20, &claimed), (1, false));
+        let unsure = Owners { unsure: BTreeSet::from([A]), ..nobody() };
+        assert_eq!(judged(A, 10, &unsure), doubted);
+        assert_eq!(judged(A, 10, &Owners { all_known: false, ..nobody() }), doubted);
+    }
+
+    #[test]
+    fn only_what_an_intent_may_have_made_becomes_ours() {
+        let messages = vec![Intended {
+            source_uid: uid(1),
+            size: 100,
+            instant: at(10),
+            header: HeaderDigest([0; 16]),
+            sha256: A,
+            flags: Flags::default(),
+            suspect: false,
+        }];
+        let intent = Intent {
+            id: IntentId(1),
+            folder: FolderId(1),
+            source_uid_validity: UidValidity(1),
+            target_uid_validity: UidValidity(1),
+            target_uid_next: 5,
+            written_at: 0,
+            repeated: false,
+            messages,
+        };
+        let made = |comparable, linked: bool, copy, print| {
+            let known = linked.then(|| (uid(1), Known::Linked(link(Some(8), ""))));
+            may_have_made(&intent, comparable, &known.into_iter().collect(), uid(copy), print)
+        };
+        assert!(made(true, false, 5, (A, at(10))));
+        assert!(!made(true, false, 4, (A, at(10))), "it was there before");
+        assert!(made(false, false, 4, (A, at(10))), "its UIDs mean nothing any more");
+        assert!(!made(true, true, 5, (A, at(10))), "its message has its copy");
+        assert!(!made(true, false, 5, (B, at(10))), "other bytes");
+        assert!(!made(true, false, 5, (A, at(11))), "another instant");
+    }
 }

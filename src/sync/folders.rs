@@ -119,13 +119,18 @@ fn wish(
     let is_excluded = rules.exclude.iter().any(names);
     let is_chosen = rules.only.is_empty() || rules.only.iter().any(names);
     let renamed = rules.rename.get(&labelled).or_else(|| rules.rename.get(&wish.shown));
+    let renamed = renamed.map(|renamed| {
+        let levels: Vec<String> = renamed.split('/').map(str::to_owned).collect();
+        wire(&levels, target.namespace)
+    });
     if is_excluded || !is_chosen {
         wish.fate = Some(Fate::Excluded);
     } else if let Some(known) = fixed.get(&listed.name) {
-        (wish.claim, wish.target) = (Claim::Fixed, Some(known.clone()));
-    } else if let Some(renamed) = renamed {
-        let levels: Vec<String> = renamed.split('/').map(str::to_owned).collect();
-        (wish.claim, wish.target) = (Claim::Renamed, Some(wire(&levels, target.namespace)));
+        // One that was renamed to it leaves room for others also when it was copied before them.
+        let claim = if renamed.as_ref() == Some(known) { Claim::Renamed } else { Claim::Fixed };
+        (wish.claim, wish.target) = (claim, Some(known.clone()));
+    } else if renamed.is_some() {
+        (wish.claim, wish.target) = (Claim::Renamed, renamed);
     } else if matches!(listed.special_use, Some(SpecialUse::All | SpecialUse::Flagged)) {
         wish.fate = Some(Fate::Virtual);
     } else if listed.name.is_inbox() {
@@ -293,6 +298,18 @@ mod tests {
 
     /// Aruba-like source to a Legalmail-like target: `source -> target` a line.
     fn check(source: &str, target: &str, rules: &FolderRules, expected: &[&str]) {
+        check_later(source, target, rules, &[], expected);
+    }
+
+    /// The same where these pairs of wire names were copied before.
+    fn check_later(
+        source: &str,
+        target: &str,
+        rules: &FolderRules,
+        fixed: &[(&str, &str)],
+        expected: &[&str],
+    ) {
+        let fixed = fixed.iter().map(|(from, to)| (WireName::encode(from), WireName::encode(to)));
         let aruba = [(FolderUse::Sent, "Inviata".to_owned())];
         let legalmail = [(FolderUse::Sent, "INBOX/Spedite".to_owned())];
         let mapped = map(
@@ -307,7 +324,7 @@ mod tests {
                 well_known: &legalmail,
             },
             rules,
-            &HashMap::new(),
+            &fixed.collect(),
         );
         let shown = |mapped: &Mapped| match &mapped.fate {
             Fate::Copy { target, .. } => format!("{} -> {}", mapped.source_shown, target.decode()),
@@ -353,6 +370,11 @@ mod tests {
         check("INBOX.Inviata, INBOX.Y", "", &rules, &["Inviata -> X", "Y -> X"]);
         let rules = rename(&[("Y", "X")]);
         check("INBOX.X, INBOX.Y", "", &rules, &["X -> X", "Y -> X"]);
+        // Copied one after the other: X came later, or the daemon died in between.
+        let copied = [("INBOX.Y", "X")];
+        check_later("INBOX.X, INBOX.Y", "", &rules, &copied, &["X -> X", "Y -> X"]);
+        let none = FolderRules::default();
+        check_later("INBOX.X, INBOX.Y", "", &none, &copied, &["X conflict", "Y -> X"]);
     }
 
     #[test]

@@ -92,6 +92,8 @@ struct Course {
     full_since: Option<i64>,
     /// Passes in a row that left something to do.
     fruitless: u32,
+    /// Folders were left alone that wait for the cutover.
+    deferring: bool,
     /// What passes that news asks for have come to.
     hurry: Hurry,
 }
@@ -413,6 +415,10 @@ impl Following<'_> {
         let facts = self.facts(book, None);
         let looks_from = facts.full_looks().filter(|instant| *instant <= facts.now).max();
         let looks_from = looks_from.unwrap_or(i64::MIN);
+        if std::mem::replace(&mut course.deferring, deferring) && !deferring {
+            // What was clean without them is not clean with them.
+            course.clean_since = None;
+        }
         Pass {
             shared: self.shared,
             enrollment: self.enrollment,
@@ -433,6 +439,7 @@ impl Following<'_> {
             archive_slot: None,
             begun: Instant::now(),
             again: false,
+            wanted_beside: Some(Vec::new()),
             surprises: Vec::new(),
             due: None,
         }

@@ -2,7 +2,7 @@
 //!
 //! Pure: [`plan`], [`adopt`], [`folders`], [`gone`], [`cutover`], [`trouble`], [`backoff`],
 //! [`compare`], [`forecast`]. Doing: [`copy`] (the pipeline), [`pass`] with `survey`, `resolve`, `doubt`, `moves`,
-//! `deferred`, `archive`, `relay` and `apply` (one look at an account), `follow` (one session), [`account`]
+//! `neighbours`, `deferred`, `archive`, `relay` and `apply` (one look at an account), `follow` (one session), [`account`]
 //! (one life), [`verify`] (a comparison beside it), [`preview`] (what the next pass would do),
 //! [`inspect`] (what stands in the way of a move), `proof`
 //! (the report at its end), [`hosts`] (what accounts of a host share).
@@ -31,6 +31,7 @@ pub mod hosts;
 mod hurry;
 pub mod inspect;
 mod moves;
+mod neighbours;
 pub mod pass;
 pub mod plan;
 pub mod preview;

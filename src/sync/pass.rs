@@ -14,6 +14,7 @@ use super::board::Board;
 use super::book::{Book, Pair};
 use super::clock::Instant;
 use super::copy::Failure;
+use super::neighbours::{Neighbours, Outline};
 use super::plan::{self, SourceDiff, SourceLook};
 use super::shared::Shared;
 use super::source::{Source, is_archived};
@@ -81,6 +82,9 @@ pub struct Pass<'a> {
     /// No listing of this pass is older.
     pub begun: Instant,
     pub again: bool,
+    /// Messages of other folders that wait for a copy in the target folder just looked at; `None`
+    /// where not all of them are known.
+    pub wanted_beside: Option<Vec<Outline>>,
     /// Memory for listings of more messages than STATUS told of.
     pub surprises: Vec<SemaphorePermit<'a>>,
     /// In-doubt APPENDs and fresh folders hold appends back until then.
@@ -112,6 +116,8 @@ pub struct Look {
     pub listing: Option<BTreeMap<Uid, Message>>,
     /// Target messages that nothing explains.
     pub unexplained: BTreeMap<Uid, Message>,
+    /// What other source folders have in the target's folder; set with `listing`.
+    pub beside: Neighbours,
     /// Linked messages whose copy is not there.
     pub vanished: Vec<Uid>,
     /// Source UIDs that must not be appended yet.
@@ -169,7 +175,9 @@ impl<'a> Pass<'a> {
         self.board.show_book(self.book);
         self.ask_archive(&mut looks).await?;
         self.look_into_deferred(&mut looks, &statuses).await?;
-        for look in &mut looks {
+        for at in 0..looks.len() {
+            self.wanted_beside = self.wanted_beside(&looks, at);
+            let look = &mut looks[at];
             let done = self.resolve_folder(look).await;
             self.tolerate(look, done)?;
             self.set_backlog_aside(look);
@@ -335,6 +343,9 @@ impl<'a> Pass<'a> {
             let is_due = statuses.get(&pair.source).is_some_and(|status| self.is_due(pair, status));
             is_due && (looked_at || self.scope == Scope::Full)
         });
+        // What is opened twice is looked at in between.
+        let mut asked = HashSet::new();
+        let due = due.take_while(|pair| asked.insert(pair.target.clone()));
         let names: Vec<WireName> = due.take(AHEAD_MAX).map(|pair| pair.target.clone()).collect();
         match names.len() {
             0 | 1 => Ok(()),
@@ -389,6 +400,7 @@ impl<'a> Pass<'a> {
             gone: Vec::new(),
             listing: None,
             unexplained: BTreeMap::new(),
+            beside: Neighbours::default(),
             vanished: Vec::new(),
             blocked: HashSet::new(),
             all_blocked: false,

@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::adopt::{self, Candidate};
 use super::clock::Instant;
 use super::copy::Failure;
+use super::doubt::may_have_made;
+use super::neighbours;
 use super::pass::{Absence, Look, Pass, Scope, at_source, at_target};
 use super::plan;
 use crate::checkpoint::{Edit, FolderRecord, Intent, Known, Link, Origin, Proof, Seen};
@@ -14,7 +16,7 @@ use crate::journal::{Entry, Event};
 use crate::words::{Digests, Message, Uid};
 
 /// A copy that some message may turn out to own.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 enum Have {
     /// At the target, explained by nothing.
     Unexplained(Uid),
@@ -88,6 +90,7 @@ impl Pass<'_> {
         if since.is_some_and(|seen| lacks_new(&seen, &selected, &listing)) {
             self.wait_for_unshown(look, &selected).await?;
         }
+        let partly = !look.complete && self.fresh_from.is_none();
         let pair = &mut self.book.pairs[look.pair];
         pair.permanent = Some(selected.permanent_flags.clone());
         pair.record.target_seen = Some(Seen {
@@ -96,7 +99,8 @@ impl Pass<'_> {
             messages: exists,
             highest_modseq: selected.highest_modseq.unwrap_or_default(),
         });
-        pair.look_at_target = false;
+        // What the source does not show just now may have its copy here.
+        pair.look_at_target = partly || look.absence == Absence::Suspected;
         self.compare_target(look, listing).await
     }
 
@@ -125,9 +129,9 @@ impl Pass<'_> {
         look: &mut Look,
         listing: Vec<Message>,
     ) -> Result<(), Failure> {
-        let others = self.explained_by_others(look.pair)?;
+        look.beside = self.neighbours_of(look.pair)?;
         let orphans: BTreeSet<Uid> = look.orphans.keys().copied().collect();
-        let diff = plan::target_diff(&look.known, &orphans, &others, &listing);
+        let diff = plan::target_diff(&look.known, &orphans, &look.beside.explained, &listing);
         look.vanished = diff.vanished;
         look.unexplained =
             diff.unexplained.into_iter().map(|message| (message.uid, message)).collect();
@@ -179,25 +183,6 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Target UIDs that belong to other source folders with the same target.
-    fn explained_by_others(&self, at: usize) -> Result<BTreeSet<Uid>, Failure> {
-        let mut explained = BTreeSet::new();
-        let target = &self.book.pairs[at].target;
-        for (other, pair) in self.book.pairs.iter().enumerate() {
-            if other == at || pair.target != *target {
-                continue;
-            }
-            for (_, known) in self.shared.store.known(pair.record.id)? {
-                if let Known::Linked(Link { target_uid: Some(uid), .. }) = known {
-                    explained.insert(uid);
-                }
-            }
-            let orphans = self.shared.store.orphans(pair.record.id)?;
-            explained.extend(orphans.iter().map(|orphan| orphan.target_uid));
-        }
-        Ok(explained)
-    }
-
     /// Links whose copy's UID the target did not tell find it by content.
     async fn pair_unpaired(&mut self, look: &mut Look) -> Result<(), Failure> {
         let unpaired = plan::links(&look.known).filter(|(_, link)| link.target_uid.is_none());
@@ -205,7 +190,7 @@ impl Pass<'_> {
         if wants.is_empty() {
             return Ok(());
         }
-        let found = self.match_unexplained(look, &wants, 0).await?;
+        let found = self.match_unexplained(look, &wants, 0, &[]).await?;
         let mut edits = Vec::new();
         for (uid, target_uid) in &found {
             let Some(Known::Linked(link)) = look.known.get_mut(uid) else { continue };
@@ -219,18 +204,21 @@ impl Pass<'_> {
     }
 
     /// Downloads the unexplained copies that may be one of `wants` and pairs them by their bytes.
-    /// Only copies with a UID of at least `from` count. What is paired is explained.
+    /// Only copies with a UID of at least `from` count, and none that `others` have. What is
+    /// paired is explained.
     pub async fn match_unexplained(
         &mut self,
         look: &mut Look,
         wants: &[Candidate<Uid>],
         from: u32,
+        others: &[Candidate<Uid>],
     ) -> Result<HashMap<Uid, Uid>, Failure> {
         let eligible = look.unexplained.values().filter(|message| message.uid.get() >= from);
         let mut haves: Vec<Candidate<Uid>> = eligible.map(of_message).collect();
         let asked = adopt::questions(wants, &haves);
         let digests = self.read_copies(look, &asked.haves).await?;
         answer(&mut haves, &digests);
+        neighbours::set_aside(&mut haves, others, |_| true);
         let pairs = adopt::pairs(wants, &haves);
         let found: HashMap<Uid, Uid> =
             pairs.into_iter().map(|pair| (pair.want, pair.have)).collect();
@@ -343,6 +331,8 @@ impl Pass<'_> {
                 have.digests = at_target.get(&uid).copied().map(adopt::Known::All);
             }
         }
+        let is_unexplained = |have: &Have| matches!(have, Have::Unexplained(_));
+        neighbours::set_aside(&mut haves, &look.beside.unpaired, is_unexplained);
         let mut edits = Vec::new();
         let pairs = adopt::pairs(&wants, &haves);
         for pair in &pairs {
@@ -413,16 +403,10 @@ impl Pass<'_> {
             Have::Unexplained(target_uid) => {
                 let copy = look.unexplained.remove(&target_uid);
                 let copy = copy.expect("haves are made of these");
-                // An intent whose UIDs mean nothing any more still tells that it was sent.
-                let may_have_made = |intent: &&Intent| {
-                    !self.is_comparable(look, intent) || target_uid.get() >= intent.target_uid_next
-                };
-                let intended = look.intents.iter().filter(may_have_made);
-                let mut intended = intended.flat_map(|intent| &intent.messages);
-                let was_sent = intended.any(|it| {
-                    let linked = look.known.get(&it.source_uid);
-                    (it.sha256, it.instant) == (digests.sha256, want.instant)
-                        && !matches!(linked, Some(Known::Linked(_)))
+                let print = (digests.sha256, want.instant);
+                let was_sent = look.intents.iter().any(|intent| {
+                    let comparable = self.is_comparable(look, intent);
+                    may_have_made(intent, comparable, &look.known, target_uid, print)
                 });
                 let link = self.adopted_link(want, &copy, digests, altered);
                 let is_ours = was_sent && link.origin == Origin::Twin;

@@ -10,6 +10,7 @@ mod scripted;
 mod certificates;
 mod peer;
 mod slowness;
+mod targets;
 
 use std::fs;
 use std::io::Write;
@@ -30,7 +31,7 @@ use support::stage::Stage;
 const MEMORY_MIB: u64 = 32;
 const SLACK_MIB: u64 = 24;
 
-/// A hostile source and how an operator is to learn of it.
+/// A hostile server and how an operator is to learn of it.
 struct Attack {
     name: &'static str,
     greeting: &'static str,
@@ -151,13 +152,19 @@ fn attacks() -> Vec<Attack> {
 
 /// The healthy account's site, with a migration for each hostile source; all write to one target.
 fn site(stage: &Stage, attacks: &[(Account, SocketAddr, bool)]) -> Site {
-    let mut plan: Plan = stage.plan();
     let target = format!(
         "host = \"127.0.0.1\"\nport = {}\ntls = \"implicit\"\nca_file = \"{}\"\n",
         stage.target.port(),
         stage.target.ca_file().display()
     );
-    for (number, (account, source, starttls)) in attacks.iter().enumerate() {
+    let targets = vec![target; attacks.len()];
+    site_with(stage, attacks, &targets)
+}
+
+/// The same with a target for each.
+fn site_with(stage: &Stage, attacks: &[(Account, SocketAddr, bool)], targets: &[String]) -> Site {
+    let mut plan: Plan = stage.plan();
+    for (number, ((account, source, starttls), target)) in attacks.iter().zip(targets).enumerate() {
         let domain = account.address.split_once('@').expect("an address").1;
         let tls = if *starttls { "starttls" } else { "none" };
         plan = plan.target(&format!(
@@ -199,13 +206,19 @@ fn hostile_sources_harm_nobody_else() {
         (victim.clone(), address, attack.starttls)
     });
     let site = site(&stage, &places.collect::<Vec<_>>());
+    nobody_else_is_harmed(&stage, &site, &attacks, &victims);
+}
+
+/// Enrolls the healthy account and then the victims: all is told of the attacks in few words, in
+/// little memory, and the healthy account goes on.
+fn nobody_else_is_harmed(stage: &Stage, site: &Site, attacks: &[Attack], victims: &[Account]) {
     let mut daemon = site.start();
     site.enroll(&stage.account);
     daemon.wait_following(stage.address());
     let base = peak_mib(&daemon);
 
     victims.iter().for_each(|victim| drop(site.enroll(victim)));
-    for (attack, victim) in attacks.iter().zip(&victims) {
+    for (attack, victim) in attacks.iter().zip(victims) {
         let (code, words) = attack.reason;
         let says = |account: &Value| {
             let reasons = account["reasons"].as_array().cloned().unwrap_or_default();

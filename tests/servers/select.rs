@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::sim::habits::{Next, Validity};
-use crate::sim::worlds::small;
+use crate::sim::worlds::{post, small};
 use crate::sim::{Event, Habit, Reply, Side};
 use crate::{live, live_lagging, odd, odd_source, odd_target, told};
 
@@ -14,6 +14,25 @@ fn courier_tells_no_uidnext_and_news_late() {
     let lacks = ["CONDSTORE", "QRESYNC", "LIST-STATUS", "ENABLE", "MULTIAPPEND", "LITERAL+"];
     world.source = world.source.without(&lacks).without(&["LITERAL-", "MOVE", "NOTIFY"]);
     live(&world);
+}
+
+/// Nobody SELECTs at the source, and to EXAMINE Courier numbers what it has not numbered yet for
+/// itself: under any UIDVALIDITY, and otherwise when more has come.
+#[test]
+fn courier_examines_under_another_uidvalidity_and_numbers_anew() {
+    let examined = Habit::Validity(Validity::PerExamine);
+    live(&odd_source(&[Habit::Courier, examined]));
+    let habits = [Habit::Courier, examined, Habit::NumbersAnew, Habit::StaleWhileSelected];
+    for absent in [&[][..], &["IDLE", "NOTIFY", "CONDSTORE", "QRESYNC", "ENABLE", "LIST-STATUS"]] {
+        let mut world = odd_source(&habits);
+        world.source = world.source.without(absent);
+        for number in 10..14 {
+            let post = post(number, ["", "\\Flagged"][number as usize % 2]);
+            let deliver = Event::Deliver { folder: "INBOX".into(), post };
+            world.plan.events.insert((Side::Source, 2_000_000 + number as usize), vec![deliver]);
+        }
+        live(&world);
+    }
 }
 
 #[test]

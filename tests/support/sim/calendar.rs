@@ -112,7 +112,8 @@ impl Scene {
         let migrations = settings.migrations.values();
         let migration = { migrations }.find(|it| it.domains.iter().any(|one| one == domain));
         let migration = migration.expect("the domain's").name.clone();
-        let stage = Stage::new(Traits::source(), Traits::target(), Plan::default(), 1);
+        let stage =
+            Stage::new((Traits::source(), Traits::target()), Plan::default(), BTreeMap::new(), 1);
         stage.clock_set.fetch_add(now.as_second() - stage.hands().wall, Ordering::Relaxed);
         Scene {
             stage,

@@ -11,7 +11,7 @@ use super::judge::Print;
 use super::model::{Letter, Message};
 use super::plan::{Lie, Side};
 use super::session::{Answer, Session};
-use super::stage::{Half, Stage};
+use super::stage::Stage;
 use super::wire::Token;
 
 impl Session {
@@ -193,24 +193,30 @@ impl Session {
 const LONG_THERE: Duration = Duration::from_secs(150);
 
 /// A copy may go only when its message has: those that the source has had for long are all still
-/// to be at the target.
+/// to be at the target. Of one that lies elsewhere now, the last copy stays until it has another.
 fn check_removed(stage: &Stage, wire: &str, removed: &[Message]) {
     let shown = stage.target.traits.shown(wire);
-    let at_source = stage.source.traits.wire(&shown);
     for message in removed {
         let print = Print::of(message);
         let is_same = |other: &&Message| Print::of(other) == print;
-        let count = |half: &Half, name: &str, long: Duration| {
-            half.look(|account| {
-                let messages = account.folders.get(name).map_or(&[][..], |it| &it.messages);
-                let there = messages.iter().filter(is_same);
-                let began = stage.began;
-                let is_long =
-                    |message: &&Message| message.since == began || message.since.elapsed() >= long;
-                there.filter(is_long).count()
+        let is_long = |message: &&Message| {
+            message.since == stage.began || message.since.elapsed() >= LONG_THERE
+        };
+        let count = |counts: &dyn Fn(&str) -> bool| {
+            stage.source.look(|account| {
+                let folders = account.folders.iter().filter(|(name, _)| counts(name));
+                let messages = folders.flat_map(|(_, folder)| &folder.messages);
+                messages.filter(is_same).filter(is_long).count()
             })
         };
-        let needed = count(&stage.source, &at_source, LONG_THERE);
+        let needed = count(&|name| stage.goes_to(name) == shown);
+        // One that was never shown, or has no folder yet, is not known to lie elsewhere.
+        let there = |name: &str| {
+            let wire = stage.target.traits.wire(&stage.goes_to(name));
+            stage.target.look(|account| account.folders.contains_key(&wire))
+        };
+        let anywhere = if stage.source.has_failed() { 0 } else { count(&there).min(1) };
+        let needed = needed.max(anywhere);
         // What was found in another folder was moved there.
         let left: usize = stage.target.look(|account| {
             let messages = account.folders.values().flat_map(|folder| &folder.messages);

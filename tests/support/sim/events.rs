@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::habits::Habit;
 use super::judge::Print;
 use super::model::{Account, Folder, Letter, Message};
 use super::plan::Event;
@@ -16,7 +17,16 @@ impl Stage {
         self.log(format!("event: {event:?}"));
         let (source, target) = (&self.source, &self.target);
         match event {
-            Event::Deliver { folder, post } => deliver(source, &folder, post.letter()),
+            Event::Deliver { folder, post } => {
+                deliver(source, &folder, post.letter());
+                if source.traits.does(Habit::NumbersAnew) {
+                    let wire = source.traits.wire(&folder);
+                    source.with(|account| {
+                        let folder = account.folders.get_mut(&wire);
+                        folder.into_iter().for_each(|folder| folder.number_anew(self.began));
+                    });
+                }
+            }
             Event::Foreign { folder, post } => {
                 self.plant_stranger(&target.traits.wire(&folder), post.letter());
             }

@@ -33,6 +33,9 @@ pub enum Habit {
     WrongSizes,
     /// No UIDNEXT at SELECT; news only with NOOP and IDLE.
     Courier,
+    /// What has come since the beginning is numbered anew with each message that comes, the newest
+    /// first, under the same UIDVALIDITY.
+    NumbersAnew,
     /// No line longer than 1000 octets is read.
     ShortLines,
     /// NUL is stored as 0x80.
@@ -91,6 +94,8 @@ pub enum Validity {
     Zero,
     /// Another one at each login.
     PerLogin,
+    /// EXAMINE tells another one each time; STATUS and SELECT do not.
+    PerExamine,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -35,6 +35,9 @@ pub struct Mercy {
     /// Copies of what was taken away at the source may have stayed: the checkpoint that knew them
     /// was lost, the target cannot remove, or a new UIDVALIDITY made them orphans.
     pub leftovers: bool,
+    /// So many second copies may have stayed: an APPEND of one life came in the next one, and before
+    /// it was removed that one's checkpoint was lost, too.
+    pub twins: usize,
     /// Copies that were adopted after the cutover, when the checkpoint was lost, keep the flags
     /// they had: the target is its owner's by then.
     pub flags: bool,
@@ -59,15 +62,8 @@ pub fn differences(stage: &Stage, mercy: &Mercy) -> Vec<String> {
     // Only what the target stores can be there.
     let messages = source.folders.values_mut().flat_map(|folder| &mut folder.messages);
     messages.for_each(|message| message.octets = stage.target.traits.stored(&message.octets));
-    let wanted = contents(
-        &source,
-        |name| {
-            let shown = stage.source.traits.shown(name);
-            stage.source.traits.twin(&shown, &stage.target.traits).unwrap_or(shown)
-        },
-        |name, message| !listed(name, message),
-        kept,
-    );
+    let wanted =
+        contents(&source, |name| stage.goes_to(name), |name, message| !listed(name, message), kept);
     let target = stage.target.account();
     let shown = |name: &str| stage.target.traits.shown(name);
     let there = contents(&target, shown, |_, message| !message.foreign, |_| true);
@@ -80,7 +76,7 @@ pub fn differences(stage: &Stage, mercy: &Mercy) -> Vec<String> {
         let prints: BTreeSet<&Print> = wanted.keys().chain(there.keys()).collect();
         for print in prints {
             let taken_away = removed.get(&(folder.clone(), print.clone())).copied().unwrap_or(0);
-            let leftovers = if mercy.leftovers { taken_away } else { 0 };
+            let leftovers = if mercy.leftovers { taken_away } else { 0 } + mercy.twins;
             let of = |contents: &BTreeMap<Print, Vec<Flags>>| {
                 contents.get(print).cloned().unwrap_or_default()
             };

@@ -145,6 +145,17 @@ impl Account {
 }
 
 impl Folder {
+    /// What has come since then changes numbers: the newest gets the lowest.
+    pub fn number_anew(&mut self, began: Instant) {
+        let fresh = self.messages.partition_point(|message| message.since <= began);
+        let fresh = &mut self.messages[fresh..];
+        let uids: Vec<u32> = fresh.iter().map(|message| message.uid).collect();
+        fresh.rotate_right(1.min(uids.len()));
+        for (message, uid) in fresh.iter_mut().zip(uids) {
+            (message.uid, message.modseq) = (uid, self.modseq);
+        }
+    }
+
     pub fn lose_index(&mut self) {
         (self.modseq, self.forgetful) = (1, true);
         self.vanished.clear();

@@ -207,6 +207,14 @@ impl Session {
         }
     }
 
+    /// How much UIDVALIDITY differs in this EXAMINE from what it is.
+    fn examined(&self, read_only: bool) -> u32 {
+        match self.does(Habit::Validity(Validity::PerExamine)) && read_only {
+            true => self.stage.commands(self.side) as u32,
+            false => 0,
+        }
+    }
+
     fn told_next(&self, next: u32) -> u32 {
         if self.does(Habit::Next(Next::Zero)) {
             0
@@ -541,7 +549,7 @@ impl Session {
             "* FLAGS (\\Answered \\Flagged \\Deleted \\Seen \\Draft)\r\n* {} EXISTS\r\n* 0 RECENT\r\n\
              * OK [UIDVALIDITY {}] ok\r\n",
             folder.messages.len(),
-            self.told_validity(folder.validity),
+            self.told_validity(folder.validity) + self.examined(read_only),
         );
         if !self.does(Habit::Courier) {
             text += &format!("* OK [UIDNEXT {}] ok\r\n", self.told_next(folder.next));

@@ -31,6 +31,8 @@ pub struct Stage {
     plan: Mutex<Plan>,
     weather: [Weather; 2],
     pub seed: u64,
+    /// As configured: source folder and target folder, as users see them.
+    renames: BTreeMap<String, String>,
     dice: Mutex<Random>,
     /// What the product or a server did that must never happen.
     violations: Mutex<Vec<String>>,
@@ -42,7 +44,7 @@ pub struct Stage {
     effects: Mutex<(usize, usize)>,
     /// Awaits since the last crash, and in all.
     awaits: Mutex<(usize, usize)>,
-    /// What was taken away at the source, by folder as users see it.
+    /// What was taken away at the source, by target folder as users see it.
     removed: Mutex<BTreeMap<(String, Print), usize>>,
     /// Copies that the target has lost.
     pub vanished: Mutex<Vec<Print>>,
@@ -124,6 +126,11 @@ impl Half {
         lock(&self.failing).is_some_and(|until| Instant::now() < until)
     }
 
+    /// The storage fails, or has failed.
+    pub fn has_failed(&self) -> bool {
+        lock(&self.failing).is_some()
+    }
+
     /// For looking only.
     pub fn look<T>(&self, look: impl FnOnce(&Account) -> T) -> T {
         look(&lock(&self.account))
@@ -131,7 +138,12 @@ impl Half {
 }
 
 impl Stage {
-    pub fn new(source: Traits, target: Traits, plan: Plan, seed: u64) -> Arc<Stage> {
+    pub fn new(
+        (source, target): (Traits, Traits),
+        plan: Plan,
+        renames: BTreeMap<String, String>,
+        seed: u64,
+    ) -> Arc<Stage> {
         Arc::new(Stage {
             source: Half::new(source, 100),
             target: Half::new(target, 100),
@@ -140,6 +152,7 @@ impl Stage {
             weather: plan.weather,
             plan: Mutex::new(plan),
             seed,
+            renames,
             dice: Mutex::new(Random::seeded(seed)),
             violations: Mutex::default(),
             alive: AtomicBool::new(false),
@@ -155,6 +168,17 @@ impl Stage {
             clock_set: AtomicI64::new(0),
             suspended: AtomicI64::new(0),
         })
+    }
+
+    /// The target folder, as users see it, of a source folder's wire name.
+    pub fn goes_to(&self, wire: &str) -> String {
+        self.target_of(self.source.traits.shown(wire))
+    }
+
+    fn target_of(&self, shown: String) -> String {
+        let renamed = self.renames.get(&shown).cloned();
+        let twin = || self.source.traits.twin(&shown, &self.target.traits);
+        renamed.or_else(twin).unwrap_or(shown)
     }
 
     /// What the clocks show.
@@ -477,9 +501,10 @@ impl Stage {
 
     /// Messages were taken away at the source: their copies may have to stay.
     pub fn note_removed(&self, folder: &str, messages: &[Message]) {
+        let folder = self.target_of(folder.to_owned());
         let mut removed = lock(&self.removed);
         for message in messages {
-            *removed.entry((folder.to_owned(), Print::of(message))).or_default() += 1;
+            *removed.entry((folder.clone(), Print::of(message))).or_default() += 1;
         }
     }
 }

@@ -15,7 +15,7 @@ use super::dates;
 use super::habits::{Habit, Next};
 use super::judge::{self, Mercy};
 use super::model::Letter;
-use super::plan::{Event, Memory, Plan, Reply, Side};
+use super::plan::{Event, Memory, Moment, Plan, Reply, Side};
 use super::product::{self, Product, Wishes};
 use super::session::ARCHIVE;
 use super::stage::{Death, Stage};
@@ -85,6 +85,8 @@ pub struct World {
     pub until_reason: Option<&'static str>,
     /// What happens before the cutover shows at the target before it.
     pub prompt: bool,
+    /// The operator approves of deletions whenever they are asked.
+    pub approves: bool,
 }
 
 /// What a world that went well can tell.
@@ -128,6 +130,7 @@ impl World {
             refused: None,
             until_reason: None,
             prompt: false,
+            approves: false,
         }
     }
 
@@ -172,11 +175,19 @@ impl World {
             || plan.replies.values().any(|reply| matches!(reply, Reply::Half | Reply::Gaps))
     }
 
+    fn renumbers(&self, at: Side) -> bool {
+        let renumbers =
+            |event: &Event| matches!(event, Event::Renumber { side, .. } if *side == at);
+        self.plan.events.values().flatten().any(renumbers)
+    }
+
     fn plant(&self, stage: &Stage) {
         for (side, posts) in [(Side::Source, &self.mail), (Side::Target, &self.copies)] {
             let half = stage.half(side);
             for (folder, post) in posts {
-                let name = half.traits.wire(folder);
+                let renamed = self.wishes.folders.rename.get(folder);
+                let renamed = renamed.filter(|_| side == Side::Target);
+                let name = half.traits.wire(renamed.unwrap_or(folder));
                 half.with(|account| {
                     account.create(&name);
                     account.append(&name, vec![post.clone().letter()]);
@@ -202,6 +213,8 @@ struct Life<'w> {
     cut_over: bool,
     /// A checkpoint was lost.
     lost: bool,
+    /// And another one.
+    lost_again: bool,
     journal: Vec<String>,
     events: Vec<&'static str>,
     effects_before: usize,
@@ -209,8 +222,9 @@ struct Life<'w> {
 
 impl<'w> Life<'w> {
     fn begin(world: &'w World) -> Life<'w> {
-        let (source, target) = (world.source.clone(), world.target.clone());
-        let stage = Stage::new(source, target, world.plan.clone(), world.seed);
+        let traits = (world.source.clone(), world.target.clone());
+        let renames = world.wishes.folders.rename.clone();
+        let stage = Stage::new(traits, world.plan.clone(), renames, world.seed);
         world.plant(&stage);
         let far = Timestamp::from_second(stage.hands().wall + 10 * 86_400).expect("a date");
         let enrollment = product::enrollment(Some(far), &world.wishes);
@@ -227,6 +241,7 @@ impl<'w> Life<'w> {
             product: None,
             cut_over: false,
             lost: false,
+            lost_again: false,
             journal: Vec::new(),
             events: Vec::new(),
             effects_before: 0,
@@ -303,6 +318,9 @@ impl<'w> Life<'w> {
 
     /// Does what only an operator can.
     fn attend(&mut self) -> Result<(), String> {
+        if self.world.approves && self.product().gives("mass_deletion") {
+            self.product().order(Order::ApproveDeletions);
+        }
         let Some((code, reason)) = self.product().held() else {
             // The archive's login alone holds nothing.
             if self.product().gives("credentials_rejected") && self.stage.login_refused() {
@@ -343,7 +361,8 @@ impl<'w> Life<'w> {
     async fn revive(&mut self, death: Death) {
         self.keep_journal();
         self.image = death.image;
-        self.lost |= matches!(death.memory, Memory::Deleted | Memory::Older(_));
+        let loses = matches!(death.memory, Memory::Deleted | Memory::Older(_));
+        (self.lost, self.lost_again) = (self.lost || loses, self.lost_again || self.lost && loses);
         // What else the dead one had begun ends when the runtime comes to it.
         while !self.product().task.is_finished() {
             tokio::task::yield_now().await;
@@ -440,6 +459,8 @@ impl<'w> Life<'w> {
         let leftovers = self.lost
             // A folder renumbered, or made anew under an old name: its copies are orphans.
             || said("uidvalidity_changed")
+            // Nobody tells who has selected it just before.
+            || self.world.renumbers(Side::Target)
             // The same where UIDNEXT is not told and UIDVALIDITY means nothing.
             || [Habit::Courier, Habit::Next(Next::Zero)]
                 .iter()
@@ -455,7 +476,11 @@ impl<'w> Life<'w> {
         let is_archived = |(folder, _): &(String, Post)| folder == ARCHIVE;
         let waits = !self.world.wishes.folders.after_cutover.is_empty();
         let adopts = waits && self.world.copies.iter().any(is_archived);
-        Mercy { leftovers, flags: adopts || self.lost && self.cut_over, listed }
+        let plan = &self.world.plan;
+        let late = plan.crashes.iter().filter(|crash| matches!(crash.moment, Moment::Late(_)));
+        let late = late.count() + plan.late.len();
+        let twins = if self.lost_again { late } else { 0 };
+        Mercy { leftovers, twins, flags: adopts || self.lost && self.cut_over, listed }
     }
 
     fn keep_journal(&mut self) {

@@ -129,6 +129,13 @@ pub fn random(seed: u64) -> World {
         dice.at(&mut world, event);
     }
     dice.habits(&mut world);
+    if dice.chance(8) {
+        // Names that are spelt the same by users and on the wire.
+        let (from, to) = (*dice.0.pick(&FOLDERS[1..4]), *dice.0.pick(&FOLDERS[..4]));
+        if from != to {
+            world.wishes.folders.rename.insert(from.to_owned(), to.to_owned());
+        }
+    }
     world
 }
 
