@@ -67,13 +67,13 @@ fn the_target_shows_half_when_it_is_first_looked_at() {
 #[test]
 fn the_target_shows_nothing_at_first_and_tells_no_uidnext() {
     for habit in [Habit::Courier, Habit::Next(Next::Zero)] {
-        at_each(0..20, &format!("nothing at first, {habit:?}"), |name, command| {
+        at_each(2..7, &format!("nothing at first, {habit:?}"), |name, effect| {
             let mut world = small(name);
             world.foreign.clear();
             world.target = world.target.with(habit);
             world.copies.push(("Archivio".into(), post(7, "\\Seen $Label1")));
-            event(&mut world, Side::Target, command, Event::Fail { side: Side::Target, secs: 38 });
-            world.plan.late.insert(5, Late { millis: 20_000, silent: true });
+            event(&mut world, Side::Target, 5, Event::Fail { side: Side::Target, secs: 38 });
+            world.plan.late.insert(effect, Late { millis: 20_000, silent: true });
             world
         });
     }
