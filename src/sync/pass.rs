@@ -650,6 +650,9 @@ impl<'a> Pass<'a> {
             edits.extend(self.conclude_look(look, began_at, interrupted, full));
         }
         self.writer.commit(edits).await?;
+        // Before the seal nobody waits for ever for an archive.
+        let given_up = self.is_given_up();
+        self.conclude_archive(&looks);
         self.bury_folders(&looks).await?;
         let now = Instant::now();
         let learned = &self.book.learned;
@@ -658,8 +661,6 @@ impl<'a> Pass<'a> {
         for due in suspicions.into_iter().flatten() {
             self.due_at(due);
         }
-        // Before the seal nobody waits for ever for an archive.
-        let given_up = self.is_given_up();
         let archives_wait = self.deferring && given_up;
         let settled = |pair: &Pair| {
             !pair.unfinished && pair.trouble.is_none() || archives_wait && is_archived(&pair.source)
@@ -673,7 +674,6 @@ impl<'a> Pass<'a> {
         if clean && self.archive_looked {
             self.book.learned.archive.complete_at = Some(began_at);
         }
-        self.conclude_archive(&looks);
         self.board.show_book(self.book);
         Ok(Verdict { began_at, clean, due: self.due, again: self.again || interrupted, copied_all })
     }

@@ -6,7 +6,7 @@ use crate::sim::worlds::{archived, random};
 use crate::{number, run_all};
 
 const WORLDS: u64 = 2500;
-const WORLDS_WITH_AN_ARCHIVE: u64 = 800;
+const WORLDS_WITH_AN_ARCHIVE: u64 = 1200;
 
 #[test]
 fn random_worlds_end_with_an_exact_copy() {

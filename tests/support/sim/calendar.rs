@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use pecsync::checkpoint::Image;
 use pecsync::config::{
-    Context, Difference, Endpoint, Enrollment, Migration, Settings, Snapshot, Tls, load_in,
-    read_dir_files, reconcile,
+    Context, Difference, Endpoint, Enrollment, FolderRules, Migration, Settings, Snapshot, Tls,
+    load_in, read_dir_files, reconcile,
 };
 use pecsync::sync::account::Order;
 use tempfile::TempDir;
@@ -112,8 +112,12 @@ impl Scene {
         let migrations = settings.migrations.values();
         let migration = { migrations }.find(|it| it.domains.iter().any(|one| one == domain));
         let migration = migration.expect("the domain's").name.clone();
-        let stage =
-            Stage::new((Traits::source(), Traits::target()), Plan::default(), BTreeMap::new(), 1);
+        let stage = Stage::new(
+            (Traits::source(), Traits::target()),
+            Plan::default(),
+            FolderRules::default(),
+            1,
+        );
         stage.clock_set.fetch_add(now.as_second() - stage.hands().wall, Ordering::Relaxed);
         Scene {
             stage,

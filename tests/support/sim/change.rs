@@ -198,29 +198,33 @@ fn check_removed(stage: &Stage, wire: &str, removed: &[Message]) {
     let shown = stage.target.traits.shown(wire);
     for message in removed {
         let print = Print::of(message);
-        let is_same = |other: &&Message| Print::of(other) == print;
-        let is_long = |message: &&Message| {
+        let is_same = |other: &Message| Print::of(other) == print;
+        let is_long = |message: &Message| {
             message.since == stage.began || message.since.elapsed() >= LONG_THERE
         };
-        let count = |counts: &dyn Fn(&str) -> bool| {
+        let count = |counts: &dyn Fn(&str, &Message) -> bool| {
             stage.source.look(|account| {
-                let folders = account.folders.iter().filter(|(name, _)| counts(name));
-                let messages = folders.flat_map(|(_, folder)| &folder.messages);
-                messages.filter(is_same).filter(is_long).count()
+                let all = account.folders.iter().flat_map(|(name, folder)| {
+                    folder.messages.iter().map(move |message| (name, message))
+                });
+                let counted = all.filter(|(name, message)| counts(name, message));
+                counted.filter(|(_, message)| is_same(message) && is_long(message)).count()
             })
         };
-        let needed = count(&|name| stage.goes_to(name) == shown);
+        let needed = count(&|name, _| stage.goes_to(name) == shown);
         // One that was never shown, or has no folder yet, is not known to lie elsewhere.
-        let there = |name: &str| {
+        let there = |name: &str, message: &Message| {
             let wire = stage.target.traits.wire(&stage.goes_to(name));
-            stage.target.look(|account| account.folders.contains_key(&wire))
+            // What lay from the beginning in a folder that waits is copied later, whatever goes.
+            let waits = stage.waits(name) && message.since == stage.began;
+            !waits && stage.target.look(|account| account.folders.contains_key(&wire))
         };
         let anywhere = if stage.source.has_failed() { 0 } else { count(&there).min(1) };
         let needed = needed.max(anywhere);
         // What was found in another folder was moved there.
         let left: usize = stage.target.look(|account| {
             let messages = account.folders.values().flat_map(|folder| &folder.messages);
-            messages.filter(is_same).count()
+            messages.filter(|message| is_same(message)).count()
         });
         // A twin's copy that the target has lost is not what this one is to make up for.
         let vanished = stage.vanished.lock().expect("no panic while held");

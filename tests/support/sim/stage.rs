@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use pecsync::checkpoint::Image;
+use pecsync::config::FolderRules;
 use pecsync::sync::clock::Hands;
+use pecsync::sync::folders::is_deferred;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -31,8 +33,8 @@ pub struct Stage {
     plan: Mutex<Plan>,
     weather: [Weather; 2],
     pub seed: u64,
-    /// As configured: source folder and target folder, as users see them.
-    renames: BTreeMap<String, String>,
+    /// As configured.
+    rules: FolderRules,
     dice: Mutex<Random>,
     /// What the product or a server did that must never happen.
     violations: Mutex<Vec<String>>,
@@ -141,7 +143,7 @@ impl Stage {
     pub fn new(
         (source, target): (Traits, Traits),
         plan: Plan,
-        renames: BTreeMap<String, String>,
+        rules: FolderRules,
         seed: u64,
     ) -> Arc<Stage> {
         Arc::new(Stage {
@@ -152,7 +154,7 @@ impl Stage {
             weather: plan.weather,
             plan: Mutex::new(plan),
             seed,
-            renames,
+            rules,
             dice: Mutex::new(Random::seeded(seed)),
             violations: Mutex::default(),
             alive: AtomicBool::new(false),
@@ -170,13 +172,18 @@ impl Stage {
         })
     }
 
+    /// Does a source folder, by its wire name, wait for the cutover?
+    pub fn waits(&self, wire: &str) -> bool {
+        is_deferred(&self.rules, &self.source.traits.shown(wire))
+    }
+
     /// The target folder, as users see it, of a source folder's wire name.
     pub fn goes_to(&self, wire: &str) -> String {
         self.target_of(self.source.traits.shown(wire))
     }
 
     fn target_of(&self, shown: String) -> String {
-        let renamed = self.renames.get(&shown).cloned();
+        let renamed = self.rules.rename.get(&shown).cloned();
         let twin = || self.source.traits.twin(&shown, &self.target.traits);
         renamed.or_else(twin).unwrap_or(shown)
     }

@@ -223,8 +223,8 @@ struct Life<'w> {
 impl<'w> Life<'w> {
     fn begin(world: &'w World) -> Life<'w> {
         let traits = (world.source.clone(), world.target.clone());
-        let renames = world.wishes.folders.rename.clone();
-        let stage = Stage::new(traits, world.plan.clone(), renames, world.seed);
+        let rules = world.wishes.folders.clone();
+        let stage = Stage::new(traits, world.plan.clone(), rules, world.seed);
         world.plant(&stage);
         let far = Timestamp::from_second(stage.hands().wall + 10 * 86_400).expect("a date");
         let enrollment = product::enrollment(Some(far), &world.wishes);
