@@ -128,6 +128,9 @@ fn a_screen_that_is_redrawn() {
         let ascii = watch(arguments, &[("LC_ALL", "C")]);
         assert!(ascii.is_ascii(), "{ascii:?}");
     }
+    let mut plain = Terminal::run(&line(&site, "status"), &[("LC_ALL", "C")]);
+    assert_eq!(plain.wait(), Some(0), "{}", plain.text());
+    assert!(plain.text().contains("bad.toml") && plain.text().is_ascii(), "{:?}", plain.text());
     let bars = watch("status --watch", &[utf8]);
     assert!(bars.contains('█') && watch("status --watch", &[("LC_ALL", "POSIX")]).contains('#'));
 

@@ -175,6 +175,10 @@ fn show(status: Status, options: &Options, code: u8) -> u8 {
         return code;
     }
     let style = Style::of_stdout();
+    let mut status = status;
+    if style.is_terminal && !style.unicode {
+        watch::spell_in_ascii(&mut status);
+    }
     let in_detail = !options.addresses.is_empty();
     write(&match in_detail {
         true => table::details(&status, style, now),

@@ -81,7 +81,7 @@ fn pause(stop: &AtomicBool) {
 
 /// What servers and we say, for a terminal that shows nothing beyond ASCII. Before it is laid out,
 /// since some signs become longer.
-fn spell_in_ascii(status: &mut Status) {
+pub fn spell_in_ascii(status: &mut Status) {
     let spell = |text: &mut String| {
         let mut spelled = text.replace('…', "...").replace('→', "->").replace('–', "-");
         if !spelled.is_ascii() {

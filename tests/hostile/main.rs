@@ -54,11 +54,11 @@ fn attack(
     Attack { name, greeting: GREETING, starttls: false, malice, reason }
 }
 
-/// Sources that show what they are at some command.
-fn attacks() -> Vec<Attack> {
+/// Servers of either side that show what they are at some command; `opens` is how that side's
+/// folders are opened.
+fn attacks_of_both(opens: &'static str) -> Vec<Attack> {
     let lists = |command: &str| command.starts_with("LIST \"\" *");
     let listed = |command: &str| command.starts_with("UID FETCH") && !command.contains("BODY");
-    let bodies = |command: &str| command.contains("BODY.PEEK[]");
     let protocol = |words| ("protocol_error", words);
     vec![
         attack("an endless line", protocol("too long"), move |_, command, out| {
@@ -67,15 +67,6 @@ fn attacks() -> Vec<Attack> {
         attack("a literal of 2^63", protocol("literal"), move |_, command, out| {
             let text = "* LIST () \"/\" {9223372036854775808}\r\n";
             if lists(command) { say(out, text) } else { Ok(false) }
-        }),
-        attack("nesting 10,000 deep", protocol(""), move |tag, command, out| {
-            if !listed(command) {
-                return Ok(false);
-            }
-            let (open, close) = ("(".repeat(10_000), ")".repeat(10_000));
-            let text = format!("* 1 FETCH (UID 1 BODYSTRUCTURE {open}{close})\r\n");
-            out.write_all(text.repeat(20).as_bytes())?;
-            say(out, &format!("* 1 FETCH (UID 1 {open}\r\n{tag} OK\r\n"))
         }),
         attack("a million folders", protocol("more folders"), move |tag, command, out| {
             if !lists(command) {
@@ -87,13 +78,8 @@ fn attacks() -> Vec<Attack> {
             }
             say(out, &format!("{tag} OK\r\n"))
         }),
-        attack("a megabyte of flags", protocol("too long"), move |_, command, out| {
-            let flags = " $parola".repeat(1 << 17);
-            let text = format!("* 1 FETCH (UID 1 FLAGS (\\Seen{flags}))\r\n");
-            if listed(command) { say(out, &text) } else { Ok(false) }
-        }),
         attack("messages without end", protocol("more than can be"), move |_, command, out| {
-            if command.starts_with("EXAMINE") {
+            if command.starts_with(opens) {
                 say(out, "* 4294967295 EXISTS\r\n* OK [UIDVALIDITY 7] x\r\n")?;
                 return Ok(false);
             }
@@ -108,6 +94,29 @@ fn attacks() -> Vec<Attack> {
                 out.write_all(messages.collect::<String>().as_bytes())?;
             }
             Ok(true)
+        }),
+    ]
+}
+
+/// Sources that show what they are at some command.
+fn attacks() -> Vec<Attack> {
+    let listed = |command: &str| command.starts_with("UID FETCH") && !command.contains("BODY");
+    let bodies = |command: &str| command.contains("BODY.PEEK[]");
+    let protocol = |words| ("protocol_error", words);
+    vec![
+        attack("nesting 10,000 deep", protocol(""), move |tag, command, out| {
+            if !listed(command) {
+                return Ok(false);
+            }
+            let (open, close) = ("(".repeat(10_000), ")".repeat(10_000));
+            let text = format!("* 1 FETCH (UID 1 BODYSTRUCTURE {open}{close})\r\n");
+            out.write_all(text.repeat(20).as_bytes())?;
+            say(out, &format!("* 1 FETCH (UID 1 {open}\r\n{tag} OK\r\n"))
+        }),
+        attack("a megabyte of flags", protocol("too long"), move |_, command, out| {
+            let flags = " $parola".repeat(1 << 17);
+            let text = format!("* 1 FETCH (UID 1 FLAGS (\\Seen{flags}))\r\n");
+            if listed(command) { say(out, &text) } else { Ok(false) }
         }),
         attack(
             "a body of 2^63",
@@ -194,7 +203,7 @@ fn peak_mib(daemon: &Daemon<'_>) -> u64 {
 
 #[test]
 fn hostile_sources_harm_nobody_else() {
-    let attacks = attacks();
+    let attacks: Vec<Attack> = attacks_of_both("EXAMINE").into_iter().chain(attacks()).collect();
     let victims: Vec<Account> = (0..attacks.len()).map(victim).collect();
     let target = victims.iter().fold(Dovecot::legalmail(), |target, victim| {
         target.user(&victim.target_user, &victim.target_password)
