@@ -545,6 +545,7 @@ impl Life {
             }
         };
         drop(session);
+        self.carry(&control).await;
         if control.well.load(Ordering::Relaxed) {
             (self.told, self.attempts, self.suspect_tries) = (None, 0, 0);
         }
@@ -558,6 +559,18 @@ impl Life {
             Ok(Over::Rested) => Ended::Rested,
             Err(_) if control.stop.load(Ordering::Relaxed) => Ended::Stopped,
             Err(failure) => Ended::Failed(failure),
+        }
+    }
+
+    /// Orders that the session did not come to are the next one's.
+    async fn carry(&mut self, control: &Control) {
+        self.approved.removals |= control.removals_approved.swap(false, Ordering::Relaxed);
+        if control.forgiven.swap(false, Ordering::Relaxed) {
+            self.forgive().await;
+        }
+        let verified = control.verified.lock().expect("no panic while held").take();
+        if let Some(missing) = verified {
+            self.copy_again(missing).await;
         }
     }
 
@@ -707,6 +720,9 @@ impl Life {
     /// An operator asked: refused credentials may be tried once more.
     async fn forgive(&mut self) {
         self.attempts = 0;
+        if let Some(learned) = &mut self.learned {
+            learned.archive.forgive();
+        }
         let services = &self.shared.refused_services;
         let name = &self.enrollment.migration.name;
         services.lock().expect("no panic while held").retain(|(migration, ..)| migration != name);

@@ -262,6 +262,9 @@ impl Pass<'_> {
             return;
         }
         let given_up = self.is_given_up();
+        let mirrors = self.enrollment.migration.sync.deletions == Deletions::Mirror;
+        // The last pass asks anyway.
+        let asks = mirrors && !self.book.learned.archive.is_refused();
         let told_is_all = !self.has_archive();
         let evidence = &mut self.book.learned.missing;
         evidence.retain(|(of, uid)| *of != folder || missing.contains(uid));
@@ -285,8 +288,8 @@ impl Pass<'_> {
             let keeps = may_be_open(known);
             if gone && kept {
                 // It may lie where nobody has looked. The seal does not wait for ever.
-                self.book.learned.archive.kept += 1;
-                look.asks_again |= !given_up;
+                self.book.learned.archive.kept += usize::from(mirrors);
+                look.asks_again |= asks && !given_up;
             } else if gone && look.absence != Absence::Suspected && !keeps {
                 look.gone.push(uid);
             } else {

@@ -31,7 +31,7 @@ use crate::words::Side;
 /// So long a place at its host is waited for: the account's own mail waits meanwhile.
 const PLACE_WITHIN: Duration = Duration::from_secs(20);
 /// So often the last pass asks in vain; then the account is sealed without an answer.
-const ASKED_IN_VAIN_MAX: u32 = 3;
+const ASKED_IN_VAIN_MAX: u32 = 6;
 
 /// What is known of an account's archive, from session to session.
 #[derive(Default)]
@@ -61,6 +61,10 @@ impl Learned {
         *self = Learned { complete_at: self.complete_at, said, ..Learned::default() };
     }
 
+    pub fn is_refused(&self) -> bool {
+        self.refused
+    }
+
     /// The last pass asks anew, whatever was before.
     pub fn begin_last_pass(&mut self) {
         (self.failures, self.not_before, self.in_vain) = (0, None, 0);
@@ -68,7 +72,7 @@ impl Learned {
 
     /// It worked to the end of a pass.
     fn worked(&mut self) {
-        (self.failures, self.not_before) = (0, None);
+        (self.failures, self.not_before, self.refused) = (0, None, false);
         (self.trouble, self.said) = (None, None);
     }
 
@@ -109,7 +113,8 @@ impl Pass<'_> {
             is_archived(&self.book.pairs[look.pair].source) && (look.troubled || !look.complete)
         };
         let vainly = self.silent || self.book.learned.archive.kept > 0;
-        if self.phase() == Phase::Draining && (vainly || looks.iter().any(troubled)) {
+        let in_vain = (vainly || looks.iter().any(troubled)) && !self.unasked;
+        if self.phase() == Phase::Draining && in_vain {
             self.book.learned.archive.was_in_vain();
         }
         if self.source.archive().is_some() {
@@ -130,7 +135,11 @@ impl Pass<'_> {
             self.archive_slot = shared.copying.try_acquire().ok();
         }
         // First copies go first; the next sweep looks again for a place among them.
-        if self.archive_slot.is_none() || !self.open_archive().await? {
+        if self.archive_slot.is_none() {
+            return Ok(none);
+        }
+        if !self.open_archive().await? {
+            self.archive_slot = None;
             return Ok(none);
         }
         let listed = self.list_archive().await;
@@ -260,13 +269,18 @@ impl Pass<'_> {
         if let Some(at) = learned.not_before
             && Instant::now() < at
         {
+            self.unasked = true;
             self.due_at(at);
             return Ok(false);
         }
         let host = self.shared.hosts.host(&archive.migration.source.host);
         // Who waits in a line has not failed, and who logs in is heard out.
-        let waited = timeout(PLACE_WITHIN, host.login(false)).await;
-        let Ok(berth) = waited else { return Ok(false) };
+        // Past the cutover its account waits for nothing else, and gives its own place back after.
+        let urgent = self.phase() >= Phase::Draining;
+        let Ok(berth) = timeout(PLACE_WITHIN, host.login(urgent)).await else {
+            self.unasked = true;
+            return Ok(false);
+        };
         self.book.learned.archive.tried = true;
         let connected = connect_at(self.shared, &archive, Side::Source, berth).await;
         match connected {

@@ -6,15 +6,16 @@ use std::collections::{HashMap, HashSet};
 
 use super::copy::Failure;
 use super::folders;
-use super::pass::{Look, Pass, at_source};
+use super::pass::{LISTED_FREELY, Look, Pass, at_source};
 use super::source::is_archived;
 use super::trouble;
 use crate::checkpoint::Known;
 use crate::imap::{Error, FolderStatus, WireName};
 use crate::words::{InternalDate, Message, Uid};
 
-/// What names a message before its bytes are compared.
-pub(super) type Metadata = HashSet<(u64, InternalDate)>;
+/// When messages were received: all that names them before their bytes are compared, for some
+/// servers tell wrong sizes.
+pub(super) type Metadata = HashSet<InternalDate>;
 
 impl Pass<'_> {
     /// Is the folder, also named as users see it, left alone for now?
@@ -40,10 +41,13 @@ impl Pass<'_> {
         looks: &mut Vec<Look>,
         statuses: &HashMap<WireName, FolderStatus>,
     ) -> Result<(), Failure> {
+        let left = self.left_elsewhere(looks);
+        if self.may_change() && !left.is_empty() {
+            self.look_into_held(&left, statuses).await?;
+        }
         if !self.deferring {
             return Ok(());
         }
-        let left = self.left_elsewhere(looks);
         for look in looks.iter_mut().filter(|look| self.book.pairs[look.pair].deferred) {
             look.wants.retain(|_, message| may_be(message, &left));
         }
@@ -77,6 +81,24 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// What left may lie in a folder that has no place at the target yet.
+    async fn look_into_held(
+        &mut self,
+        left: &Metadata,
+        statuses: &HashMap<WireName, FolderStatus>,
+    ) -> Result<(), Failure> {
+        let held = self.book.left_out.iter().filter(|one| one.state == "held");
+        let held = held.filter(|one| statuses.get(&one.source).is_some_and(|it| !it.is_empty()));
+        let held: Vec<WireName> = held.map(|one| one.source.clone()).collect();
+        for name in held {
+            if self.silent {
+                return Ok(());
+            }
+            self.silent = self.holds_any(&name, left).await? != Some(false);
+        }
+        Ok(())
+    }
+
     /// What no other folder held has to wait; what is just being moved there does not, nor what
     /// may have been, until the seal can wait no longer.
     pub(super) fn leave_deferred(&mut self, looks: &mut [Look]) {
@@ -94,7 +116,7 @@ impl Pass<'_> {
     pub(super) fn left_elsewhere(&self, looks: &[Look]) -> Metadata {
         let missing = looks.iter().flat_map(|look| {
             look.missing.iter().filter_map(|uid| match look.known.get(uid) {
-                Some(Known::Linked(link)) if self.is_ours(link) => Some((link.size, link.instant)),
+                Some(Known::Linked(link)) if self.is_ours(link) => Some(link.instant),
                 _ => None,
             })
         });
@@ -115,7 +137,11 @@ impl Pass<'_> {
             }
             Err(error) => return Err(at_source(error)),
         }
-        self.reserve_more(u64::from(self.source.exists()))?;
+        let exists = u64::from(self.source.exists());
+        let memory = (exists > LISTED_FREELY).then(|| self.shared.memory.at_once(exists));
+        if memory.as_ref().is_some_and(Option::is_none) {
+            return Ok(None);
+        }
         let first = Uid::new(1).expect("1 is a UID");
         let messages = self.source.list_messages(first).await.map_err(at_source)?;
         let whole = messages.len() == self.source.exists() as usize;
@@ -127,5 +153,5 @@ impl Pass<'_> {
 }
 
 fn may_be(message: &Message, left: &Metadata) -> bool {
-    left.contains(&(message.size, message.instant))
+    left.contains(&message.instant)
 }

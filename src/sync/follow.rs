@@ -47,6 +47,8 @@ const CLOCK_EVERY_NEAR: Duration = Duration::from_secs(1);
 const NEAR_SECS: i64 = 90;
 /// After a pass that left something to do without saying until when; doubled by each that follows.
 const UNFINISHED_AGAIN: Duration = Duration::from_secs(5);
+/// So many such passes, and others who wait for a connection go first.
+const FRUITLESS_MAX: u32 = 8;
 /// So many connections that end in IDLE, one after the other, and the source is polled instead …
 const CUTS_IN_IDLE_MAX: u32 = 3;
 /// … for so long.
@@ -371,9 +373,9 @@ impl Following<'_> {
         }
         let phase = book.record.phase;
         let suspect = self.shared.clock.read().suspect;
-        let deferring = self.is_deferring(book) && self.facts(book, None).archive_from.is_some();
         let done = self.pass(book, source, target, course).run().await;
-        if done.is_err() && source.is_at_archive() {
+        let by_source = matches!(done, Err(Failure::Imap(Side::Source, _) | Failure::Changed));
+        if by_source && source.is_at_archive() {
             // It is left alone for a while: the account's own mail goes on.
             self.archive_failed(book, &done);
         }
@@ -393,7 +395,9 @@ impl Following<'_> {
             }
         }
         // What waits was not looked at: such a pass completes nothing.
-        let waits = phase == Phase::Archiving && deferring;
+        let waits = phase == Phase::Archiving
+            && verdict.deferred
+            && self.facts(book, None).archive_from.is_some();
         if verdict.clean && !suspect && phase >= Phase::Draining && !waits {
             course.clean_since = Some(verdict.began_at);
         }
@@ -433,6 +437,7 @@ impl Following<'_> {
             fresh_from: course.fresh_from.take(),
             deferring,
             silent: false,
+            unasked: false,
             kept: HashSet::new(),
             looks_from,
             archive_looked: false,
@@ -681,7 +686,9 @@ impl Following<'_> {
         }
         loop {
             let rests = matches!(book.record.phase, Phase::Following | Phase::Archiving);
-            if self.is_crowded() && rests && course.fruitless == 0 {
+            // What stays undone whatever is done keeps nobody else waiting.
+            let tries = (1..=FRUITLESS_MAX).contains(&course.fruitless);
+            if self.is_crowded() && rests && !tries {
                 return Ok(Woken::Rest);
             }
             let inbox = inbox_of(book);

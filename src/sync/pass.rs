@@ -50,6 +50,8 @@ pub struct Verdict {
     pub again: bool,
     /// Nothing that could be copied was left.
     pub copied_all: bool,
+    /// Folders that wait for the cutover were left alone.
+    pub deferred: bool,
 }
 
 /// Everything one pass works with.
@@ -71,6 +73,8 @@ pub struct Pass<'a> {
     pub deferring: bool,
     /// Who had to be asked where what left may be did not answer: all of it keeps its copy.
     pub silent: bool,
+    /// The archive has not even been tried: it is not its turn.
+    pub unasked: bool,
     /// When what may be in a folder that waits, and could not be compared, was received: the same.
     pub kept: HashSet<InternalDate>,
     /// From when on the archive must have been looked at for the account to be complete.
@@ -248,7 +252,7 @@ impl<'a> Pass<'a> {
 
     /// Takes memory for messages that STATUS did not tell of, if there are many. Nobody waits for
     /// it who has some already.
-    pub(super) fn reserve_more(&mut self, messages: u64) -> Result<(), Failure> {
+    fn reserve_more(&mut self, messages: u64) -> Result<(), Failure> {
         if messages <= LISTED_FREELY {
             return Ok(());
         }
@@ -646,7 +650,8 @@ impl<'a> Pass<'a> {
         let mut copied_all = !interrupted && self.fresh_from.is_none();
         for look in &looks {
             self.await_refused(look);
-            copied_all &= look.troubled || look.wants.is_empty();
+            // Who only waits keeps nobody from copying.
+            copied_all &= look.troubled || look.all_blocked || look.wants.is_empty();
             edits.extend(self.conclude_look(look, began_at, interrupted, full));
         }
         self.writer.commit(edits).await?;
@@ -675,7 +680,14 @@ impl<'a> Pass<'a> {
             self.book.learned.archive.complete_at = Some(began_at);
         }
         self.board.show_book(self.book);
-        Ok(Verdict { began_at, clean, due: self.due, again: self.again || interrupted, copied_all })
+        Ok(Verdict {
+            began_at,
+            clean,
+            due: self.due,
+            again: self.again || interrupted,
+            copied_all,
+            deferred: self.deferring,
+        })
     }
 
     /// Refused messages that are not believed yet are due for another try.
@@ -742,11 +754,11 @@ impl<'a> Pass<'a> {
     /// Forgets folders that are gone at the source once nothing of them is left to do, and nothing
     /// of them can come late.
     async fn bury_folders(&mut self, looks: &[Look]) -> Result<(), Failure> {
-        for look in looks.iter().rev() {
+        for look in looks {
             if look.absence == Absence::Certain && look.known.is_empty() && look.intents.is_empty()
             {
                 self.book.learned.folders_missing.settled(look.folder);
-                self.book.pairs.remove(look.pair);
+                self.book.pairs.retain(|pair| pair.record.id != look.folder);
                 self.writer.commit(vec![Edit::DropFolder(look.folder)]).await?;
             }
         }
@@ -786,7 +798,7 @@ impl<'a> Pass<'a> {
 }
 
 /// So many messages are listed without asking for memory: it is not worth a place in a queue.
-const LISTED_FREELY: u64 = 1000;
+pub const LISTED_FREELY: u64 = 1000;
 
 /// Is it a link whose copy the target did not tell?
 pub fn is_unpaired(known: &Known) -> bool {
