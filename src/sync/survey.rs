@@ -234,8 +234,13 @@ impl Pass<'_> {
         why: String,
         target: Option<(WireName, String)>,
     ) {
-        if self.book.left_out.iter().any(|left_out| left_out.source == source) {
-            return;
+        let before = self.book.left_out.iter().position(|left_out| left_out.source == source);
+        if let Some(before) = before {
+            if self.book.left_out[before].state == state {
+                return;
+            }
+            // One that waited, and now has no place, waits no more: it is held.
+            self.book.left_out.remove(before);
         }
         if state == "held" {
             let entry = Entry::new(Event::FolderConflict, &why).folder(&shown);

@@ -215,8 +215,10 @@ fn check_removed(stage: &Stage, wire: &str, removed: &[Message]) {
         // One that was never shown, or has no folder yet, is not known to lie elsewhere.
         let there = |name: &str, message: &Message| {
             let wire = stage.target.traits.wire(&stage.goes_to(name));
-            // What lay from the beginning in a folder that waits is copied later, whatever goes.
-            let waits = stage.waits(name) && message.since == stage.began;
+            // What only lies in a folder that waits is copied later, whatever goes; what was moved
+            // there keeps its copy.
+            let put_off = stage.put_off.lock().expect("no panic while held");
+            let waits = stage.waits(name) && !put_off.contains(&Print::of(message));
             !waits && stage.target.look(|account| account.folders.contains_key(&wire))
         };
         let anywhere = if stage.source.has_failed() { 0 } else { count(&there).min(1) };

@@ -46,6 +46,13 @@ impl Stage {
                 source.with(|account| {
                     account.create(&to);
                     let uid = nth_of(account, &wire, nth, |_| true);
+                    if self.waits(&to)
+                        && let Some(folder) = account.folders.get(&wire)
+                    {
+                        let moved = uid.iter().filter_map(|uid| folder.message(*uid));
+                        let mut put_off = self.put_off.lock().expect("no panic while held");
+                        put_off.extend(moved.map(Print::of));
+                    }
                     account.copy(&wire, &uid, &to);
                     self.take_away(account, &from, &wire, nth);
                 });

@@ -1,6 +1,6 @@
 //! Where a world happens: both accounts, the log, and the plan being carried out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -48,6 +48,8 @@ pub struct Stage {
     awaits: Mutex<(usize, usize)>,
     /// What was taken away at the source, by target folder as users see it.
     removed: Mutex<BTreeMap<(String, Print), usize>>,
+    /// What was moved into folders that wait for the cutover.
+    pub put_off: Mutex<BTreeSet<Print>>,
     /// Copies that the target has lost.
     pub vanished: Mutex<Vec<Print>>,
     /// Somebody else's messages at the target.
@@ -164,6 +166,7 @@ impl Stage {
             effects: Mutex::default(),
             awaits: Mutex::default(),
             removed: Mutex::default(),
+            put_off: Mutex::default(),
             vanished: Mutex::default(),
             strangers: Mutex::default(),
             login_refused: AtomicBool::new(false),
