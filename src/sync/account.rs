@@ -725,7 +725,7 @@ impl Life {
         }
         let services = &self.shared.refused_services;
         let name = &self.enrollment.migration.name;
-        services.lock().expect("no panic while held").retain(|(migration, ..)| migration != name);
+        services.lock().expect("no panic while held").retain(|(migration, _)| migration != name);
         if let Ok(Some(mut record)) = self.shared.store.account(&self.enrollment.address)
             && record.refused_credentials.take().is_some()
         {

@@ -81,7 +81,7 @@ impl Learned {
         self.in_vain += 1;
     }
 
-    /// It failed in the middle of its work. `after` is when it is tried again.
+    /// It failed. Returns when it is tried again.
     pub fn failed(&mut self, jitter: f64) -> Instant {
         self.failures += 1;
         let again = Instant::now() + backoff::delay(self.failures, None, false, jitter);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::backoff;
 use super::copy::{Failure, HostSays};
 use super::hosts::Place;
-use super::shared::{Berth, ServiceKey, Shared};
+use super::shared::{Berth, Shared};
 use super::trouble::{self, Remedy, Trouble};
 use crate::checkpoint::{self, Refused};
 use crate::config::{self, Enrollment, ServiceStyle};
@@ -35,12 +35,13 @@ pub async fn connect_at(
     place: Place,
 ) -> Result<(Session, Berth), Failure> {
     let endpoint = endpoint(enrollment, side);
-    let service = service_key(enrollment, side);
+    let service = (enrollment.migration.name.clone(), side);
     let refused = |shared: &Shared| {
         shared.refused_services.lock().expect("no panic while held").contains(&service)
     };
     let host = shared.hosts.host(&endpoint.host);
-    if service_login(enrollment, side).is_some() && refused(shared) {
+    // A refusal at an archive is its account's own.
+    if service_login(enrollment, side).is_some() && !enrollment.is_archive && refused(shared) {
         let text = "the migration's service login was refused before".to_owned();
         let error = Error::No { command: "LOGIN", code: None, text };
         return Err(Failure::Connect(side, error, HostSays::Nothing));
@@ -84,18 +85,11 @@ pub fn endpoint(enrollment: &Enrollment, side: Side) -> Endpoint {
     }
 }
 
-/// Which of its migration's service logins it uses on that side.
-pub fn service_key(enrollment: &Enrollment, side: Side) -> ServiceKey {
-    let archive = enrollment.is_archive && side == Side::Source;
-    (enrollment.migration.name.clone(), side, archive)
-}
-
 /// The first account that meets it tells; the others only wait with it.
 pub fn tell_service_refused(shared: &Shared, enrollment: &Enrollment, side: Side, words: &str) {
-    let key = service_key(enrollment, side);
-    let login = if key.2 { "archive" } else { side.as_str() };
+    let key = (enrollment.migration.name.clone(), side);
     if shared.refused_services.lock().expect("no panic while held").insert(key) {
-        let entry = Entry::new(Event::ServiceLoginRefused, format!("{login}: {words}"));
+        let entry = Entry::new(Event::ServiceLoginRefused, format!("{side}: {words}"));
         let entry = entry.migration(&enrollment.migration.name);
         shared.journal.emit(entry.reason("service_login_rejected"));
     }

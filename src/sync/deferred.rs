@@ -15,7 +15,7 @@ use crate::words::{InternalDate, Message, Uid};
 
 /// When messages were received: all that names them before their bytes are compared, for some
 /// servers tell wrong sizes.
-pub(super) type Metadata = HashSet<InternalDate>;
+pub(super) type Instants = HashSet<InternalDate>;
 
 impl Pass<'_> {
     /// Is the folder, also named as users see it, left alone for now?
@@ -84,7 +84,7 @@ impl Pass<'_> {
     /// What left may lie in a folder that has no place at the target yet.
     async fn look_into_held(
         &mut self,
-        left: &Metadata,
+        left: &Instants,
         statuses: &HashMap<WireName, FolderStatus>,
     ) -> Result<(), Failure> {
         let held = self.book.left_out.iter().filter(|one| one.state == "held");
@@ -113,7 +113,7 @@ impl Pass<'_> {
     }
 
     /// Copies of ours whose message is no longer where it was.
-    pub(super) fn left_elsewhere(&self, looks: &[Look]) -> Metadata {
+    pub(super) fn left_elsewhere(&self, looks: &[Look]) -> Instants {
         let missing = looks.iter().flat_map(|look| {
             look.missing.iter().filter_map(|uid| match look.known.get(uid) {
                 Some(Known::Linked(link)) if self.is_ours(link) => Some(link.instant),
@@ -127,7 +127,7 @@ impl Pass<'_> {
     pub(super) async fn holds_any(
         &mut self,
         name: &WireName,
-        left: &Metadata,
+        left: &Instants,
     ) -> Result<Option<bool>, Failure> {
         match self.source.examine(name).await {
             Ok(_) => {}
@@ -152,6 +152,6 @@ impl Pass<'_> {
     }
 }
 
-fn may_be(message: &Message, left: &Metadata) -> bool {
+fn may_be(message: &Message, left: &Instants) -> bool {
     left.contains(&message.instant)
 }

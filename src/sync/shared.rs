@@ -39,7 +39,7 @@ pub struct Shared {
     pub connections: Arc<OpenConnections>,
     pub retries: Arc<Retries>,
     /// Service logins that were refused, by migration and side: not tried again until reloaded.
-    pub refused_services: Mutex<HashSet<ServiceKey>>,
+    pub refused_services: Mutex<HashSet<(String, Side)>>,
     /// Where reports are written at completion; `None`: nowhere.
     pub reports: Option<PathBuf>,
     /// How far apart two listings must be for what both lack to be gone, and two tries of a
@@ -71,9 +71,6 @@ impl Shared {
         }
     }
 }
-
-/// A migration's service login: of its archive's, where the last is true.
-pub type ServiceKey = (String, Side, bool);
 
 /// How many connections stand on each side.
 #[derive(Default)]
