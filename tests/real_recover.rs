@@ -80,6 +80,50 @@ fn a_lost_state_is_derived_again_from_the_servers() {
     assert_eq!(account["messages"]["in_doubt"], 0, "{account}");
 }
 
+/// A segment of sled's log that lost its head gives back what was before, without an error.
+fn lose_links_in_silence(site: &Site) {
+    let db = sled::open(site.state().join("checkpoint")).expect("a store");
+    let (chunk, _) = db.scan_prefix(b"k").next().expect("links").expect("read");
+    db.remove(chunk).expect("removed");
+    db.flush().expect("flushed");
+}
+
+#[test]
+fn damaged_links_are_derived_again_from_the_servers() {
+    let stage = Stage::new("danneggiato");
+    stage.plant("INBOX", &mail::pec(1, 50));
+    let site = stage.plan().write();
+    let mut daemon = site.start();
+    site.enroll(&stage.account);
+    daemon.wait_following(stage.address());
+    daemon.kill9();
+    lose_links_in_silence(&site);
+    stage.plant("INBOX", &mail::pec(2, 5));
+    let daemon = site.start();
+    let lost = site.wait_event("checkpoint_lost", 30);
+    assert_eq!(lost["PECSYNC_ACCOUNT"], stage.address(), "{lost}");
+    stage.wait_exact("after the damage", 60);
+    site.expect_events("checkpoint_lost", 1);
+    drop(daemon);
+}
+
+#[test]
+fn damaged_links_of_an_account_past_its_cutover_are_the_operators() {
+    let stage = Stage::new("dannotardo");
+    stage.plant("INBOX", &mail::pec(1, 20));
+    let cutover = Duration::from_secs(40);
+    let (site, begun) = (stage.plan().cutover_in(cutover).write(), std::time::Instant::now());
+    let mut daemon = site.start();
+    site.enroll(&stage.account);
+    daemon.wait_following(stage.address());
+    daemon.kill9();
+    lose_links_in_silence(&site);
+    sleep((cutover + Duration::from_secs(2)).saturating_sub(begun.elapsed()));
+    let mut daemon = site.start();
+    daemon.wait_held(stage.address(), "state_lost");
+    assert_eq!(stage.at_target().count("INBOX"), 20);
+}
+
 #[test]
 fn a_new_uidvalidity_at_either_side_doubles_nothing() {
     let mut stage = Stage::new("validita");

@@ -16,6 +16,7 @@ use super::Edit;
 use super::disk::{Disk, Refusal};
 use super::opening;
 use super::staged::{Changes, Staged};
+use super::sums;
 use super::witness::Witness;
 
 /// Requests of a batch.
@@ -156,6 +157,7 @@ impl Committer {
     }
 
     fn make_durable(&mut self, mut changes: Changes) -> io::Result<()> {
+        sums::include(&self.disk, &mut changes)?;
         if let Some(witness) = &self.witness {
             let (key, count) = witness.next();
             changes.insert(key, Some(count));

@@ -15,6 +15,8 @@ const CHUNK_BITS: u32 = 5;
 pub(super) const FORMAT: &[u8] = b"mformat";
 /// Counts durable batches.
 pub(super) const BATCHES: &[u8] = b"mbatches";
+/// What all records but links, orphans and those beginning with `m` add up to.
+pub(super) const TOTAL: &[u8] = b"mtotal";
 pub(super) const ACCOUNT_IDS: &[u8] = b"maccount";
 pub(super) const FOLDER_IDS: &[u8] = b"mfolder";
 pub(super) const INTENT_IDS: &[u8] = b"mintent";
@@ -26,7 +28,11 @@ pub(super) const FOLDER_ACCOUNTS: &[u8] = b"F";
 pub(super) const INTENT_FOLDERS: &[u8] = b"I";
 
 /// Every prefix but those of links and orphans.
-pub(super) const ALL_BUT_LINKS: [&[u8]; 7] = [b"m", b"a", b"A", b"f", b"F", b"i", b"I"];
+pub(super) const ALL_BUT_LINKS: [&[u8]; 8] = [b"m", b"a", b"A", b"f", b"F", b"i", b"I", SUMS];
+/// What the links of a folder, or its orphans, add up to.
+const SUMS: &[u8] = b"s";
+const LINKS: &[u8] = b"k";
+const ORPHANS: &[u8] = b"o";
 
 pub(super) fn account(account: AccountId) -> Key {
     key(ACCOUNTS, &[&account.0.to_be_bytes()])
@@ -51,7 +57,7 @@ pub(super) fn folder_account(folder: FolderId) -> Key {
 }
 
 pub(super) fn all_known(folder: FolderId) -> Key {
-    key(b"k", &[&folder.0.to_be_bytes()])
+    key(LINKS, &[&folder.0.to_be_bytes()])
 }
 
 /// The chunk that holds what is known of a source UID.
@@ -60,7 +66,7 @@ pub(super) fn known(folder: FolderId, uid: Uid) -> Key {
 }
 
 pub(super) fn all_orphans(folder: FolderId) -> Key {
-    key(b"o", &[&folder.0.to_be_bytes()])
+    key(ORPHANS, &[&folder.0.to_be_bytes()])
 }
 
 /// The chunk that holds the orphan of a target UID.
@@ -79,6 +85,19 @@ pub(super) fn intent(folder: FolderId, intent: IntentId) -> Key {
 /// Finds an intent's folder.
 pub(super) fn intent_folder(intent: IntentId) -> Key {
     key(INTENT_FOLDERS, &[&intent.0.to_be_bytes()])
+}
+
+/// Where it stands what the chunks of a folder add up to, given the key of one of them, or the
+/// prefix of all; `None` for any other key.
+pub(super) fn links_sum(chunk_key: &[u8]) -> Option<Key> {
+    let of_folder = chunk_key.get(..LINKS.len() + size_of::<u32>())?;
+    let is_chunk = of_folder.starts_with(LINKS) || of_folder.starts_with(ORPHANS);
+    is_chunk.then(|| key(SUMS, &[of_folder]))
+}
+
+/// Does the total count that record?
+pub(super) fn is_in_total(key: &[u8]) -> bool {
+    ![b"m", LINKS, ORPHANS].iter().any(|prefix| key.starts_with(prefix))
 }
 
 /// A UID's place within its chunk.

@@ -18,6 +18,7 @@ mod octets;
 mod opening;
 mod staged;
 mod store;
+mod sums;
 mod witness;
 
 pub use completed::{Completed, CompletedAccount};

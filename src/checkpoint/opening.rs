@@ -9,12 +9,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::disk::{Disk, Refusal};
-use super::encoding::{VERSION, decode, encode};
+use super::encoding::{decode, encode};
 use super::keys;
 use super::lock::StateLock;
 use super::store::OpenError;
+use super::sums;
 use super::witness::Witness;
 
+/// Of the store as a whole: 2 since its records are summed up.
+const FORMAT: u64 = 2;
 const LOCK_WAIT: Duration = Duration::from_secs(3);
 
 /// An open store and the lock on its state directory.
@@ -49,7 +52,6 @@ pub(super) fn open(state_dir: &Path, damage: Damage) -> Result<Opened, OpenError
         opened => opened.map(|whole| (whole, None)),
     };
     let ((disk, witness), moved_aside) = opened.map_err(|refusal| open_error(&dir, refusal))?;
-    check_format(&disk).map_err(|error| failed(&dir, &error))?;
     secure(&dir).map_err(|error| failed(&dir, &error))?;
     sync_dirs([&dir, state_dir]).map_err(|error| failed(&dir, &error))?;
     Ok(Opened { disk, lock, witness, moved_aside })
@@ -71,15 +73,14 @@ fn open_or_mend(dir: &Path) -> Result<Whole, Refusal> {
 
 type Whole = (Disk, Witness);
 
-/// sled opens stores whose pages are damaged, and takes a log whose end is missing for one that
-/// was never written. So everything but the links is read once, and the witness is asked. Damaged
-/// links are an error of their account, when they are read. A segment of the log that lost its
-/// head goes unnoticed: its records come back older or not at all, and the next pass, which trusts
-/// the servers only, derives them again.
+/// sled opens stores whose pages are damaged, and takes a log whose end, or the head of one of its
+/// segments, is missing for one that was never written. So everything but the links is read and
+/// summed up once, and the witness is asked. Links are summed up when they are read; damaged ones
+/// are an error of their account.
 fn open_whole(dir: &Path) -> Result<Whole, Refusal> {
     let disk = open_patiently(dir)?;
-    let probe = |prefix: &&[u8]| disk.scan(prefix, |_, _| Ok(()));
-    keys::ALL_BUT_LINKS.iter().try_for_each(probe).map_err(of_reading)?;
+    check_format(&disk).map_err(of_reading)?;
+    sums::check_total(&disk).map_err(of_reading)?;
     let witness = Witness::open(dir, &disk).map_err(of_reading)?;
     Ok((disk, witness))
 }
@@ -158,14 +159,13 @@ fn free_name(state_dir: &Path) -> PathBuf {
     names.find(|name| !name.exists()).unwrap_or_else(|| name(u32::MAX))
 }
 
-/// A store written by a later pecsync is in order, only not for us.
+/// A store written by another pecsync is in order, only not for us.
 fn check_format(disk: &Disk) -> io::Result<()> {
-    let ours = u64::from(VERSION);
     match disk.get(keys::FORMAT)? {
-        None => disk.put(keys::FORMAT, encode(&ours)).and_then(|()| disk.sync()),
-        Some(value) if decode::<u64>(&value).is_ok_and(|format| format == ours) => Ok(()),
+        None => disk.put(keys::FORMAT, encode(&FORMAT)).and_then(|()| disk.sync()),
+        Some(value) if decode::<u64>(&value).is_ok_and(|format| format == FORMAT) => Ok(()),
         Some(_) => Err(io::Error::new(
-            ErrorKind::InvalidData,
+            ErrorKind::Unsupported,
             "the checkpoint was written by another version of pecsync; run that one, or move the \
              directory away to have it rebuilt from the servers",
         )),

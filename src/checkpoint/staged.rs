@@ -4,7 +4,7 @@
 //! an unreadable record is left out, and the others go on.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::io::{self, ErrorKind};
 
 use super::chunk::Chunk;
 use super::disk::Disk;
@@ -62,7 +62,7 @@ impl<'a> Staged<'a> {
             Edit::Prove(folder, uid, target_uid, sha256) => {
                 self.prove(folder, uid, target_uid, sha256)
             }
-            Edit::DropAllKnown(folder) => self.remove_under(&keys::all_known(folder)),
+            Edit::DropAllKnown(folder) => self.remove_chunks(&keys::all_known(folder)),
             Edit::PutOrphan(folder, orphan) => {
                 let uid = orphan.target_uid;
                 let link = encode_slot(&orphan.link);
@@ -88,7 +88,8 @@ impl<'a> Staged<'a> {
         self.put(keys::address(&record.address), encode(&u64::from(record.id.0)))
     }
 
-    /// Reads no record: an account that cannot be read can still be dropped.
+    /// Reads no record, and leaves links on damaged pages: an account that cannot be read can still
+    /// be dropped.
     fn drop_account(&mut self, account: AccountId) -> io::Result<()> {
         for folder_key in self.keys_under(&keys::folders(account))? {
             let folder = keys::last_number_u32(&folder_key).ok_or_else(|| unreadable("key"))?;
@@ -124,8 +125,13 @@ impl<'a> Staged<'a> {
             self.remove(keys::intent_folder(IntentId(intent)))?;
             self.remove(intent_key)?;
         }
-        self.remove_under(&keys::all_known(folder))?;
-        self.remove_under(&keys::all_orphans(folder))?;
+        for prefix in [keys::all_known(folder), keys::all_orphans(folder)] {
+            match self.remove_chunks(&prefix) {
+                // They stay where they are: the folder's number is not given again.
+                Err(error) if error.kind() == ErrorKind::InvalidData => {}
+                removed => removed?,
+            }
+        }
         self.remove(keys::folder_account(folder))
     }
 
@@ -243,8 +249,9 @@ impl<'a> Staged<'a> {
         Ok(())
     }
 
-    fn remove_under(&mut self, prefix: &[u8]) -> io::Result<()> {
-        for key in self.keys_under(prefix)? {
+    /// With what they add up to, which damage may have made wrong.
+    fn remove_chunks(&mut self, prefix: &[u8]) -> io::Result<()> {
+        for key in self.keys_under(prefix)?.into_iter().chain(keys::links_sum(prefix)) {
             self.remove(key)?;
         }
         Ok(())

@@ -15,6 +15,7 @@ use super::keys;
 use super::lock::StateLock;
 use super::octets::unreadable;
 use super::opening::{self, Damage, Opened};
+use super::sums::{self, Sum};
 use super::{
     AccountId, AccountRecord, Edit, FolderId, FolderRecord, Image, Intent, IntentId, Known, Link,
     Orphan,
@@ -106,14 +107,14 @@ impl Store {
     /// runtime at hand, so that a paused clock rules it, too.
     pub fn in_memory(image: &Image) -> Result<Store, StoreError> {
         let disk = Arc::new(Disk::in_memory(image.clone()));
+        sums::check_total(&disk)?;
         let ids = Ids::read(&disk)?;
         let requests = Some(committer::spawn(disk.clone()));
         let shared = Shared { disk, ids, requests, committer: None, _lock: None };
         Ok(Store { shared: Arc::new(shared) })
     }
 
-    /// All accounts but those whose record cannot be read: see
-    /// [`unreadable_accounts`](Store::unreadable_accounts).
+    /// All accounts but those whose record cannot be read.
     pub fn accounts(&self) -> Result<Vec<AccountRecord>, StoreError> {
         let mut accounts = Vec::new();
         self.shared.disk.scan(keys::ACCOUNTS, |_, value| {
@@ -123,26 +124,15 @@ impl Store {
         Ok(accounts)
     }
 
-    /// Addresses of the accounts that are in the store but cannot be read, to be shown held
-    /// (`checkpoint_unreadable`). Dropping one by its id forgets it, so that it is re-derived.
-    pub fn unreadable_accounts(&self) -> Result<Vec<(String, AccountId)>, StoreError> {
-        let mut unreadable = Vec::new();
-        self.shared.disk.scan(keys::ADDRESSES, |key, value| {
-            let id = account_id(value)?;
-            let record = self.shared.disk.get(&keys::account(id))?;
-            if record.is_none_or(|record| decode::<AccountRecord>(&record).is_err()) {
-                let address = &key[keys::ADDRESSES.len()..];
-                unreadable.push((String::from_utf8_lossy(address).into_owned(), id));
-            }
-            Ok(())
-        })?;
-        Ok(unreadable)
+    pub fn account(&self, address: &str) -> Result<Option<AccountRecord>, StoreError> {
+        let Some(id) = self.account_id(address)? else { return Ok(None) };
+        let record = self.shared.disk.get(&keys::account(id))?;
+        record.map(|record| decode(&record)).transpose()
     }
 
-    pub fn account(&self, address: &str) -> Result<Option<AccountRecord>, StoreError> {
-        let Some(id) = self.shared.disk.get(&keys::address(address))? else { return Ok(None) };
-        let record = self.shared.disk.get(&keys::account(account_id(&id)?))?;
-        record.map(|record| decode(&record)).transpose()
+    /// An account's number, also of one whose record cannot be read.
+    pub fn account_id(&self, address: &str) -> Result<Option<AccountId>, StoreError> {
+        self.shared.disk.get(&keys::address(address))?.map(|id| account_id(&id)).transpose()
     }
 
     /// Numbers for new records, never used before in this store.
@@ -226,13 +216,21 @@ impl Store {
         prefix: &[u8],
         mut each: impl FnMut(Uid, R),
     ) -> Result<(), StoreError> {
+        let sum = || match keys::links_sum(prefix) {
+            Some(key) => sums::read(&self.shared.disk, &key),
+            None => Err(unreadable("key")),
+        };
+        let (before, mut found) = (sum()?, Sum::default());
         self.shared.disk.scan(prefix, |key, value| {
+            found.add(key, value);
             for (slot, octets) in chunk::slots(value)? {
                 let uid = keys::uid(key, slot).ok_or_else(|| unreadable("UID"))?;
                 each(uid, decode_slot(octets)?);
             }
             Ok(())
-        })
+        })?;
+        // Where something was committed in between, part of what was seen may be from before.
+        if before == sum()? { before.check(found) } else { Ok(()) }
     }
 }
 

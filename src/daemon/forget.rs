@@ -4,7 +4,7 @@
 //! before its records go, and nothing new begins for the address until they are gone.
 
 use std::collections::BTreeSet;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::control::Reply;
 use super::decrees::Decrees;
 use super::protocol::{Answer, exit};
 use super::supervisor::Supervisor;
-use crate::checkpoint::{AccountId, Edit, Phase, Store};
+use crate::checkpoint::{Edit, Phase, Store};
 use crate::journal::{Entry, Event, shown};
 use crate::report;
 
@@ -177,7 +177,7 @@ pub async fn erase_all(
 ) -> io::Result<usize> {
     let mut known = 0;
     for address in addresses {
-        let account = account_id(store, address)?;
+        let account = store.account_id(address)?;
         if let Some(account) = account {
             store.writer().commit(vec![Edit::DropAccount(account)]).await?;
         }
@@ -186,19 +186,6 @@ pub async fn erase_all(
         known += usize::from(account.is_some() || had_report);
     }
     Ok(known)
-}
-
-/// Also of an account whose record cannot be read.
-fn account_id(store: &Store, address: &str) -> io::Result<Option<AccountId>> {
-    match store.account(address) {
-        Ok(record) => Ok(record.map(|record| record.id)),
-        Err(error) if error.kind() == ErrorKind::InvalidData => {
-            let unreadable = store.unreadable_accounts()?.into_iter();
-            let mut found = unreadable.filter(|(known, _)| known == address);
-            Ok(found.next().map(|(_, account)| account))
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// Forgets accounts where no daemon works on the store: [`erase_all`], what operators decided

@@ -2,6 +2,7 @@
 //!
 //! Here errors end: they are understood ([`super::trouble`]), waited out or held, and told.
 
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -576,6 +577,11 @@ impl Life {
 
     /// Understands a failure, tells it once, and waits.
     async fn failed(&mut self, failure: Failure, book: Option<&mut Book>) -> Flow {
+        if let Failure::Store(error) = &failure
+            && error.kind() == ErrorKind::InvalidData
+        {
+            self.begin_anew(error).await;
+        }
         let trouble = trouble::trouble(&failure);
         self.attempts += 1;
         let own = backoff::delay(
@@ -616,6 +622,18 @@ impl Life {
             return self.wait(Some(delay)).await;
         }
         self.retry(trouble, delay).await
+    }
+
+    /// Lets go of a checkpoint that is damaged, as if it had been lost: before the cutover it is
+    /// derived again from both servers, after it the operator is asked (`state_lost`).
+    async fn begin_anew(&mut self, damage: &StoreError) {
+        let address = &self.enrollment.address;
+        let Ok(Some(account)) = self.shared.store.account_id(address) else { return };
+        if self.writer.commit(vec![Edit::DropAccount(account)]).await.is_ok() {
+            self.learned = None;
+            let text = format!("{damage}: what was known of this account is let go");
+            self.emit(Entry::new(Event::CheckpointLost, text).reason("checkpoint_unreadable"));
+        }
     }
 
     /// Waits and tries again; the journal hears of it when the reason changes.

@@ -36,7 +36,7 @@ fn unreadable<T: std::fmt::Debug>(outcome: Result<T, StoreError>) {
 }
 
 #[tokio::test]
-async fn an_unreadable_account_is_shown_and_can_be_dropped() {
+async fn an_unreadable_account_is_an_error_and_can_be_dropped() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(dir.path()).unwrap();
     let writer = store.writer();
@@ -48,11 +48,11 @@ async fn an_unreadable_account_is_shown_and_can_be_dropped() {
     assert_eq!(store.account("2@pec.it").unwrap(), Some(account(2)));
     assert_eq!(store.accounts().unwrap(), [account(2)]);
     let id = AccountId(1);
-    assert_eq!(store.unreadable_accounts().unwrap(), [("1@pec.it".to_owned(), id)]);
+    assert_eq!(store.account_id("1@pec.it").unwrap(), Some(id));
 
     writer.commit(vec![Edit::DropAccount(id)]).await.unwrap();
     assert_eq!(store.account("1@pec.it").unwrap(), None);
-    assert_eq!(store.unreadable_accounts().unwrap(), []);
+    assert_eq!(store.account_id("1@pec.it").unwrap(), None);
 }
 
 #[tokio::test]
@@ -106,7 +106,7 @@ async fn a_store_of_a_later_pecsync_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     {
         let (store, _) = Store::open(dir.path()).unwrap();
-        store.shared.disk.put(keys::FORMAT, vec![1, 2]).unwrap();
+        store.shared.disk.put(keys::FORMAT, vec![1, 9]).unwrap();
         store.alive().await.unwrap();
     }
     match Store::open(dir.path()) {
@@ -118,4 +118,53 @@ async fn a_store_of_a_later_pecsync_is_left_alone() {
             .unwrap()
             .any(|entry| { entry.unwrap().file_name().to_string_lossy().contains("unreadable") })
     );
+}
+
+#[tokio::test]
+async fn links_that_came_back_older_are_noticed_by_who_reads_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    let [bad, good] = [FolderId(1), FolderId(2)];
+    let writer = store.writer();
+    writer.commit(vec![Edit::PutAccount(account(1))]).await.unwrap();
+    writer.commit([put(bad, 1), put(bad, 40), put(good, 1)].concat()).await.unwrap();
+    let chunk = keys::known(bad, Uid::new(1).unwrap());
+    let older = store.shared.disk.get(&chunk).unwrap().unwrap().to_vec();
+    writer.commit(put(bad, 2)).await.unwrap();
+    for damage in [None, Some(older)] {
+        store.shared.disk.apply([(chunk.clone(), damage)].into()).unwrap();
+        unreadable(store.known(bad));
+        assert_eq!(store.known(good).unwrap().len(), 1);
+        // What is written upon it makes it no truer.
+        writer.commit(put(bad, 3)).await.unwrap();
+        unreadable(store.known(bad));
+    }
+    // All its links are let go and a new one begins, in one batch.
+    writer.commit([vec![Edit::DropAllKnown(bad)], put(bad, 70)].concat()).await.unwrap();
+    assert_eq!(store.known(bad).unwrap().len(), 1);
+    writer.commit([put(bad, 71), put(bad, 1)].concat()).await.unwrap();
+    assert_eq!(store.known(bad).unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn a_store_of_which_anything_else_came_back_older_is_moved_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut older = Vec::new();
+    {
+        let (store, _) = Store::open(dir.path()).unwrap();
+        let disk = store.shared.disk.clone();
+        let mut with = account(1);
+        store.writer().commit(vec![Edit::PutAccount(with.clone())]).await.unwrap();
+        older.extend_from_slice(&disk.get(&keys::account(with.id)).unwrap().unwrap());
+        with.phase = Phase::Draining;
+        store.writer().commit(vec![Edit::PutAccount(with.clone())]).await.unwrap();
+    }
+    let (store, moved_aside) = Store::open(dir.path()).unwrap();
+    assert_eq!(moved_aside, None);
+    store.shared.disk.put(&keys::account(AccountId(1)), older).unwrap();
+    store.shared.disk.sync().unwrap();
+    drop(store);
+    let (store, moved_aside) = Store::open(dir.path()).unwrap();
+    assert!(moved_aside.is_some());
+    assert_eq!(store.accounts().unwrap(), []);
 }
