@@ -98,14 +98,32 @@ fn what_is_told_shows_without_a_sweep() {
 #[test]
 fn deletions_are_kept_where_configured() {
     let stage = filled("conserva");
-    let site = stage.plan().sync("deletions = \"keep\"").write();
+    let plan = stage.plan().sync("deletions = \"keep\"");
+    let site = plan.folders("exclude = [\"Spam\"]").write();
     let _daemon = follow(&stage, &site);
     let there = stage.target_snapshot().count();
     stage.at_source().expunge("INBOX", "1");
+    stage.at_source().move_messages("INBOX", "2", "INBOX.Spam");
     // A mirrored deletion would be believed within this time.
     std::thread::sleep(Duration::from_secs(GONE_SECONDS - 20));
     assert_eq!(stage.target_snapshot().count(), there);
     assert!(site.events("message_removed").is_empty());
+}
+
+#[test]
+fn what_is_moved_into_an_excluded_folder_goes_and_is_named() {
+    let stage = filled("scartata");
+    let site = stage.plan().folders("exclude = [\"Spam\"]").write();
+    let _daemon = follow(&stage, &site);
+    let there = stage.target_snapshot().count();
+    stage.at_source().move_messages("INBOX", "2", "INBOX.Spam");
+    let removed = site.wait_event("message_removed", GONE_SECONDS);
+    let named = (&removed["PECSYNC_FOLDER"], &removed["PECSYNC_SOURCE_UID"]);
+    assert_eq!(named, (&"INBOX".into(), &"2".into()), "{removed}");
+    let count = stage.at_target().count("INBOX");
+    assert_eq!(count, stage.at_source().count("INBOX"));
+    assert_eq!(stage.target_snapshot().count(), there - 1);
+    assert!(!stage.at_target().list().contains("Spam"));
 }
 
 #[test]

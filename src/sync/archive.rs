@@ -65,6 +65,11 @@ impl Learned {
         self.refused
     }
 
+    /// Is it to be tried now?
+    pub fn may_be_asked(&self) -> bool {
+        !self.refused && self.not_before.is_none_or(|at| at <= Instant::now())
+    }
+
     /// The last pass asks anew, whatever was before.
     pub fn begin_last_pass(&mut self) {
         (self.failures, self.not_before, self.in_vain) = (0, None, 0);

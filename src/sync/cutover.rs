@@ -90,6 +90,14 @@ pub fn proved_at_seal(facts: &Facts) -> Option<i64> {
     facts.clean_since.filter(|_| facts.archive_from.is_none())
 }
 
+/// Is everything looked at in the next pass of a sealed account? Where the last full one left
+/// nothing to do but what has to wait (`waits_since`), a further one teaches nothing before that may
+/// go on, or another instant has come.
+pub fn looks_in_full(facts: &Facts, waits_since: Option<i64>, may_go_on: bool) -> bool {
+    let due = facts.full_looks().filter(|instant| facts.now >= *instant).max();
+    due.is_some_and(|due| may_go_on || waits_since.is_none_or(|since| since < due))
+}
+
 /// Are the folders copied now that waited for the cutover? `from` is when that begins.
 pub fn copies_archive(phase: Phase, facts: &Facts, from: Option<i64>) -> bool {
     phase == Phase::Archiving && !facts.clock_suspect && from.is_some_and(|from| facts.now >= from)
@@ -125,6 +133,30 @@ mod tests {
 
     fn check(phase: Phase, facts: Facts, expected: Phase) {
         assert_eq!(next_phase(phase, &facts), expected, "{phase:?} {facts:?}");
+    }
+
+    #[test]
+    fn what_waits_is_not_compared_over_and_over() {
+        let sealed = Facts {
+            now: 150,
+            sealed_at: Some(100),
+            archive_from: Some(200),
+            settle_secs: 20,
+            ..QUIET
+        };
+        let check = |now, waits_since, may_go_on, expected| {
+            let facts = Facts { now, ..sealed };
+            let found = looks_in_full(&facts, waits_since, may_go_on);
+            assert_eq!(found, expected, "{now} {waits_since:?} {may_go_on}");
+        };
+        check(110, None, false, false);
+        check(150, None, false, true);
+        check(150, Some(119), false, true);
+        check(150, Some(120), false, false);
+        // The time of what waited has come, then its turn.
+        check(200, Some(120), false, true);
+        check(250, Some(200), false, false);
+        check(250, Some(200), true, true);
     }
 
     #[test]

@@ -96,6 +96,8 @@ struct Course {
     fruitless: u32,
     /// Folders were left alone that wait for the cutover.
     deferring: bool,
+    /// When the last full pass began, if it left nothing to do but what has to wait.
+    waits_since: Option<i64>,
     /// What passes that news asks for have come to.
     hurry: Hurry,
 }
@@ -389,6 +391,7 @@ impl Following<'_> {
         course.scope = None;
         if scope == Scope::Full {
             course.full_since = Some(verdict.began_at);
+            course.waits_since = verdict.waits.then_some(verdict.began_at);
             // Also what is due already, and was not yet gone when this pass began.
             if book.learned.missing.keys().next().is_none() {
                 book.learned.removals_approved = false;
@@ -467,7 +470,13 @@ impl Following<'_> {
         let facts = self.facts(book, None);
         match book.record.phase {
             Phase::Draining => true,
-            Phase::Archiving => facts.full_looks().any(|instant| facts.now >= instant),
+            Phase::Archiving => {
+                let has_place = self.shared.copying.available_permits() > 0;
+                let may_be_asked = has_place && book.learned.archive.may_be_asked();
+                let may_go_on =
+                    !self.is_deferring(book) && (may_be_asked || !self.enrollment.has_archive());
+                cutover::looks_in_full(&facts, course.waits_since, may_go_on)
+            }
             Phase::Following => {
                 let compared = book.pairs.iter().map(|pair| pair.record.compared_at).max();
                 let compared = compared.max(course.full_since);

@@ -52,6 +52,9 @@ pub struct Verdict {
     pub copied_all: bool,
     /// Folders that wait for the cutover were left alone.
     pub deferred: bool,
+    /// Nothing is left to do but what has to wait: deferred folders, an archive that could not be
+    /// looked at.
+    pub waits: bool,
 }
 
 /// Everything one pass works with.
@@ -675,7 +678,8 @@ impl<'a> Pass<'a> {
         let has_all = !self.is_archive_open() || self.archive_looked;
         let settled = self.book.pairs.iter().all(settled);
         let told = !self.silent || given_up;
-        let clean = full && nothing_wanted && !conflicts && has_all && settled && told;
+        let has_own = full && nothing_wanted && !conflicts && settled && told;
+        let clean = has_own && has_all;
         if clean && self.archive_looked {
             self.book.learned.archive.complete_at = Some(began_at);
         }
@@ -687,6 +691,7 @@ impl<'a> Pass<'a> {
             again: self.again || interrupted,
             copied_all,
             deferred: self.deferring,
+            waits: has_own && (self.deferring || !has_all),
         })
     }
 

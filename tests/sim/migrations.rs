@@ -218,3 +218,43 @@ fn istruzione_has_six_hours_and_the_archive_the_day_after() {
         ],
     );
 }
+
+/// While thousands of archives wait for their turn, nobody's folders are compared over and over.
+#[test]
+fn who_waits_for_a_place_to_copy_an_archive_compares_nothing_meanwhile() {
+    const SETTINGS: &str = r#"
+[migration.prova]
+domains      = ["pec.example.it"]
+cutover      = "2026-02-04T08:00"
+source_until = "2026-03-06"
+[migration.prova.source]
+provider = "aruba"
+[migration.prova.source.archive]
+host = "archive.example.it"
+[migration.prova.folders]
+after_cutover = ["archive:**"]
+[migration.prova.sync]
+sweep_interval = "5m"
+"#;
+    live(
+        SETTINGS,
+        "pec.example.it",
+        &[
+            ("2026-02-03T09:00", Mail("INBOX", 2)),
+            ("2026-02-03T09:00", Mail("Archivio", 4)),
+            ("2026-02-03T09:00", Enroll),
+            ("2026-02-03T09:10", Target(2, 0)),
+            ("2026-02-03T09:10", NoPlace),
+            ("2026-02-04T08:30", Phase("archiving", None)),
+            ("2026-02-04T08:30", Target(2, 0)),
+            ("2026-02-04T13:59", Listed(0)),
+            ("2026-02-04T14:30", Listed(1)),
+            ("2026-02-04T20:30", Listed(0)),
+            ("2026-02-04T20:30", Mail("INBOX", 1)),
+            ("2026-02-04T20:40", Target(3, 0)),
+            ("2026-02-04T20:40", Place),
+            ("2026-02-04T21:00", Target(3, 4)),
+            ("2026-02-04T21:00", Phase("completed", None)),
+        ],
+    );
+}

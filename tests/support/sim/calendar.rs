@@ -18,8 +18,8 @@ use pecsync::sync::account::Order;
 use tempfile::TempDir;
 
 use super::plan::{Plan, Side};
-use super::product::Product;
-use super::session::host;
+use super::product::{Product, archive_login};
+use super::session::{ARCHIVE_HOST, host};
 use super::stage::{Half, Stage};
 use super::traits::Traits;
 use super::worlds::post;
@@ -49,6 +49,11 @@ pub enum Row {
     Quiet,
     /// Somebody sets the wall clock, by so many seconds.
     SetClock(i64),
+    /// Others copy: there is no place for this account, or there is again.
+    NoPlace,
+    Place,
+    /// So many folders of the source have been listed whole since the last row but this one.
+    Listed(usize),
     /// The machine is suspended for so many seconds.
     Suspend(i64),
     /// The daemon is killed and started again.
@@ -77,6 +82,7 @@ pub fn live(settings: &str, domain: &str, rows: &[(&str, Row)]) {
                 panic!("{time} {row:?}: {what}\n{}", scene.report());
             }
             scene.source_connections = scene.stage.connections(Side::Source);
+            scene.listed = scene.listed_whole();
         }
     });
 }
@@ -96,6 +102,7 @@ struct Scene {
     journal: Vec<String>,
     next_mail: u64,
     source_connections: usize,
+    listed: usize,
 }
 
 impl Scene {
@@ -133,6 +140,7 @@ impl Scene {
             journal: Vec::new(),
             next_mail: 1,
             source_connections: 0,
+            listed: 0,
         }
     }
 
@@ -186,6 +194,11 @@ impl Scene {
             Row::SetClock(by) => {
                 self.stage.clock_set.fetch_add(by, Ordering::Relaxed);
             }
+            Row::NoPlace => self.product.as_ref().ok_or("no daemon")?.take_places(true),
+            Row::Place => self.product.as_ref().ok_or("no daemon")?.take_places(false),
+            Row::Listed(times) => {
+                return same("listings", self.listed_whole() - self.listed, times);
+            }
             Row::Suspend(secs) => {
                 self.stage.suspended.fetch_add(secs, Ordering::Relaxed);
             }
@@ -204,6 +217,11 @@ impl Scene {
             }
         }
         Ok(())
+    }
+
+    fn listed_whole(&self) -> usize {
+        let is_listing = |line: &&String| line.contains("Source#") && line.contains("FETCH 1:* (");
+        self.stage.logged().iter().filter(is_listing).count()
     }
 
     fn mail(&mut self, folder: &str, count: u64) {
@@ -322,17 +340,26 @@ fn local(time: &str) -> Timestamp {
 
 /// The same enrollment with the simulated servers.
 fn simulated(enrollment: &Enrollment) -> Enrollment {
-    let at = |side: Side, endpoint: &Endpoint| Endpoint {
-        host: host(side).to_owned(),
+    let at = |host: &str, endpoint: &Endpoint| Endpoint {
+        host: host.to_owned(),
         port: 143,
         tls: Tls::None,
         ..endpoint.clone()
     };
-    let migration = &enrollment.migration;
-    let migration = Migration {
-        source: at(Side::Source, &migration.source),
-        target: at(Side::Target, &migration.target),
-        ..(**migration).clone()
+    let between = |source: &str, migration: &Migration| Migration {
+        source: at(source, &migration.source),
+        target: at(host(Side::Target), &migration.target),
+        ..migration.clone()
     };
-    Enrollment { migration: Arc::new(migration), ..enrollment.clone() }
+    let migration = &enrollment.migration;
+    let archive = migration.archive.as_ref();
+    let migration = Migration {
+        archive: archive.map(|archive| Arc::new(between(ARCHIVE_HOST, archive))),
+        ..between(host(Side::Source), migration)
+    };
+    Enrollment {
+        archive: migration.archive.is_some().then(archive_login),
+        migration: Arc::new(migration),
+        ..enrollment.clone()
+    }
 }

@@ -127,6 +127,15 @@ impl Product {
         reason.map(|reason| (reason.code.clone(), format!("{reason:?}")))
     }
 
+    /// Others take all the places to copy, or make room again.
+    pub fn take_places(&self, all: bool) {
+        let places = limits().accounts_copying;
+        match all {
+            true => drop(self.shared.copying.forget_permits(places)),
+            false => self.shared.copying.add_permits(places),
+        }
+    }
+
     pub fn order(&self, order: Order) {
         let _ = self.orders.try_send(order);
     }
@@ -207,6 +216,10 @@ fn limits() -> Limits {
     }
 }
 
+pub fn archive_login() -> ArchiveLogin {
+    ArchiveLogin { user: "archivio".to_owned(), password: Some("archive".to_owned().into()) }
+}
+
 pub fn enrollment(cutover: Option<Timestamp>, wishes: &Wishes) -> Enrollment {
     let endpoint = |host: &str| Endpoint {
         provider: None,
@@ -243,8 +256,6 @@ pub fn enrollment(cutover: Option<Timestamp>, wishes: &Wishes) -> Enrollment {
     };
     let archive = wishes.archive.then(|| Arc::new(migration.of_archive(endpoint(ARCHIVE_HOST))));
     let migration = Migration { archive, ..migration };
-    let login =
-        ArchiveLogin { user: "archivio".to_owned(), password: Some("archive".to_owned().into()) };
     Enrollment {
         address: ADDRESS.to_owned(),
         migration: Arc::new(migration),
@@ -254,7 +265,7 @@ pub fn enrollment(cutover: Option<Timestamp>, wishes: &Wishes) -> Enrollment {
         source_expires: None,
         target_user: "M1".to_owned(),
         target_password: Some("target".to_owned().into()),
-        archive: wishes.archive.then_some(login),
+        archive: wishes.archive.then(archive_login),
         is_archive: false,
         contact: Default::default(),
         decree: Default::default(),
