@@ -1,0 +1,253 @@
+//! Here errors end: they are understood, waited out or held, and told.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use super::{Flow, Life};
+use crate::checkpoint::{Edit, Refused, StoreError};
+use crate::imap::Error;
+use crate::journal::{Entry, Event};
+use crate::sync::backoff;
+use crate::sync::book::Book;
+use crate::sync::connect::{
+    credentials_digest, endpoint, jittered, refused, service_login, tell_service_refused,
+    worked_digest,
+};
+use crate::sync::copy::{Failure, HostSays};
+use crate::sync::hosts::Verdict;
+use crate::sync::trouble::{self, Blame, Remedy, Trouble};
+use crate::words::Side;
+
+/// A password that has worked before is tried again after an hour, then six-hourly.
+pub(super) const SUSPECT_FIRST: Duration = Duration::from_secs(3600);
+const SUSPECT_LATER: Duration = Duration::from_secs(6 * 3600);
+/// So many sessions it takes at most to find a message that draws a refusal before its end.
+const CULPRIT_FOUND_WITHIN: u32 = 12;
+/// A host that refuses everybody is tried again no sooner.
+const REFUSED_BY_HOST: Duration = Duration::from_secs(60);
+
+impl Life {
+    /// Understands a failure, tells it once, and waits.
+    pub(super) async fn failed(&mut self, failure: Failure, book: Option<&mut Book>) -> Flow {
+        if let Failure::Store(error) = &failure
+            && error.kind() == ErrorKind::InvalidData
+        {
+            self.begin_anew(error).await;
+        }
+        let trouble = trouble::trouble(&failure);
+        self.attempts += 1;
+        let own = backoff::delay(
+            self.attempts,
+            None,
+            self.in_cutover_window(),
+            self.shared.chance.next(),
+        );
+        let says = match failure {
+            Failure::Connect(_, _, says) => says,
+            _ => HostSays::Nothing,
+        };
+        let delay = match (trouble.remedy, says) {
+            (Remedy::Credentials, says) => {
+                let side = trouble.side.unwrap_or(Side::Source);
+                if self.has_service_login(side) {
+                    return self.service_refused(trouble, side).await;
+                }
+                if says == HostSays::Refused(Verdict::Host) {
+                    let trouble = Trouble { code: "logins_refused_by_host", ..trouble };
+                    return self.retry(trouble, own.max(REFUSED_BY_HOST)).await;
+                }
+                return self.refused(trouble, side, book).await;
+            }
+            (Remedy::Operator, _) => return self.hold(trouble, None).await,
+            (_, HostSays::Wait(delay)) => delay,
+            (Remedy::Throttle(hint), _) => {
+                let side = trouble.side.unwrap_or(Side::Target);
+                let host = endpoint(&self.enrollment, side).host;
+                self.shared.hosts.host(&host).throttled(hint).max(own)
+            }
+            // The next session finds the culprit with smaller batches: no need to wait long.
+            _ if is_refused_append(&failure) => own.min(Duration::from_millis(500)),
+            _ => own,
+        };
+        if is_refused_append(&failure) && self.attempts < CULPRIT_FOUND_WITHIN {
+            // Batches are halved until the culprit is alone: nothing to tell yet.
+            return self.wait(Some(delay)).await;
+        }
+        self.retry(trouble, delay).await
+    }
+
+    /// Lets go of a checkpoint that is damaged, as if it had been lost: before the cutover it is
+    /// derived again from both servers, after it the operator is asked (`state_lost`).
+    async fn begin_anew(&mut self, damage: &StoreError) {
+        let address = &self.enrollment.address;
+        let Ok(Some(account)) = self.shared.store.account_id(address) else { return };
+        if self.writer.commit(vec![Edit::DropAccount(account)]).await.is_ok() {
+            self.learned = None;
+            let text = format!("{damage}: what was known of this account is let go");
+            self.emit(Entry::new(Event::CheckpointLost, text).reason("checkpoint_unreadable"));
+        }
+    }
+
+    /// Waits and tries again; the journal hears of it when the reason changes.
+    pub(super) async fn retry(&mut self, trouble: Trouble, delay: Duration) -> Flow {
+        let next = self.shared.clock.now() + delay.as_secs() as i64;
+        self.shared.retries.count(&self.enrollment.migration.name, trouble.code);
+        let reason = self.board.reason_of(&trouble, Some(next));
+        self.board.unwell("retrying", reason);
+        self.board.rest();
+        // A connection that is simply cut now and then is no news.
+        let newsworthy = self.attempts > 1 || trouble.remedy != Remedy::Account;
+        if self.told != Some(trouble.code) && newsworthy {
+            self.told = Some(trouble.code);
+            let text = format!("{}{}", told_side(&trouble), trouble.message);
+            self.emit(Entry::new(Event::AccountRetrying, text).reason(trouble.code));
+        }
+        self.wait(Some(delay)).await
+    }
+
+    /// Holds the account until something changes, or until `until`.
+    pub(super) async fn hold(&mut self, trouble: Trouble, until: Option<Duration>) -> Flow {
+        self.announce_hold(trouble, until);
+        self.wait(until).await
+    }
+
+    fn announce_hold(&mut self, trouble: Trouble, until: Option<Duration>) {
+        let next = until.map(|until| self.shared.clock.now() + until.as_secs() as i64);
+        let reason = self.board.reason_of(&trouble, next);
+        self.board.unwell("held", reason);
+        self.board.rest();
+        if self.told != Some(trouble.code) {
+            self.told = Some(trouble.code);
+            let text = format!("{}{} – {}", told_side(&trouble), trouble.message, trouble.hint);
+            // Who is early needs nobody's help.
+            let event = match trouble.code {
+                "window_not_open" => Event::EnrollmentWaits,
+                _ => Event::AccountHeld,
+            };
+            self.emit(Entry::new(event, text).reason(trouble.code));
+        }
+    }
+
+    /// The account's own password was refused: it is not tried again until it changes, or, where
+    /// it has worked before, much later.
+    async fn refused(&mut self, trouble: Trouble, side: Side, book: Option<&mut Book>) -> Flow {
+        let mut worked = false;
+        if let Some(book) = book {
+            worked = book.record.worked_credentials == Some(self.worked_digest());
+            let now = self.shared.clock.now();
+            book.record.refused_credentials = Some(refused(&self.enrollment, side, &trouble, now));
+            if let Err(error) =
+                self.writer.commit(vec![Edit::PutAccount(book.record.clone())]).await
+            {
+                let trouble = trouble::trouble(&Failure::Store(error));
+                return self.retry(trouble, jittered(&self.shared, self.attempts)).await;
+            }
+        }
+        let pause = match (worked, self.suspect_tries) {
+            (false, _) => None,
+            (true, 0) => Some(SUSPECT_FIRST),
+            (true, _) if self.in_cutover_window() => Some(SUSPECT_FIRST),
+            (true, _) => Some(SUSPECT_LATER),
+        };
+        self.suspect_tries += 1;
+        self.announce_hold(trouble, pause);
+        let host = self.shared.hosts.host(&endpoint(&self.enrollment, side).host);
+        let address = self.enrollment.address.clone();
+        tokio::select! {
+            biased;
+            flow = self.wait(pause) => {
+                if flow == Flow::Stop {
+                    return flow;
+                }
+                if pause.is_none() {
+                    // Whatever was ordered, it was not time that passed: see `ordered`.
+                    return flow;
+                }
+            }
+            () = host.pardoned(&address) => {}
+        }
+        self.forgive().await;
+        Flow::Go
+    }
+
+    /// An operator asked: refused credentials may be tried once more.
+    pub(super) async fn forgive(&mut self) {
+        self.attempts = 0;
+        if let Some(learned) = &mut self.learned {
+            learned.archive.forgive();
+        }
+        let services = &self.shared.refused_services;
+        let name = &self.enrollment.migration.name;
+        services.lock().expect("no panic while held").retain(|(migration, _)| migration != name);
+        if let Ok(Some(mut record)) = self.shared.store.account(&self.enrollment.address)
+            && record.refused_credentials.take().is_some()
+        {
+            // If this cannot be written, the refusal stands, and the journal says why.
+            let _ = self.writer.commit(vec![Edit::PutAccount(record)]).await;
+        }
+    }
+
+    fn in_cutover_window(&self) -> bool {
+        let window = self.enrollment.migration.cutover_window.as_secs() as i64;
+        let now = self.shared.clock.now();
+        self.enrollment.cutover.is_some_and(|cutover| {
+            let cutover = cutover.as_second();
+            (cutover..cutover + window).contains(&now)
+        })
+    }
+
+    async fn service_refused(&mut self, trouble: Trouble, side: Side) -> Flow {
+        tell_service_refused(&self.shared, &self.enrollment, side, &trouble.message);
+        self.told = Some("service_login_rejected");
+        let hint = "Mend the migration's service_login and reload.";
+        self.hold(Trouble { code: "service_login_rejected", hint, ..trouble }, None).await
+    }
+
+    fn has_service_login(&self, side: Side) -> bool {
+        service_login(&self.enrollment, side).is_some()
+    }
+
+    /// Tells these credentials from others without keeping them.
+    pub(super) fn credentials_digest(&self, side: Side) -> [u8; 16] {
+        credentials_digest(&self.enrollment, side)
+    }
+
+    pub(super) fn worked_digest(&self) -> [u8; 16] {
+        worked_digest(&self.enrollment)
+    }
+}
+
+/// Did the target refuse an APPEND for its content?
+fn is_refused_append(failure: &Failure) -> bool {
+    match failure {
+        Failure::Imap(Side::Target, Error::No { command: "APPEND", code, text }) => {
+            trouble::blame(code.as_ref(), text) != Blame::Elsewhere
+        }
+        Failure::Imap(Side::Target, Error::Bad { command: "APPEND", text }) => {
+            !trouble::is_throttled(text)
+        }
+        _ => false,
+    }
+}
+
+/// What the journal and status say of credentials refused in an earlier life.
+pub fn refused_before(refused: &Refused) -> Trouble {
+    let (code, words) = refused.text.split_once(": ").unwrap_or(("", &refused.text));
+    let codes = ["credentials_expired", "second_factor_suspected", "imap_disabled"];
+    let known = codes.into_iter().find(|known| *known == code);
+    Trouble {
+        code: known.unwrap_or("credentials_rejected"),
+        side: Some(at_side(refused.at_target)),
+        message: words.to_owned(),
+        hint: "Ask the owner for the current password and drop the enrollment again.",
+        remedy: Remedy::Credentials,
+    }
+}
+
+fn told_side(trouble: &Trouble) -> String {
+    trouble.side.map_or_else(String::new, |side| format!("{side}: "))
+}
+
+pub(super) fn at_side(at_target: bool) -> Side {
+    if at_target { Side::Target } else { Side::Source }
+}
