@@ -201,7 +201,7 @@ impl Life {
         if std::mem::take(&mut self.other_archive)
             && let Some(learned) = &mut self.learned
         {
-            learned.archive = Default::default();
+            (learned.archive, learned.deferred) = Default::default();
         }
         let enrollment = &self.enrollment;
         self.board.keeps = enrollment.migration.sync.deletions == config::Deletions::Keep;

@@ -214,7 +214,7 @@ impl Pass<'_> {
         // What may have moved and has no copy yet keeps the one it had.
         let open = looks.iter().flat_map(|look| look.wants.values().chain(&look.withheld));
         let open: HashSet<InternalDate> = open.map(|message| message.instant).collect();
-        self.book.learned.archive.kept = 0;
+        self.book.learned.deferred.kept = 0;
         // News of one folder says nothing of what waits in others.
         let unseen = |(at, pair): (usize, &Pair)| {
             pair.unfinished && !looks.iter().any(|look| look.pair == at)
@@ -288,7 +288,7 @@ impl Pass<'_> {
             let keeps = may_be_open(known);
             if gone && kept {
                 // It may lie where nobody has looked. The seal does not wait for ever.
-                self.book.learned.archive.kept += usize::from(mirrors);
+                self.book.learned.deferred.kept += usize::from(mirrors);
                 look.asks_again |= asks && !given_up;
             } else if gone && look.absence != Absence::Suspected && !keeps {
                 look.gone.push(uid);

@@ -30,8 +30,6 @@ use crate::words::Side;
 
 /// So long a place at its host is waited for: the account's own mail waits meanwhile.
 const PLACE_WITHIN: Duration = Duration::from_secs(20);
-/// So often the last pass asks in vain; then the account is sealed without an answer.
-const ASKED_IN_VAIN_MAX: u32 = 6;
 
 /// What is known of an account's archive, from session to session.
 #[derive(Default)]
@@ -41,8 +39,6 @@ pub struct Learned {
     not_before: Option<Instant>,
     /// Its login was refused: one try was enough.
     refused: bool,
-    /// Last passes that did not find out whether what left lies in a folder that waits.
-    in_vain: u32,
     /// What is wrong with it, for operators, while it is.
     pub trouble: Option<Reason>,
     said: Option<&'static str>,
@@ -50,8 +46,6 @@ pub struct Learned {
     tried: bool,
     /// When the last pass began that found all of it at the target or listed, after the seal.
     pub complete_at: Option<i64>,
-    /// Copies that stay because nobody could tell.
-    pub kept: usize,
 }
 
 impl Learned {
@@ -72,18 +66,13 @@ impl Learned {
 
     /// The last pass asks anew, whatever was before.
     pub fn begin_last_pass(&mut self) {
-        (self.failures, self.not_before, self.in_vain) = (0, None, 0);
+        (self.failures, self.not_before) = (0, None);
     }
 
     /// It worked to the end of a pass.
     fn worked(&mut self) {
         (self.failures, self.not_before, self.refused) = (0, None, false);
         (self.trouble, self.said) = (None, None);
-    }
-
-    /// A last pass has not found out where all that left is.
-    pub fn was_in_vain(&mut self) {
-        self.in_vain += 1;
     }
 
     /// It failed. Returns when it is tried again.
@@ -106,21 +95,15 @@ impl Pass<'_> {
         self.has_archive() && !self.deferring && complete_at.is_none_or(|at| at < self.looks_from)
     }
 
-    /// The seal waits no more for who does not tell where what left is.
-    pub(super) fn is_given_up(&self) -> bool {
-        let learned = &self.book.learned.archive;
-        self.phase() == Phase::Draining && (learned.refused || learned.in_vain >= ASKED_IN_VAIN_MAX)
-    }
-
     /// At the end of a pass that went well: what of the archive is learned from it.
     pub(super) fn conclude_archive(&mut self, looks: &[Look]) {
         let troubled = |look: &Look| {
             is_archived(&self.book.pairs[look.pair].source) && (look.troubled || !look.complete)
         };
-        let vainly = self.silent || self.book.learned.archive.kept > 0;
+        let vainly = self.silent || self.book.learned.deferred.kept > 0;
         let in_vain = (vainly || looks.iter().any(troubled)) && !self.unasked;
         if self.phase() == Phase::Draining && in_vain {
-            self.book.learned.archive.was_in_vain();
+            self.book.learned.deferred.was_in_vain();
         }
         if self.source.archive().is_some() {
             self.book.learned.archive.worked();

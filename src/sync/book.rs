@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use super::archive;
 use super::clock::Instant;
 use super::gone::Evidence;
+use super::{archive, deferred};
 use crate::checkpoint::{AccountRecord, FolderId, FolderRecord, IntentId, Known, Origin, Proof};
 use crate::imap::{PermanentFlags, WireName};
 use crate::status::{FolderCounts, Reason};
@@ -43,6 +43,8 @@ pub struct Learned {
     pub pace: Pace,
     /// Of its archive, where that is a second store.
     pub archive: archive::Learned,
+    /// Of folders that wait for the cutover, its own included.
+    pub deferred: deferred::Learned,
     /// The operator consented to the removals that wait.
     pub removals_approved: bool,
     /// The source sends BODY before UID: one body at a time.

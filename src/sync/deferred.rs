@@ -9,9 +9,28 @@ use super::folders;
 use super::pass::{LISTED_FREELY, Look, Pass, at_source};
 use super::source::is_archived;
 use super::trouble;
-use crate::checkpoint::Known;
+use crate::checkpoint::{Known, Phase};
 use crate::imap::{Error, FolderStatus, WireName};
 use crate::words::{InternalDate, Message, Uid};
+
+/// So often the last pass asks in vain; then the account is sealed without an answer.
+const ASKED_IN_VAIN_MAX: u32 = 6;
+
+/// Whether it could be told what was moved into folders that wait, from session to session.
+#[derive(Default)]
+pub struct Learned {
+    /// Last passes that did not find out.
+    in_vain: u32,
+    /// Copies that stay because nobody could tell.
+    pub kept: usize,
+}
+
+impl Learned {
+    /// A last pass has not found out where all that left is.
+    pub fn was_in_vain(&mut self) {
+        self.in_vain += 1;
+    }
+}
 
 /// When messages were received: all that names them before their bytes are compared, for some
 /// servers tell wrong sizes.
@@ -22,6 +41,13 @@ impl Pass<'_> {
     pub fn is_deferred(&self, source: &WireName, shown: &str) -> bool {
         let rules = &self.enrollment.migration.folders;
         self.deferring && (is_archived(source) || folders::is_deferred(rules, shown))
+    }
+
+    /// The seal waits no more for who does not tell where what left is.
+    pub(super) fn is_given_up(&self) -> bool {
+        let learned = &self.book.learned;
+        let in_vain = learned.deferred.in_vain >= ASKED_IN_VAIN_MAX;
+        self.phase() == Phase::Draining && (in_vain || learned.archive.is_refused())
     }
 
     /// A folder that was copied before it was deferred stays a folder like any other.

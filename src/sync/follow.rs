@@ -314,7 +314,7 @@ impl Following<'_> {
         let learned = &mut book.learned.archive;
         learned.failed(self.shared.chance.next());
         if book.record.phase == Phase::Draining {
-            learned.was_in_vain();
+            book.learned.deferred.was_in_vain();
         }
         if let Err(failure) = done {
             let trouble = trouble::trouble(failure);
@@ -626,6 +626,7 @@ impl Following<'_> {
         match phase {
             Phase::Draining => {
                 book.learned.archive.begin_last_pass();
+                book.learned.deferred = Default::default();
                 self.emit(Entry::new(Event::CutoverStarted, "the last pass begins"));
             }
             Phase::Archiving => {
@@ -633,8 +634,8 @@ impl Following<'_> {
                     let text = "removals were still suspended at the seal: those copies stay";
                     self.emit(Entry::new(Event::RemovalsLapsed, text).reason("mass_deletion"));
                 }
-                if book.learned.archive.kept > 0 {
-                    let kept = book.learned.archive.kept;
+                let kept = book.learned.deferred.kept;
+                if kept > 0 {
                     let text = format!(
                         "{kept} copies stay whose messages left their folders: whether they lie \
                          in one that waits for the cutover could not be told before the seal"

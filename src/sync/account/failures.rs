@@ -175,6 +175,7 @@ impl Life {
         self.attempts = 0;
         if let Some(learned) = &mut self.learned {
             learned.archive.forgive();
+            learned.deferred = Default::default();
         }
         let services = &self.shared.refused_services;
         let name = &self.enrollment.migration.name;
