@@ -26,6 +26,7 @@ use crate::config::{self, Enrollment};
 use crate::journal::Entry;
 use crate::words::{Side, Uid};
 
+use self::failures::Suspect;
 pub use self::failures::refused_before;
 use self::opening::Gate;
 pub use super::board::StatusCell;
@@ -95,7 +96,7 @@ pub async fn run(
         attempts: 0,
         told: None,
         approved: Approved::default(),
-        suspect_tries: 0,
+        suspect: Suspect::default(),
         cutover_moved: false,
         other_archive: false,
         learned: None,
@@ -121,10 +122,10 @@ struct Life {
     writer: Writer,
     /// Failures in a row.
     attempts: u32,
-    /// The reason code the journal was last told.
-    told: Option<&'static str>,
+    /// The condition and the reason code the journal was last told.
+    told: Option<(&'static str, &'static str)>,
     approved: Approved,
-    suspect_tries: u32,
+    suspect: Suspect,
     /// Another cutover was given while it lived.
     cutover_moved: bool,
     /// What was learned of its archive, or with its password, means nothing any more.
@@ -312,7 +313,7 @@ impl Life {
         drop(session);
         self.carry(&control).await;
         if control.well.load(Ordering::Relaxed) {
-            (self.told, self.attempts, self.suspect_tries) = (None, 0, 0);
+            (self.told, self.attempts, self.suspect) = (None, 0, Suspect::default());
         }
         if let Some(enrollment) = replaced {
             self.replace(enrollment);

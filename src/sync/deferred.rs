@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::copy::Failure;
 use super::folders;
-use super::pass::{LISTED_FREELY, Look, Pass, at_source};
+use super::pass::{LISTED_FREELY, Look, Pass, Scope, at_source};
 use super::source::is_archived;
 use super::trouble;
 use crate::checkpoint::{Known, Phase};
@@ -68,8 +68,15 @@ impl Pass<'_> {
         statuses: &HashMap<WireName, FolderStatus>,
     ) -> Result<(), Failure> {
         let left = self.left_elsewhere(looks);
+        let hides = |state: &str| state == "held" || self.deferring && state == "deferred";
         if self.may_change() && !left.is_empty() {
-            self.look_into_held(&left, statuses).await?;
+            match self.scope {
+                // Nobody listed the folders for such a pass: the next sweep asks.
+                Scope::Told => {
+                    self.silent |= self.book.left_out.iter().any(|one| hides(one.state));
+                }
+                _ => self.look_into_held(&left, statuses).await?,
+            }
         }
         if !self.deferring {
             return Ok(());

@@ -504,16 +504,25 @@ impl<'a> Pass<'a> {
             Some(now) if now == uid_next => Vec::new(),
             _ => self.source.list_messages(from).await.map_err(at_source)?,
         };
+        let new: BTreeSet<Uid> = messages.iter().map(|message| message.uid).collect();
         let mut changes = Changes::default();
         if selected.highest_modseq != Some(modseq) {
             changes = self.source.list_changes(modseq).await.map_err(at_source)?;
+            // A UIDNEXT that went back hides new messages, which have changed all the same.
+            if changes.flags.iter().any(|(uid, _)| *uid >= from && !new.contains(uid)) {
+                return self.list_all().await;
+            }
             changes.flags.retain(|(uid, _)| *uid < from);
         }
-        if before as usize + messages.len() == self.source.exists() as usize {
+        let is_of_known = |(first, last): &(u32, u32)| {
+            let range = Uid::new(*first).zip(Uid::new(*last)).filter(|(first, last)| first <= last);
+            range.is_some_and(|(first, last)| known.range(first..=last).next().is_some())
+        };
+        let as_many = before as usize + messages.len() == self.source.exists() as usize;
+        if as_many && !changes.vanished.iter().any(is_of_known) {
             return Ok((SourceLook { messages, changes, present: None }, true));
         }
         let uids = self.source.list_uids().await.map_err(at_source)?;
-        let new: BTreeSet<Uid> = messages.iter().map(|message| message.uid).collect();
         let complete = uids.len() == self.source.exists() as usize;
         if uids.iter().any(|uid| !known.contains_key(uid) && !new.contains(uid)) {
             return self.list_all().await;

@@ -273,8 +273,13 @@ impl Dovecot {
 
     /// Changes a password (or adds a user); in force when this returns.
     pub fn set_password(&self, user: &str, password: &str) {
+        self.set_passwords([(user, password)].into_iter());
+    }
+
+    /// The same for several.
+    pub fn set_passwords<'p>(&self, passwords: impl Iterator<Item = (&'p str, &'p str)>) {
         let mut users = self.users.lock().expect("no panic here");
-        users.passwords.insert(user.to_owned(), password.to_owned());
+        users.passwords.extend(passwords.map(|(user, to)| (user.to_owned(), to.to_owned())));
         users.generation += 1;
         drop(users);
         self.write_users();

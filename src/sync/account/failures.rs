@@ -19,12 +19,56 @@ use crate::sync::trouble::{self, Blame, Remedy, Trouble};
 use crate::words::Side;
 
 /// A password that has worked before is tried again after an hour, then six-hourly.
-pub(super) const SUSPECT_FIRST: Duration = Duration::from_secs(3600);
+const SUSPECT_FIRST: Duration = Duration::from_secs(3600);
 const SUSPECT_LATER: Duration = Duration::from_secs(6 * 3600);
+/// Where it worked until the cutover and is refused within its window, sooner at first: the account
+/// waits for nothing else.
+const EXPECTED: [Duration; 3] =
+    [Duration::from_secs(300), Duration::from_secs(900), Duration::from_secs(1800)];
 /// So many sessions it takes at most to find a message that draws a refusal before its end.
 const CULPRIT_FOUND_WITHIN: u32 = 12;
 /// A host that refuses everybody is tried again no sooner.
 const REFUSED_BY_HOST: Duration = Duration::from_secs(60);
+
+/// Refusals in a row of a password that may have worked before.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Suspect {
+    tries: u32,
+    /// The first of them came within the cutover window.
+    since_cutover: bool,
+}
+
+impl Suspect {
+    /// It was refused once more. Returns when it is tried again, if ever.
+    fn refused(&mut self, worked: bool, in_window: bool) -> Option<Duration> {
+        if self.tries == 0 {
+            self.since_cutover = in_window;
+        }
+        let pause = match self.tries {
+            tries if self.is_expected(in_window) => {
+                let tries = usize::try_from(tries).unwrap_or(usize::MAX);
+                EXPECTED.get(tries).copied().unwrap_or(SUSPECT_FIRST)
+            }
+            0 => SUSPECT_FIRST,
+            _ if in_window => SUSPECT_FIRST,
+            _ => SUSPECT_LATER,
+        };
+        self.tries += 1;
+        worked.then_some(pause)
+    }
+
+    /// What the checkpoint remembers: it was refused once, so long ago. Returns how long it is left
+    /// alone still.
+    pub(super) fn remembered(&mut self, ago: Duration, in_window: bool) -> Duration {
+        *self = Suspect::default();
+        self.refused(true, in_window).unwrap_or(SUSPECT_FIRST).saturating_sub(ago)
+    }
+
+    /// Is it what everybody may see while providers change over?
+    fn is_expected(self, in_window: bool) -> bool {
+        in_window && self.since_cutover
+    }
+}
 
 impl Life {
     /// Understands a failure, tells it once, and waits.
@@ -97,8 +141,9 @@ impl Life {
         self.board.rest();
         // A connection that is simply cut now and then is no news.
         let newsworthy = self.attempts > 1 || trouble.remedy != Remedy::Account;
-        if self.told != Some(trouble.code) && newsworthy {
-            self.told = Some(trouble.code);
+        let told = Some(("retrying", trouble.code));
+        if self.told != told && newsworthy {
+            self.told = told;
             let text = format!("{}{}", told_side(&trouble), trouble.message);
             self.emit(Entry::new(Event::AccountRetrying, text).reason(trouble.code));
         }
@@ -111,21 +156,32 @@ impl Life {
         self.wait(until).await
     }
 
+    /// A password that has worked until the cutover and is refused within its window holds nobody:
+    /// providers that change over refuse everybody then.
     fn announce_hold(&mut self, trouble: Trouble, until: Option<Duration>) {
+        let is_expected = until.is_some()
+            && trouble.remedy == Remedy::Credentials
+            && self.suspect.is_expected(self.in_cutover_window());
+        let condition = if is_expected { "retrying" } else { "held" };
         let next = until.map(|until| self.shared.clock.now() + until.as_secs() as i64);
         let reason = self.board.reason_of(&trouble, next);
-        self.board.unwell("held", reason);
+        self.board.unwell(condition, reason);
         self.board.rest();
-        if self.told != Some(trouble.code) {
-            self.told = Some(trouble.code);
-            let text = format!("{}{} – {}", told_side(&trouble), trouble.message, trouble.hint);
-            // Who is early needs nobody's help.
-            let event = match trouble.code {
-                "window_not_open" => Event::EnrollmentWaits,
-                _ => Event::AccountHeld,
-            };
-            self.emit(Entry::new(event, text).reason(trouble.code));
+        let told = Some((condition, trouble.code));
+        if self.told == told {
+            return;
         }
+        self.told = told;
+        let (side, words) = (told_side(&trouble), &trouble.message);
+        let (event, text) = match trouble.code {
+            _ if is_expected => (Event::AccountRetrying, format!("{side}{words}")),
+            // Who is early needs nobody's help.
+            "window_not_open" => {
+                (Event::EnrollmentWaits, format!("{side}{words} – {}", trouble.hint))
+            }
+            _ => (Event::AccountHeld, format!("{side}{words} – {}", trouble.hint)),
+        };
+        self.emit(Entry::new(event, text).reason(trouble.code));
     }
 
     /// The account's own password was refused: it is not tried again until it changes, or, where
@@ -143,13 +199,7 @@ impl Life {
                 return self.retry(trouble, jittered(&self.shared, self.attempts)).await;
             }
         }
-        let pause = match (worked, self.suspect_tries) {
-            (false, _) => None,
-            (true, 0) => Some(SUSPECT_FIRST),
-            (true, _) if self.in_cutover_window() => Some(SUSPECT_FIRST),
-            (true, _) => Some(SUSPECT_LATER),
-        };
-        self.suspect_tries += 1;
+        let pause = self.suspect.refused(worked, self.in_cutover_window());
         self.announce_hold(trouble, pause);
         let host = self.shared.hosts.host(&endpoint(&self.enrollment, side).host);
         let address = self.enrollment.address.clone();
@@ -189,17 +239,20 @@ impl Life {
     }
 
     fn in_cutover_window(&self) -> bool {
+        self.is_in_cutover_window(self.shared.clock.now())
+    }
+
+    pub(super) fn is_in_cutover_window(&self, at: i64) -> bool {
         let window = self.enrollment.migration.cutover_window.as_secs() as i64;
-        let now = self.shared.clock.now();
         self.enrollment.cutover.is_some_and(|cutover| {
             let cutover = cutover.as_second();
-            (cutover..cutover + window).contains(&now)
+            (cutover..cutover + window).contains(&at)
         })
     }
 
     async fn service_refused(&mut self, trouble: Trouble, side: Side) -> Flow {
         tell_service_refused(&self.shared, &self.enrollment, side, &trouble.message);
-        self.told = Some("service_login_rejected");
+        self.told = Some(("held", "service_login_rejected"));
         let hint = "Mend the migration's service_login and reload.";
         self.hold(Trouble { code: "service_login_rejected", hint, ..trouble }, None).await
     }
@@ -251,4 +304,31 @@ fn told_side(trouble: &Trouble) -> String {
 
 pub(super) fn at_side(at_target: bool) -> Side {
     if at_target { Side::Target } else { Side::Source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_password_that_has_worked_is_tried_again_later_and_sooner_within_the_window() {
+        for (in_window, minutes) in [
+            ([false; 4], [60, 360, 360, 360]),
+            ([true; 4], [5, 15, 30, 60]),
+            // Refused before the cutover: nobody's change-over explains that.
+            ([false, true, true, true], [60, 60, 60, 60]),
+            ([true, true, false, false], [5, 15, 360, 360]),
+        ] {
+            let mut suspect = Suspect::default();
+            for (in_window, minutes) in in_window.into_iter().zip(minutes) {
+                assert_eq!(suspect.refused(true, in_window), Some(minutes * MINUTE));
+            }
+        }
+        assert_eq!(Suspect::default().refused(false, true), None, "it never worked");
+        let mut suspect = Suspect::default();
+        assert_eq!(suspect.remembered(2 * MINUTE, true), 3 * MINUTE);
+        assert!(suspect.is_expected(true) && !suspect.is_expected(false));
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::failures::{SUSPECT_FIRST, at_side, refused_before};
+use super::failures::{at_side, refused_before};
 use super::{Control, Life};
 use crate::checkpoint::{self, AccountRecord, Edit, Phase, StoreError, of_archived_name};
 use crate::journal::{Entry, Event};
@@ -80,8 +80,9 @@ impl Life {
             && refused.digest == self.credentials_digest(at_side(refused.at_target))
         {
             let worked = book.record.worked_credentials == Some(self.worked_digest());
-            let waited = self.shared.clock.now().saturating_sub(refused.since).max(0) as u64;
-            let pause = SUSPECT_FIRST.saturating_sub(Duration::from_secs(waited));
+            let ago = self.shared.clock.now().saturating_sub(refused.since).max(0) as u64;
+            let in_window = self.is_in_cutover_window(refused.since);
+            let pause = self.suspect.remembered(Duration::from_secs(ago), in_window);
             return Err(Gate::Held(refused_before(refused), worked.then_some(pause)));
         }
         Ok(Some(book))
