@@ -124,6 +124,50 @@ fn damaged_links_of_an_account_past_its_cutover_are_the_operators() {
     assert_eq!(stage.at_target().count("INBOX"), 20);
 }
 
+/// Whoever is reopened stays sealed, also where another cutover lies ahead: what its owner has done
+/// at the target since is not undone because links were damaged.
+#[test]
+fn damaged_links_of_a_reopened_account_are_derived_again_when_somebody_says_so() {
+    let stage = Stage::new("dannoriaperto");
+    stage.plant("INBOX", &mail::pec(1, 6));
+    let site = stage.plan().migration("cutover = \"2198-02-04\"").sweep_every("2s").write();
+    let mut daemon = site.start();
+    site.enroll(&stage.account);
+    daemon.wait_following(stage.address());
+    let order = |arguments: &[&str]| {
+        let output = site.command(arguments);
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    };
+    order(&["cutover", stage.address(), "--now"]);
+    let is = |phase: &'static str| move |account: &serde_json::Value| account["phase"] == phase;
+    daemon.wait("completed", stage.address(), 60, is("completed"));
+    order(&["reopen", stage.address()]);
+    daemon.wait("reopened", stage.address(), 60, is("archiving"));
+    order(&["cutover", stage.address(), "--at", "2198-02-05"]);
+    stage.at_target().expunge("INBOX", "1");
+    daemon.kill9();
+    lose_links_in_silence(&site);
+    stage.plant("INBOX", &mail::pec(2, 2));
+    let mut daemon = site.start();
+    daemon.wait_held(stage.address(), "state_lost");
+    assert_eq!(stage.at_target().count("INBOX"), 5);
+    order(&["approve", stage.address(), "late"]);
+    daemon.wait("archiving", stage.address(), 60, |account| {
+        account["phase"] == "archiving" && account["condition"] == "ok"
+    });
+    let added = support::poll(Duration::from_secs(60), || {
+        (stage.at_target().count("INBOX") == 8).then_some(())
+    });
+    assert!(added.is_some(), "what is missing is added: {}", site.log());
+    // It only adds.
+    stage.at_source().expunge("INBOX", "2");
+    stage.plant("INBOX", &mail::pec(3, 1));
+    let added = support::poll(Duration::from_secs(60), || {
+        (stage.at_target().count("INBOX") == 9).then_some(())
+    });
+    assert!(added.is_some(), "{}", site.log());
+}
+
 #[test]
 fn a_new_uidvalidity_at_either_side_doubles_nothing() {
     let mut stage = Stage::new("validita");

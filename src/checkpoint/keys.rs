@@ -95,6 +95,11 @@ pub(super) fn links_sum(chunk_key: &[u8]) -> Option<Key> {
     is_chunk.then(|| key(SUMS, &[of_folder]))
 }
 
+/// Behind all links, and behind all orphans.
+pub(super) fn ends() -> [Key; 2] {
+    [LINKS, ORPHANS].map(|prefix| key(prefix, &[&[0xff; 8]]))
+}
+
 /// Does the total count that record?
 pub(super) fn is_in_total(key: &[u8]) -> bool {
     ![b"m", LINKS, ORPHANS].iter().any(|prefix| key.starts_with(prefix))

@@ -17,10 +17,13 @@ use super::octets::unreadable;
 use super::opening::{self, Damage, Opened};
 use super::sums::{self, Sum};
 use super::{
-    AccountId, AccountRecord, Edit, FolderId, FolderRecord, Image, Intent, IntentId, Known, Link,
+    AccountId, AccountRecord, Edit, FolderId, FolderRecord, Image, Intent, IntentId, Known,
     Orphan,
 };
 use crate::words::Uid;
+
+/// How often a folder's records are read anew because others are written meanwhile.
+const READ_AGAIN_MAX: u32 = 8;
 
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -135,6 +138,20 @@ impl Store {
         self.shared.disk.get(&keys::address(address))?.map(|id| account_id(&id)).transpose()
     }
 
+    /// Can everything of an account be read, and does it add up?
+    pub fn check(&self, account: AccountId) -> Result<(), StoreError> {
+        self.shared
+            .disk
+            .get(&keys::account(account))?
+            .map_or(Ok(()), |record| decode::<AccountRecord>(&record).map(drop))?;
+        for folder in self.folders(account)? {
+            self.known(folder.id)?;
+            self.orphans(folder.id)?;
+            self.intents(folder.id)?;
+        }
+        Ok(())
+    }
+
     /// Numbers for new records, never used before in this store.
     pub fn new_account_id(&self) -> Result<AccountId, StoreError> {
         let number = self.shared.ids.accounts.next(&self.shared.disk)?;
@@ -156,9 +173,7 @@ impl Store {
 
     /// Everything known about a folder's source UIDs, ascending.
     pub fn known(&self, folder: FolderId) -> Result<Vec<(Uid, Known)>, StoreError> {
-        let mut known = Vec::new();
-        self.visit_known(folder, |uid, one| known.push((uid, one)))?;
-        Ok(known)
+        self.read_slots(&keys::all_known(folder))
     }
 
     /// The same one by one, for folders that are not to be held in memory.
@@ -167,7 +182,7 @@ impl Store {
         folder: FolderId,
         each: impl FnMut(Uid, Known),
     ) -> Result<(), StoreError> {
-        self.visit_slots(&keys::all_known(folder), each)
+        self.visit_slots(&keys::all_known(folder), each).map(drop)
     }
 
     pub fn known_one(&self, folder: FolderId, uid: Uid) -> Result<Option<Known>, StoreError> {
@@ -180,11 +195,8 @@ impl Store {
     }
 
     pub fn orphans(&self, folder: FolderId) -> Result<Vec<Orphan>, StoreError> {
-        let mut orphans = Vec::new();
-        self.visit_slots(&keys::all_orphans(folder), |target_uid, link: Link| {
-            orphans.push(Orphan { target_uid, link });
-        })?;
-        Ok(orphans)
+        let links = self.read_slots(&keys::all_orphans(folder))?.into_iter();
+        Ok(links.map(|(target_uid, link)| Orphan { target_uid, link }).collect())
     }
 
     pub fn intents(&self, folder: FolderId) -> Result<Vec<Intent>, StoreError> {
@@ -211,11 +223,24 @@ impl Store {
         Ok(records)
     }
 
+    /// All of them, at one time: where somebody else writes meanwhile, they are read again.
+    fn read_slots<R: Record>(&self, prefix: &[u8]) -> Result<Vec<(Uid, R)>, StoreError> {
+        let mut found = Vec::new();
+        for _ in 0..READ_AGAIN_MAX {
+            found.clear();
+            if self.visit_slots(prefix, |uid, one| found.push((uid, one)))? {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// False if something was committed meanwhile: then it is not known whether they add up.
     fn visit_slots<R: Record>(
         &self,
         prefix: &[u8],
         mut each: impl FnMut(Uid, R),
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let sum = || match keys::links_sum(prefix) {
             Some(key) => sums::read(&self.shared.disk, &key),
             None => Err(unreadable("key")),
@@ -229,8 +254,11 @@ impl Store {
             }
             Ok(())
         })?;
-        // Where something was committed in between, part of what was seen may be from before.
-        if before == sum()? { before.check(found) } else { Ok(()) }
+        let stood = before == sum()?;
+        if stood {
+            before.check(found)?;
+        }
+        Ok(stood)
     }
 }
 

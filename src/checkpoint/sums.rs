@@ -94,17 +94,17 @@ pub(super) fn include(disk: &Disk, changes: &mut Changes) -> io::Result<()> {
     for (key, value) in changes.iter() {
         let Some(of) = keys::links_sum(key) else { continue };
         let anew = changes.contains_key(&of);
-        if anew && value.is_none() {
+        let before = if anew { None } else { disk.get(key)? };
+        if before.as_deref() == value.as_deref() {
             continue;
         }
         let sum = match of_links.entry(of) {
             Entry::Occupied(sum) => sum.into_mut(),
             Entry::Vacant(place) => {
-                let before = read(disk, place.key())?;
-                place.insert(if anew { before.emptied() } else { before })
+                let sum = read(disk, place.key())?;
+                place.insert(if anew { sum.emptied() } else { sum })
             }
         };
-        let before = if anew { None } else { disk.get(key)? };
         sum.replace(key, before.as_deref(), value.as_deref());
     }
     changes.extend(of_links.into_iter().map(|(key, sum)| (key, Some(encode(&sum.changed())))));
@@ -132,6 +132,8 @@ pub(super) fn check_total(disk: &Disk) -> io::Result<()> {
             Ok(())
         })?;
     }
+    // Where the links of new folders will go is not on a damaged page either.
+    keys::ends().iter().try_for_each(|end| disk.get(end).map(drop))?;
     read(disk, keys::TOTAL)?.check(found)
 }
 

@@ -59,9 +59,9 @@ impl Learned {
         self.refused
     }
 
-    /// Is it to be tried now?
-    pub fn may_be_asked(&self) -> bool {
-        !self.refused && self.not_before.is_none_or(|at| at <= Instant::now())
+    /// Has it done what it was asked for, as far as it was?
+    pub fn is_well(&self) -> bool {
+        !self.refused && self.failures == 0
     }
 
     /// The last pass asks anew, whatever was before.

@@ -43,6 +43,9 @@ pub struct Learned {
     pub pace: Pace,
     /// Of its archive, where that is a second store.
     pub archive: archive::Learned,
+    /// When the last full pass of the sealed account began, if it left nothing to do but what has to
+    /// wait.
+    pub waits_since: Option<i64>,
     /// Of folders that wait for the cutover, its own included.
     pub deferred: deferred::Learned,
     /// The operator consented to the removals that wait.

@@ -91,12 +91,18 @@ pub fn proved_at_seal(facts: &Facts) -> Option<i64> {
 }
 
 /// Is everything looked at in the next pass of a sealed account? Where the last full one left
-/// nothing to do but what has to wait (`waits_since`), a further one teaches nothing before that may
-/// go on, or another instant has come.
+/// nothing to do but what has to wait (`waits_since`), a further one teaches little before that may
+/// go on, another instant has come, or a day has passed.
 pub fn looks_in_full(facts: &Facts, waits_since: Option<i64>, may_go_on: bool) -> bool {
     let due = facts.full_looks().filter(|instant| facts.now >= *instant).max();
-    due.is_some_and(|due| may_go_on || waits_since.is_none_or(|since| since < due))
+    due.is_some_and(|due| {
+        let fresh = facts.now - COMPARE_SECS..=facts.now;
+        may_go_on || waits_since.is_none_or(|since| since < due || !fresh.contains(&since))
+    })
 }
+
+/// Everything is compared at least once a day.
+pub const COMPARE_SECS: i64 = 86_400;
 
 /// Are the folders copied now that waited for the cutover? `from` is when that begins.
 pub fn copies_archive(phase: Phase, facts: &Facts, from: Option<i64>) -> bool {
@@ -157,6 +163,9 @@ mod tests {
         check(200, Some(120), false, true);
         check(250, Some(200), false, false);
         check(250, Some(200), true, true);
+        // A day has passed, or a clock was ahead.
+        check(200 + COMPARE_SECS + 1, Some(200), false, true);
+        check(250, Some(251), false, true);
     }
 
     #[test]

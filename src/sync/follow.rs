@@ -56,8 +56,6 @@ const POLLED_FOR: Duration = Duration::from_secs(3600);
 /// INBOX stays selected from one IDLE to the next, and some servers tell nothing new of a folder
 /// that is selected, not even by STATUS: every so many sweeps it is selected anew.
 const SWEEPS_ON_ONE_SELECT: u32 = 4;
-/// Everything is compared in full once a day.
-const COMPARE_SECS: i64 = 86_400;
 
 pub struct Following<'a> {
     pub shared: &'a Arc<Shared>,
@@ -96,8 +94,6 @@ struct Course {
     fruitless: u32,
     /// Folders were left alone that wait for the cutover.
     deferring: bool,
-    /// When the last full pass began, if it left nothing to do but what has to wait.
-    waits_since: Option<i64>,
     /// What passes that news asks for have come to.
     hurry: Hurry,
 }
@@ -391,7 +387,6 @@ impl Following<'_> {
         course.scope = None;
         if scope == Scope::Full {
             course.full_since = Some(verdict.began_at);
-            course.waits_since = verdict.waits.then_some(verdict.began_at);
             // Also what is due already, and was not yet gone when this pass began.
             if book.learned.missing.keys().next().is_none() {
                 book.learned.removals_approved = false;
@@ -403,6 +398,10 @@ impl Following<'_> {
             && self.facts(book, None).archive_from.is_some();
         if verdict.clean && !suspect && phase >= Phase::Draining && !waits {
             course.clean_since = Some(verdict.began_at);
+        }
+        if scope == Scope::Full {
+            let left = verdict.waits && (waits || !verdict.clean) && !suspect;
+            book.learned.waits_since = left.then_some(verdict.began_at);
         }
         // Nobody can be hurried to look into an archive.
         let is_left = |pair: &Pair| pair.unfinished && !is_archived(&pair.source);
@@ -472,16 +471,17 @@ impl Following<'_> {
             Phase::Draining => true,
             Phase::Archiving => {
                 let has_place = self.shared.copying.available_permits() > 0;
-                let may_be_asked = has_place && book.learned.archive.may_be_asked();
+                let is_well = has_place && book.learned.archive.is_well();
                 let may_go_on =
-                    !self.is_deferring(book) && (may_be_asked || !self.enrollment.has_archive());
-                cutover::looks_in_full(&facts, course.waits_since, may_go_on)
+                    !self.is_deferring(book) && (is_well || !self.enrollment.has_archive());
+                cutover::looks_in_full(&facts, book.learned.waits_since, may_go_on)
             }
             Phase::Following => {
                 let compared = book.pairs.iter().map(|pair| pair.record.compared_at).max();
                 let compared = compared.max(course.full_since);
                 !facts.clock_suspect
-                    && compared.is_some_and(|compared| facts.now - compared >= COMPARE_SECS)
+                    && compared
+                        .is_some_and(|compared| facts.now - compared >= cutover::COMPARE_SECS)
             }
             _ => false,
         }

@@ -3,8 +3,9 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
+use super::opening::state_lost;
 use super::{Flow, Life};
-use crate::checkpoint::{Edit, Refused, StoreError};
+use crate::checkpoint::{AccountId, AccountRecord, Edit, Phase, Refused, StoreError};
 use crate::imap::Error;
 use crate::journal::{Entry, Event};
 use crate::sync::backoff;
@@ -76,7 +77,10 @@ impl Life {
         if let Failure::Store(error) = &failure
             && error.kind() == ErrorKind::InvalidData
         {
-            self.begin_anew(error).await;
+            let words = error.to_string();
+            if !self.begin_anew(error).await {
+                return self.hold(state_lost(&words), None).await;
+            }
         }
         let trouble = trouble::trouble(&failure);
         self.attempts += 1;
@@ -120,15 +124,50 @@ impl Life {
         self.retry(trouble, delay).await
     }
 
-    /// Lets go of a checkpoint that is damaged, as if it had been lost: before the cutover it is
-    /// derived again from both servers, after it the operator is asked (`state_lost`).
-    async fn begin_anew(&mut self, damage: &StoreError) {
-        let address = &self.enrollment.address;
-        let Ok(Some(account)) = self.shared.store.account_id(address) else { return };
-        if self.writer.commit(vec![Edit::DropAccount(account)]).await.is_ok() {
+    /// Lets go of a checkpoint that is damaged, to be derived again from both servers. Past the
+    /// cutover the target is its owner's: nothing is derived before somebody said so. False if it
+    /// waits for that.
+    async fn begin_anew(&mut self, damage: &StoreError) -> bool {
+        let Ok(Some((account, record))) = self.damaged().await else { return true };
+        let now = self.shared.clock.now();
+        let past = self.enrollment.cutover.is_some_and(|cutover| now >= cutover.as_second());
+        let sealed = record.as_ref().is_some_and(|record| record.sealed_at.is_some());
+        if sealed && !std::mem::take(&mut self.approved.late) {
+            return false;
+        }
+        let mut edits = vec![Edit::DropAccount(account)];
+        // Whoever has no record and is past the cutover is asked for (`new_account`).
+        if let Some(record) = record.filter(|_| sealed || !past)
+            && let Ok(id) = self.shared.store.new_account_id()
+        {
+            let phase = if sealed { Phase::Archiving } else { Phase::Enrolled };
+            let first_copy_completed = false;
+            edits.push(Edit::PutAccount(AccountRecord {
+                id,
+                phase,
+                first_copy_completed,
+                ..record
+            }));
+        }
+        if self.writer.commit(edits).await.is_ok() {
             self.learned = None;
             let text = format!("{damage}: what was known of this account is let go");
             self.emit(Entry::new(Event::CheckpointLost, text).reason("checkpoint_unreadable"));
+        }
+        true
+    }
+
+    /// The account in the store, if it is damaged there. What a write left half done passes for
+    /// damage until the store is open again, as it is after a write that succeeds.
+    async fn damaged(&self) -> Result<Option<(AccountId, Option<AccountRecord>)>, StoreError> {
+        self.writer.commit(Vec::new()).await?;
+        let (store, address) = (&self.shared.store, &self.enrollment.address);
+        let Some(account) = store.account_id(address)? else { return Ok(None) };
+        match store.check(account) {
+            Err(error) if error.kind() == ErrorKind::InvalidData => {
+                Ok(Some((account, store.account(address).ok().flatten())))
+            }
+            checked => checked.map(|()| None),
         }
     }
 

@@ -213,18 +213,14 @@ impl Life {
             return Err(Gate::Held(trouble, Some(Duration::from_secs(wait))));
         }
         let past = self.enrollment.cutover.filter(|cutover| now >= cutover.as_second());
+        // Who was reopened was sealed before, whatever cutover comes next.
+        let sealed = past.is_some() || self.enrollment.decree.reopened_at.is_some();
         let late = past.is_some_and(|cutover| self.enrolled_after(cutover));
-        if past.is_some() && !late && !self.approved.late {
-            return Err(Gate::Held(
-                held(
-                    "state_lost",
-                    "there is no checkpoint of this account, and its cutover is past",
-                    "`pecsync approve ADDRESS late` copies what is missing, and only adds.",
-                ),
-                None,
-            ));
+        if sealed && !late && !std::mem::take(&mut self.approved.late) {
+            let words = "there is no checkpoint of this account, and its cutover is past";
+            return Err(Gate::Held(state_lost(words), None));
         }
-        self.create_record(past.map(|_| now)).await
+        self.create_record(sealed.then_some(now)).await
     }
 
     /// Was the enrollment dropped after the cutover?
@@ -255,6 +251,15 @@ impl Life {
         self.writer.commit(vec![Edit::PutAccount(record.clone())]).await?;
         Ok(record)
     }
+}
+
+/// What an account knew is lost, after its cutover.
+pub(super) fn state_lost(words: &str) -> Trouble {
+    held(
+        "state_lost",
+        words,
+        "`pecsync approve ADDRESS late` copies what is missing, and only adds.",
+    )
 }
 
 fn held(code: &'static str, message: &str, hint: &'static str) -> Trouble {
