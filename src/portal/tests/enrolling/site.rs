@@ -160,6 +160,10 @@ impl World {
         fs::read_to_string(self.site.path("portal.log")).unwrap_or_default()
     }
 
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}/{path}", self.port)
+    }
+
     pub fn daemon(&self) -> Daemon<'_> {
         self.site.start()
     }
