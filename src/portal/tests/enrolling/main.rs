@@ -56,7 +56,8 @@ fn four_migrations_from_the_first_page_to_the_message_at_the_target() {
     page.says("L'importazione dei suoi messaggi PEC è iniziata.");
     let text = page.text().replace("<strong>", "").replace("</strong>", "");
     assert!(text.contains("Per evitare di interrompere il processo di migrazione si ricordi di non modificare la sua password fino al passaggio al nuovo gestore."), "{text}");
-    daemon.wait_following(EPAP.1);
+    let status = daemon.wait_following(EPAP.1);
+    assert!(status["enrolled_by"].as_str().unwrap().contains("/conf.d/portal/"), "{status}");
     world.wait_moved(EPAP.1, "M0");
     mario.get("state").says("sincronizzata").says("04/02/2126, 08:00");
 
