@@ -15,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 const MIGRATION: &str = "[migration.epap]\ndomains = [\"pec.epap.it\"]\n\
     source.host = \"old.example\"\ntarget.host = \"new.example\"\n\
+    source.service_login = { user = \"s\", password_file = \"service\" }\n\
     target.service_login = { user = \"m\", password_file = \"service\" }\n";
 const MARIO: &str = "mario@pec.epap.it";
 
@@ -102,6 +103,8 @@ fn the_portal_may_say_only_who_and_with_which_sealed_password() {
     let file = "password_file = \"../../service\"\n";
     check(None, move |text| text.split("sealed").next().unwrap().to_owned() + file, "may not");
     check(Some("mario.toml"), |text| text, "is called c259");
+    let none = |text: String| text.split("[source]").next().unwrap().to_owned();
+    check(None, none, "\"sealed_password\" of the source is missing");
     check(None, |text| text.replace("mario@", "luigi@"), "is called");
     check(None, |text| text + &"#".repeat(17 << 10), "longer than 16 KiB");
 }
@@ -156,7 +159,7 @@ fn the_page_is_told_what_it_shows_and_no_secret() {
     assert_eq!((pages.new_password, pages.contacts), (NewPassword::None, false));
     assert_eq!(pages.new_provider, "new.example");
 
-    let plain = MIGRATION.replace("password_file = \"service\"", "password = \"segreta\"");
+    let plain = MIGRATION.replacen("password_file = \"service\"", "password = \"segreta\"", 1);
     let said = load(&plain).unwrap_err();
     assert!(said.contains("the portal can read this password") && !said.contains("segreta"));
     let asks = format!("{portal}{MIGRATION}[migration.epap.portal]\nnew_password = \"free\"\n");

@@ -105,8 +105,15 @@ pub(super) fn keep_within(root: &Table<'_>, file: &Path, address: Option<&str>) 
         }
     };
     only(root, &["address", "migration", "source", "contact"]);
-    if let Some(source) = root.quietly("source") {
-        only(&source, &["sealed_password"]);
+    let source = root.quietly("source");
+    if let Some(source) = &source {
+        only(source, &["sealed_password"]);
+    }
+    // A service login would stand in: it is not the portal's to say for whom.
+    if source.is_none_or(|source| !source.has("sealed_password")) {
+        let message = "\"sealed_password\" of the source is missing";
+        let hint = "a file of the portal's holds a password that its owner typed";
+        root.missing(Wrong::new(message, hint));
     }
     let Some(address) = address else { return };
     let name = file_name(address);
