@@ -1,15 +1,17 @@
 //! What each page does. A step is left only forward; whoever goes back, or opens a second tab, is
 //! shown where they are.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use maud::Markup;
-use pecsync::config::portal::NewPassword;
+use pecsync::config::portal::{NewPassword, file_name};
 use pecsync::config::sealing::{self, Login};
 use pecsync::config::{Contact, Migration, Settings, address_of, phone_of, policy};
 use pecsync::daemon::protocol::{Request as Order, StatusOf, ask, status_socket};
+use pecsync::status::AccountStatus;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::spawn_blocking;
 
@@ -210,16 +212,27 @@ async fn shown(app: &Arc<App>, frame: &Frame<'_>, visit: &Visit, asked: &Asked) 
     }
 }
 
-/// As the daemon tells it; where it is not to be asked, the file was taken just now.
-async fn state(app: &Arc<App>, address: &str) -> State {
+/// What the daemon says of it, if there is one to be asked.
+async fn status(app: &Arc<App>, address: &str) -> Option<AccountStatus> {
     let socket = status_socket(&app.settings.daemon.control_socket);
     let wanted = StatusOf { addresses: vec![address.to_owned()], brief: true };
     let asking = spawn_blocking(move || ask(&socket, &Order::Status(wanted), STATUS_WITHIN));
     let answer = asking.await.ok().and_then(Result::ok).and_then(|answer| answer.status);
-    let account = answer.and_then(|status| status.accounts.into_iter().next());
-    account.map_or(State::Preparing, |it| {
+    answer.and_then(|status| status.accounts.into_iter().next())
+}
+
+/// Where nothing is known of it, the file was left just now.
+async fn state(app: &Arc<App>, address: &str) -> State {
+    status(app, address).await.map_or(State::Preparing, |it| {
         State::of(&it.phase, &it.condition, (it.messages.source, it.messages.copied))
     })
+}
+
+/// By an administrator's file, which the page's would not take the place of.
+fn is_enrolled_otherwise(account: &AccountStatus) -> bool {
+    let own = file_name(&account.address);
+    let file = Path::new(&account.enrolled_by).file_name();
+    file.is_some_and(|file| file != own.as_str())
 }
 
 /// The password is tried, once, and sealed.
@@ -279,6 +292,16 @@ async fn password(
         app.visits.end(session);
         let words = Window::Ended.say(frame.migration, asked.lang).unwrap_or_default();
         return Err(Reply::page(frame.told(closed_heading(asked.lang), &words)));
+    }
+    if status(app, &visit.address).await.is_some_and(|it| is_enrolled_otherwise(&it)) {
+        app.count("not_listed");
+        app.visits.end(session);
+        let heading = asked.lang.say("Casella già attivata", "Already enrolled");
+        let words = asked.lang.say(
+            "La migrazione di questa casella è già stata avviata da un amministratore. Se la password è cambiata, rivolgersi all'assistenza.",
+            "The move of this mailbox was begun by an administrator. If its password was changed, ask for help.",
+        );
+        return Err(Reply::page(frame.told(heading, words)));
     }
     let roster = frame.migration.accounts.as_ref();
     let listed = roster.and_then(|roster| roster.get(&visit.address));

@@ -354,6 +354,21 @@ fn enrolling_again_brings_a_new_password_and_keeps_the_rest() {
 }
 
 #[test]
+fn who_was_enrolled_by_an_administrator_is_told_so() {
+    let world = World::new();
+    let mut daemon = world.daemon();
+    let (_, address) = FNOFI;
+    let text = format!("address = \"{address}\"\n[source]\npassword = \"{PASSWORD}\"\n");
+    world.site.drop_file("anna.toml", &text);
+    daemon.wait_following(address);
+    let mut visitor = Visitor::new(&world);
+    let page = visitor.begin(FNOFI);
+    visitor.password(&page, "sbagliata").says("Credenziali non valide");
+    visitor.password(&page, PASSWORD).says("già stata avviata da un amministratore");
+    assert!(world.enrollments().is_empty());
+}
+
+#[test]
 fn a_hook_that_fails_is_told_again_and_others_meanwhile() {
     let world = World::new();
     let mut visitor = Visitor::new(&world);
