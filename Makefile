@@ -21,10 +21,10 @@ BINARY ?= $(TARGET)/release/pecsync
 MANUAL ?= $(TARGET)/manual
 DATE ?= $(shell git log -1 --format=%cs 2>/dev/null)
 
-.PHONY: help build install deb demo test soak mutants fuzz fmt clippy doc bench parts
+.PHONY: help build install deb deb-portal demo test soak mutants fuzz fmt clippy doc bench parts
 
 help: ## shows this
-	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
 
 build: ## builds target/release/pecsync, its manual pages and completions
 	cargo build --release
@@ -67,6 +67,10 @@ install: ## installs what was built: DESTDIR= PREFIX=/usr/local SYSCONFDIR=/etc
 deb: build ## makes target/pecsync_VERSION_ARCHITECTURE.deb
 	systemd/debian/build.sh $(TARGET) BINARY=$(BINARY) MANUAL=$(MANUAL)
 
+deb-portal: ## makes target/pecsync-portal_VERSION_ARCHITECTURE.deb: the enrollment page
+	cargo build --release -p pecsync-portal
+	systemd/debian/portal/build.sh $(TARGET) $(TARGET)/release/pecsync-portal
+
 demo: ## moves a mailbox between two real servers while you watch (at most two minutes after the build)
 	@tests/demo/run.sh </dev/null
 
@@ -90,7 +94,7 @@ clippy: ## lints, warnings are errors
 	cargo clippy --workspace --all-targets -- -D warnings
 
 doc: ## builds the code's documentation, warnings are errors
-	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps
+	RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps
 
 bench: ## first copies and new mail beside peers and the ceiling: SETS=S,M,L RTTS=0,20 RUNS=3 TOOLS=… NEWS=10
 	@tests/support/install.sh interimap

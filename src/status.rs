@@ -94,6 +94,8 @@ pub struct AccountStatus {
     pub contact: ContactStatus,
     /// Its enrollment holds a password, or names the file of one.
     pub has_secrets: bool,
+    /// The file that asks for it; one in `conf.d/portal` came from the enrollment page.
+    pub enrolled_by: String,
 }
 
 impl AccountStatus {

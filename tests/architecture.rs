@@ -50,6 +50,10 @@ fn imports_go_one_way() {
     forbid("src/report", &["crate::imap", "crate::config", "tokio"], &[]);
     forbid("src/sync", &["crate::daemon", "crate::cli"], &[]);
     forbid("src/daemon", &["crate::cli"], &[]);
+    // The enrollment page is another program: it knows the daemon by its files and its status.
+    let rooms = ["sync::account", "sync::shared", "checkpoint", "cli::", "report::"];
+    let rooms = rooms.map(|room| format!("pecsync::{room}"));
+    forbid("src/portal", &rooms.each_ref().map(String::as_str), &[]);
 }
 
 #[test]
@@ -65,7 +69,8 @@ fn each_dependency_lives_in_one_place() {
     forbid("src", &["sled::"], &["src/checkpoint/"]);
     forbid("src", &["use notify::"], &["src/config/watcher"]);
     forbid("src", &["rustls", "imap_codec", "imap_types", "imap_proto"], &["src/imap/"]);
-    forbid("src", &["clap::", "rpassword"], &["src/cli/"]);
+    forbid("src", &["clap::", "rpassword"], &["src/cli/", "src/portal/"]);
+    forbid("src", &["axum", "hyper", "maud", "governor", "altcha"], &["src/portal/"]);
     forbid("src", &["hpke"], &["src/config/sealing.rs"]);
     forbid("src", &["prometheus_client"], &["src/daemon/metrics.rs"]);
 }

@@ -40,7 +40,7 @@ impl Etc {
 
     fn load(&self) -> Result<Settings, Vec<Problem>> {
         let now = "2026-01-15T12:00:00Z".parse().unwrap();
-        let context = Context { now, credentials: None, checking: false };
+        let context = Context { now, credentials: None, checking: false, for_portal: false };
         Ok(load_in(&self.path("pecsync.toml"), &context)?.0)
     }
 }

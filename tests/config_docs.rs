@@ -69,7 +69,8 @@ fn the_samples_are_accepted_and_the_enrollment_shows_every_key() {
     put("credentials/epap-target", "secret");
     let now = "2026-01-15T12:00:00Z".parse().unwrap();
     let credentials = Some(etc.path().join("credentials"));
-    let (settings, _) = load_in(&main, &Context { now, credentials, checking: false }).unwrap();
+    let (settings, _) =
+        load_in(&main, &Context { now, credentials, checking: false, for_portal: false }).unwrap();
 
     let sample = read("conf.d/mario.rossi.toml.example");
     let file = put("conf.d/mario.toml", &sample);
@@ -98,7 +99,7 @@ fn what_is_commented_out_in_the_samples_is_right_too() {
     fs::write(&main, uncommented(read("docs/examples/pecsync.toml")) + &migrations).unwrap();
     fs::set_permissions(&main, fs::Permissions::from_mode(0o600)).unwrap();
     let now = "2026-01-15T12:00:00Z".parse().unwrap();
-    let context = Context { now, credentials: None, checking: false };
+    let context = Context { now, credentials: None, checking: false, for_portal: false };
     let (settings, _) = load_in(&main, &context).unwrap();
     assert_eq!(settings.limits.hosts["imaps.pec.aruba.it"].connections, 500);
     // It shows all ways to give a password, of which one may be used.

@@ -55,7 +55,7 @@ fn settings_of(main: &str) -> (TempDir, Settings) {
     fs::write(&file, main).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let now = "2026-01-15T12:00:00Z".parse().unwrap();
-    let context = Context { now, credentials: None, checking: false };
+    let context = Context { now, credentials: None, checking: false, for_portal: false };
     let (settings, _) = load_in(&file, &context).unwrap();
     (etc, settings)
 }
@@ -354,7 +354,8 @@ fn accounts_supply_what_the_file_leaves_out() {
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let now = "2026-01-15T12:00:00Z".parse().unwrap();
     let (settings, _) =
-        load_in(&file, &Context { now, credentials: None, checking: false }).unwrap();
+        load_in(&file, &Context { now, credentials: None, checking: false, for_portal: false })
+            .unwrap();
     let parse = |text: &str| {
         let parsed = enrollment::parse(&etc.path().join("conf.d/m.toml"), text, &settings);
         parsed.map_err(|problems| lines(&problems))

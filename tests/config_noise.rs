@@ -114,7 +114,7 @@ fn load(text: &str) -> Result<Settings, String> {
     fs::write(&file, text).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
     let now = "2026-01-15T12:00:00Z".parse().unwrap();
-    let context = Context { now, credentials: None, checking: false };
+    let context = Context { now, credentials: None, checking: false, for_portal: false };
     match load_in(&file, &context) {
         Ok((settings, _)) => Ok(settings),
         Err(problems) => {

@@ -63,7 +63,7 @@ impl Etc {
 
 fn context() -> Context {
     let now: Timestamp = "2026-01-15T12:00:00Z".parse().unwrap();
-    Context { now, credentials: None, checking: false }
+    Context { now, credentials: None, checking: false, for_portal: false }
 }
 
 fn lines(problems: &[Problem]) -> String {

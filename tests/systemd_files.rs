@@ -28,11 +28,16 @@ fn tool(name: &str, arguments: &[&str]) -> Option<Output> {
     }
 }
 
+const UNITS: [&str; 3] =
+    ["pecsync.service", "pecsync-portal.service", "pecsync-portal-provision.service"];
+
 /// The unit as it would be on a machine where the binary is installed.
-fn installed_unit(dir: &Path) -> PathBuf {
-    let unit = dir.join("pecsync.service");
-    let here =
-        text("systemd/pecsync.service").replace("/usr/bin/pecsync", env!("CARGO_BIN_EXE_pecsync"));
+fn installed_unit(dir: &Path, name: &str) -> PathBuf {
+    let unit = dir.join(name);
+    // Any program stands for that of the portal, which is built by another package.
+    let here = text(&format!("systemd/{name}"))
+        .replace("/usr/bin/pecsync-portal", "/usr/bin/pecsync")
+        .replace("/usr/bin/pecsync", env!("CARGO_BIN_EXE_pecsync"));
     fs::write(&unit, here).expect("written");
     unit
 }
@@ -40,23 +45,27 @@ fn installed_unit(dir: &Path) -> PathBuf {
 #[test]
 fn systemd_understands_every_line_of_the_unit() {
     let dir = tempfile::tempdir().unwrap();
-    let unit = installed_unit(dir.path());
-    let verify = ["verify", "--man=no", unit.to_str().unwrap()];
-    let Some(output) = tool("systemd-analyze", &verify) else { return };
-    // It ends with 0 where it only complains.
-    let said = String::from_utf8_lossy(&output.stderr);
-    let ours: Vec<&str> = said.lines().filter(|line| line.contains("pecsync")).collect();
-    assert!(ours.is_empty() && output.status.success(), "{said}");
+    for name in UNITS {
+        let unit = installed_unit(dir.path(), name);
+        let verify = ["verify", "--man=no", unit.to_str().unwrap()];
+        let Some(output) = tool("systemd-analyze", &verify) else { return };
+        // It ends with 0 where it only complains.
+        let said = String::from_utf8_lossy(&output.stderr);
+        let ours: Vec<&str> = said.lines().filter(|line| line.contains("pecsync")).collect();
+        assert!(ours.is_empty() && output.status.success(), "{said}");
+    }
 }
 
 #[test]
 fn the_unit_is_hardened() {
     let dir = tempfile::tempdir().unwrap();
-    let unit = installed_unit(dir.path());
-    let unit = unit.to_str().unwrap();
-    let security = ["security", "--offline=true", "--threshold=12", "--no-pager", unit];
-    let Some(output) = tool("systemd-analyze", &security) else { return };
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    for name in UNITS {
+        let unit = installed_unit(dir.path(), name);
+        let unit = unit.to_str().unwrap();
+        let security = ["security", "--offline=true", "--threshold=12", "--no-pager", unit];
+        let Some(output) = tool("systemd-analyze", &security) else { return };
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    }
 }
 
 #[test]
@@ -64,12 +73,19 @@ fn accounts_and_directories_are_understood() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().to_str().unwrap();
     let sysusers = repository("systemd/pecsync.sysusers");
+    let of_portal = repository("systemd/pecsync-portal.sysusers");
     fs::create_dir_all(root.path().join("etc")).unwrap();
-    let arguments = ["--root", path, sysusers.to_str().unwrap()];
+    let files = [&sysusers, &of_portal].map(|file| file.to_str().unwrap());
+    let arguments = ["--root", path, files[0], files[1]];
     if let Some(output) = tool("systemd-sysusers", &arguments) {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let groups = fs::read_to_string(root.path().join("etc/group")).unwrap();
         assert!(groups.contains("pecsync:") && groups.contains("pecsync-admin:"), "{groups}");
+        let users = fs::read_to_string(root.path().join("etc/passwd")).unwrap();
+        assert!(
+            users.contains("pecsync-portal:") && users.contains("pecsync-provision:"),
+            "{users}"
+        );
     }
 }
 

@@ -229,6 +229,7 @@ fn detail(account: &AccountStatus, style: Style, now: Timestamp) -> String {
     line("bytes", part(octets.copied, octets.source, bytes));
     line("removals", shown(&account.removals));
     line("mode", shown(&account.mode));
+    line("enrolled", shown(&account.enrolled_by));
     for (name, time) in [
         ("cutover", &account.cutover),
         ("sealed", &account.sealed_at),

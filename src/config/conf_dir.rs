@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -13,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::enrollment;
 use super::files::{self, Text, Unreadable};
+use super::portal;
 use super::problem::Wrong;
 use super::secrets;
 
@@ -49,7 +51,10 @@ pub fn read_dir_files(dir: &Path) -> Vec<FileRead> {
     let mut reads = Vec::new();
     for entry in list(dir).unwrap_or_else(|error| unlisted(dir, &error, &mut reads)) {
         match (entry.is_dir(), is_enrollment(&entry)) {
-            (true, _) => read_inner(&entry, &mut reads),
+            (true, _) if entry.ends_with(portal::DIRECTORY) => {
+                read_inner(&entry, &mut reads, FileRead::of_portals);
+            }
+            (true, _) => read_inner(&entry, &mut reads, FileRead::of_path),
             (false, true) => reads.extend(FileRead::of_path(&entry)),
             (false, false) => {}
         }
@@ -58,14 +63,14 @@ pub fn read_dir_files(dir: &Path) -> Vec<FileRead> {
     reads
 }
 
-fn read_inner(dir: &Path, reads: &mut Vec<FileRead>) {
+fn read_inner(dir: &Path, reads: &mut Vec<FileRead>, read: impl Fn(&Path) -> Option<FileRead>) {
     let entries = match list(dir) {
         // Removed since it was listed.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         listed => listed.unwrap_or_else(|error| unlisted(dir, &error, reads)),
     };
     let files = entries.iter().filter(|entry| is_enrollment(entry) && !entry.is_dir());
-    reads.extend(files.filter_map(|file| FileRead::of_path(file)));
+    reads.extend(files.filter_map(|file| read(file)));
 }
 
 /// What a directory shows, hidden and unfinished files left out.
@@ -94,21 +99,38 @@ impl FileRead {
     pub fn of_path(path: &Path) -> Option<FileRead> {
         match files::read_text(path, FILE_OCTETS_MAX, true) {
             Ok(None) => None,
-            Ok(Some(Text { text, others_read })) => {
-                let written = fs::metadata(path).and_then(|facts| facts.modified()).ok();
-                let written = written.and_then(|written| Timestamp::try_from(written).ok());
+            Ok(Some(Text { text, others_read, .. })) => {
+                let written = written(path);
                 Some(FileRead { written, ..FileRead::of(path, text, others_read) })
             }
-            Err(unreadable) => {
-                let digest = Sha256::digest(format!("unreadable {unreadable:?}")).into();
-                Some(FileRead {
-                    path: path.to_owned(),
-                    digest,
-                    written: None,
-                    content: Content::Unreadable(unreadable),
-                })
-            }
+            Err(unreadable) => Some(FileRead::unreadable(path, unreadable)),
         }
+    }
+
+    /// [`FileRead::of_path`] for what the portal wrote. It faces the world: a link or another
+    /// user's file is not read, nor what a file names.
+    fn of_portals(path: &Path) -> Option<FileRead> {
+        let text = match files::read_text(path, portal::FILE_OCTETS_MAX, false) {
+            Ok(text) => text?,
+            Err(unreadable) => return Some(FileRead::unreadable(path, unreadable)),
+        };
+        let dir = path.parent().and_then(|dir| dir.metadata().ok());
+        if dir.is_none_or(|dir| dir.uid() != text.owner) {
+            let message = "a file that is not the portal's";
+            let hint = "an administrator's file goes into conf.d itself";
+            return Some(FileRead::unreadable(path, Wrong::new(message, hint).into()));
+        }
+        let Text { text, others_read, .. } = text;
+        let passwords = BTreeMap::new();
+        let digest = digest(&text, others_read, &passwords);
+        let content = Content::Text(EnrollmentText { text, others_read, passwords });
+        Some(FileRead { path: path.to_owned(), digest, written: written(path), content })
+    }
+
+    fn unreadable(path: &Path, unreadable: Unreadable) -> FileRead {
+        let digest = Sha256::digest(format!("unreadable {unreadable:?}")).into();
+        let content = Content::Unreadable(unreadable);
+        FileRead { path: path.to_owned(), digest, written: None, content }
     }
 
     /// How many passwords it holds: plain, for whoever reads it to read; in files of their own;
@@ -150,6 +172,11 @@ impl FileRead {
         let content = Content::UnlistedDirectory(wrong);
         FileRead { path: dir.to_owned(), digest, written: None, content }
     }
+}
+
+fn written(path: &Path) -> Option<Timestamp> {
+    let written = fs::metadata(path).and_then(|facts| facts.modified()).ok()?;
+    Timestamp::try_from(written).ok()
 }
 
 fn digest(

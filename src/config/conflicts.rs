@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::load::shown;
+use super::portal;
 use super::problem::Problem;
 use super::reconcile::File;
 use super::settings::{Endpoint, Enrollment, Settings};
@@ -25,7 +26,7 @@ pub(super) fn resolve(
     // Files that came too late with their present version. Each round adds some, so this ends.
     let mut losers = BTreeSet::new();
     let claimed = loop {
-        let claimed = claim_in_order(previous, now, known, &losers);
+        let claimed = claim_in_order(previous, now, settings, known, &losers);
         let falls_back =
             |path: &&PathBuf| now[*path].parsed.is_some() && now[*path].active.is_some();
         let fallen = claimed.refused.iter().filter(falls_back);
@@ -61,6 +62,8 @@ enum Rank {
     /// The account was this file's when the daemon last ran.
     Known,
     New,
+    /// And it is the portal's: an administrator's comes first.
+    NewOfPortal,
 }
 
 struct Claimed {
@@ -73,6 +76,7 @@ struct Claimed {
 fn claim_in_order(
     previous: &Files,
     now: &Files,
+    settings: &Settings,
     known: &BTreeMap<String, PathBuf>,
     losers: &BTreeSet<PathBuf>,
 ) -> Claimed {
@@ -80,7 +84,11 @@ fn claim_in_order(
     let chosen = now.iter().filter_map(|(path, file)| {
         let lost = losers.contains(path);
         let enrollment = file.candidate(lost)?;
-        Some((rank(path, file, lost, enrollment, previous, known), path, enrollment))
+        let rank = match rank(path, file, lost, enrollment, previous, known) {
+            Rank::New if portal::is_portals(&settings.daemon.conf_dir, path) => Rank::NewOfPortal,
+            rank => rank,
+        };
+        Some((rank, path, enrollment))
     });
     let mut chosen: Vec<_> = chosen.collect();
     // The files are in the order of their names, and the sort is stable.

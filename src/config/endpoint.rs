@@ -154,6 +154,14 @@ fn separator(text: &str) -> Result<String, Wrong> {
 fn password_of(table: &Table<'_>, dir: &Path, context: &Context) -> Option<SecretString> {
     const KEYS: [&str; 3] = ["password", "password_file", "credential"];
     one_at_most(table, &KEYS);
+    if context.for_portal {
+        if table.has("password") {
+            let message = "the portal can read this password, which is not for it";
+            let hint = "put it into a password_file that only the daemon can read";
+            table.wrong(&table.at_key("password"), Wrong::new(message, hint));
+        }
+        return Some(SecretString::from(String::new()));
+    }
     if let Some(secret) = table.secret("password") {
         return Some(secret.value);
     }

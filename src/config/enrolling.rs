@@ -123,7 +123,7 @@ pub type Row = (u64, Result<Wanted, Wrong>);
 /// else may be able to read it. Blocking.
 pub fn rows(path: &Path) -> Result<Vec<Row>, Wrong> {
     let octets = files::read_octets(path, FILE_OCTETS_MAX, true).map_err(|error| error.wrong)?;
-    let Some(Octets { octets, others_read }) = octets else {
+    let Some(Octets { octets, others_read, .. }) = octets else {
         return Err(files::cannot_read(path, &std::io::ErrorKind::NotFound.into()));
     };
     if others_read {

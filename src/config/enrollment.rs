@@ -16,7 +16,7 @@ use super::settings::{
     ArchiveLogin, Contact, Decree, Endpoint, Enrollment, Migration, ServiceStyle, Settings,
 };
 use super::table::{self, Table};
-use super::{files, keys, presets, secrets, values};
+use super::{files, keys, portal, presets, secrets, values};
 
 /// Where the password in a file of its own comes from.
 pub(super) type PasswordFile<'a> = &'a dyn Fn(&str) -> Result<SecretString, Wrong>;
@@ -80,6 +80,9 @@ impl Reading<'_> {
     fn enrollment(&self, root: &Table<'_>) -> Option<Enrollment> {
         root.allow(&keys::ENROLLMENT);
         let address = address(root);
+        if portal::is_portals(&self.settings.daemon.conf_dir, self.file) {
+            portal::keep_within(root, self.file, address.as_deref());
+        }
         let migration = self.migration(root, address.as_deref());
         let contact = root.table("contact").map(|table| contact(&table)).unwrap_or_default();
         let side = |key: &str| root.table(key);

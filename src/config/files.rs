@@ -14,12 +14,14 @@ pub(super) struct Text {
     pub text: Zeroizing<String>,
     /// Anybody on the machine can read it.
     pub others_read: bool,
+    /// The user it belongs to.
+    pub owner: u32,
 }
 
 impl Text {
     /// As if read from a file that nobody else can read.
     pub fn private(text: &str) -> Text {
-        Text { text: Zeroizing::new(text.to_owned()), others_read: false }
+        Text { text: Zeroizing::new(text.to_owned()), others_read: false, owner: 0 }
     }
 }
 
@@ -48,6 +50,7 @@ impl From<Wrong> for Unreadable {
 pub(super) struct Octets {
     pub octets: Zeroizing<Vec<u8>>,
     pub others_read: bool,
+    pub owner: u32,
 }
 
 /// Reads a regular file of at most `octets_max` as UTF-8. `Ok(None)` where it has just vanished.
@@ -56,10 +59,11 @@ pub(super) fn read_text(
     octets_max: u64,
     follow_links: bool,
 ) -> Result<Option<Text>, Unreadable> {
-    let Some(Octets { octets, others_read }) = read_octets(path, octets_max, follow_links)? else {
+    let Some(Octets { octets, others_read, owner }) = read_octets(path, octets_max, follow_links)?
+    else {
         return Ok(None);
     };
-    Ok(Some(Text { text: utf8(octets)?, others_read }))
+    Ok(Some(Text { text: utf8(octets)?, others_read, owner }))
 }
 
 /// [`read_text`] in whatever encoding.
@@ -81,7 +85,7 @@ pub(super) fn read_octets(
     let octets =
         read_bounded(file, facts.len(), octets_max).map_err(|error| cannot_read(path, &error))?;
     let octets = octets.ok_or_else(|| too_long(octets_max))?;
-    Ok(Some(Octets { octets, others_read: facts.mode() & 0o004 != 0 }))
+    Ok(Some(Octets { octets, others_read: facts.mode() & 0o004 != 0, owner: facts.uid() }))
 }
 
 /// Without waiting, should somebody have put a FIFO there.

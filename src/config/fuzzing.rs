@@ -95,7 +95,7 @@ fn settings_of_corpus() -> &'static Settings {
 
 fn context() -> Context {
     let now = jiff::Timestamp::from_second(1_768_500_000).expect("a moment in 2026");
-    Context { now, credentials: None, checking: false }
+    Context { now, credentials: None, checking: false, for_portal: false }
 }
 
 fn check_settings(settings: &Settings) {

@@ -14,16 +14,23 @@ pub(super) fn hooks(table: Option<&Table<'_>>) -> Hooks {
     table.allow(&keys::HOOKS);
     let mut hooks = Hooks::new();
     for key in keys::HOOKS.supported {
-        let Some(argv) = table.list(key, argument) else { continue };
-        let Some(program) = argv.first() else {
-            let hint = format!("write {key} = [\"/path/of/a/program\"], or take the line out");
-            table.wrong(&table.at_key(key), Wrong::new(format!("{key}: no program"), hint));
-            continue;
-        };
-        look_at(table, program);
-        hooks.insert(key, argv.into_iter().map(|found| found.value).collect());
+        if let Some(argv) = program(table, key) {
+            hooks.insert(key, argv);
+        }
     }
     hooks
+}
+
+/// A program and its arguments.
+pub(super) fn program(table: &Table<'_>, key: &str) -> Option<Vec<String>> {
+    let argv = table.list(key, argument)?;
+    let Some(program) = argv.first() else {
+        let hint = format!("write {key} = [\"/path/of/a/program\"], or take the line out");
+        table.wrong(&table.at_key(key), Wrong::new(format!("{key}: no program"), hint));
+        return None;
+    };
+    look_at(table, program);
+    Some(argv.into_iter().map(|found| found.value).collect())
 }
 
 fn argument(text: &str) -> Result<String, Wrong> {

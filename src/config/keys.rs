@@ -21,7 +21,7 @@ pub struct Keys {
     pub not_yet: &'static [&'static str],
 }
 
-pub const TOP: Keys = settings("", &["daemon", "hooks", "limits", "migration"], &[]);
+pub const TOP: Keys = settings("", &["daemon", "hooks", "limits", "portal", "migration"], &[]);
 pub const HOOKS: Keys = settings(
     "[hooks]",
     &["account_held", "secret_expiring", "account_completed", "migration_completed"],
@@ -59,6 +59,11 @@ pub const HOST_LIMITS: Keys = settings(
     &["logins_per_second", "connections_per_host", "sweeps_per_second"],
     &[],
 );
+pub const PORTAL: Keys = settings(
+    "[portal]",
+    &["listen", "public_url", "trusted_proxies", "state_dir", "new_password_hook"],
+    &[],
+);
 pub const MIGRATION: Keys = settings(
     "[migration.NAME]",
     &[
@@ -76,6 +81,7 @@ pub const MIGRATION: Keys = settings(
         "target",
         "folders",
         "sync",
+        "portal",
     ],
     &[],
 );
@@ -101,6 +107,22 @@ pub const SYNC: Keys = settings(
     &["deletions", "sweep_interval", "idle", "read_back", "in_doubt_wait"],
     &[],
 );
+pub const MIGRATION_PORTAL: Keys = settings(
+    "[migration.NAME.portal]",
+    &[
+        "title",
+        "logo",
+        "new_provider",
+        "contacts",
+        "new_password",
+        "two_factor",
+        "webmail",
+        "notice",
+        "client",
+        "help",
+    ],
+    &[],
+);
 
 pub const ENROLLMENT: Keys =
     enrollment("", &["address", "migration", "cutover", "source", "target", "contact"], &[]);
@@ -122,6 +144,7 @@ pub const ALL: &[&Keys] = &[
     &HOOKS,
     &LIMITS,
     &HOST_LIMITS,
+    &PORTAL,
     &MIGRATION,
     &SOURCE,
     &ARCHIVE,
@@ -129,6 +152,7 @@ pub const ALL: &[&Keys] = &[
     &SERVICE_LOGIN,
     &FOLDERS,
     &SYNC,
+    &MIGRATION_PORTAL,
     &ENROLLMENT,
     &ENROLLMENT_SOURCE,
     &ENROLLMENT_ARCHIVE,

@@ -9,11 +9,12 @@ use jiff::Timestamp;
 
 use super::files::{self, Text};
 use super::migration::{self, Read};
+use super::portal::Portal;
 use super::problem::{Problem, Sink, Wrong, quoted};
 use super::sealing::Keyring;
 use super::settings::{Daemon, Hooks, Limits, Migration, Settings};
 use super::table::{self, Found, Table};
-use super::{hooks, keys, limits};
+use super::{hooks, keys, limits, portal};
 
 const FILE_OCTETS_MAX: u64 = 1 << 20;
 
@@ -26,13 +27,26 @@ pub struct Context {
     /// Somebody looks whether all is well, from a shell that has no credentials: that they
     /// cannot be read there is a warning.
     pub checking: bool,
+    /// For the enrollment page, which is trusted with no login's password: none is looked for, and
+    /// one that it could read is a problem.
+    pub for_portal: bool,
 }
 
 impl Context {
     /// That of a daemon which reads its configuration now.
     pub fn of_daemon() -> Context {
         let credentials = std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
-        Context { now: Timestamp::now(), credentials, checking: false }
+        Context { now: Timestamp::now(), credentials, checking: false, for_portal: false }
+    }
+
+    /// That of the enrollment page, which opens no sealed password.
+    pub fn of_portal() -> Context {
+        Context { credentials: None, checking: true, ..Context::of_provision() }
+    }
+
+    /// That of who hands new passwords on, and opens those.
+    pub fn of_provision() -> Context {
+        Context { for_portal: true, ..Context::of_daemon() }
     }
 }
 
@@ -49,7 +63,10 @@ pub fn load_in(path: &Path, context: &Context) -> Result<(Settings, Vec<Problem>
     let dir = path.parent().unwrap_or(Path::new("/")).to_owned();
     let mut loading = Loading::default();
     let main = loading.main_file(&path, &dir, context);
-    let (keyring, warnings) = Keyring::read(&dir, context);
+    let (keyring, warnings) = match context.for_portal && context.checking {
+        true => (Keyring::believing(&dir), Vec::new()),
+        false => Keyring::read(&dir, context),
+    };
     loading.keyring = keyring;
     loading.warnings.extend(
         warnings.into_iter().map(|warning| Problem { file: shown(&dir, &warning.file), ..warning }),
@@ -87,6 +104,7 @@ struct Main {
     daemon: Daemon,
     hooks: Hooks,
     limits: Limits,
+    portal: Option<portal::Service>,
 }
 
 impl Main {
@@ -96,6 +114,7 @@ impl Main {
             daemon: limits::daemon(table("daemon").as_ref(), dir),
             hooks: hooks::hooks(table("hooks").as_ref()),
             limits: limits::limits(table("limits").as_ref()),
+            portal: portal::service(table("portal").as_ref(), dir),
         }
     }
 }
@@ -103,6 +122,7 @@ impl Main {
 #[derive(Default)]
 struct Loading {
     migrations: BTreeMap<String, Arc<Migration>>,
+    pages: BTreeMap<String, portal::Pages>,
     /// Where a migration or a domain was first seen.
     names: BTreeMap<String, String>,
     domains: BTreeMap<String, (String, String)>,
@@ -134,7 +154,9 @@ impl Loading {
     fn migration_text(&mut self, path: &Path, dir: &Path, text: &Text, context: &Context) {
         let own_dir = path.parent().unwrap_or(dir);
         self.text(path, dir, text, |loading, root| {
-            for key in ["daemon", "hooks", "limits"].into_iter().filter(|key| root.has(key)) {
+            for key in
+                ["daemon", "hooks", "limits", "portal"].into_iter().filter(|key| root.has(key))
+            {
                 let message = format!("[{key}] stands in a file of migrations");
                 let wrong = Wrong::new(message, "it belongs in pecsync.toml");
                 root.wrong(&root.at_key(key), wrong);
@@ -179,7 +201,7 @@ impl Loading {
         &mut self,
         path: &Path,
         dir: &Path,
-        Text { text, others_read }: &Text,
+        Text { text, others_read, .. }: &Text,
         read: impl FnOnce(&mut Loading, Table<'_>) -> T,
     ) -> T {
         let name = shown(dir, path);
@@ -206,7 +228,7 @@ impl Loading {
         let Some(migrations) = root.table("migration") else { return };
         for (name, table) in migrations.tables() {
             let read = migration::read(name, &table, config_dir, dir, context);
-            let Read { name, domains, migration, problems, warnings } = read;
+            let Read { name, domains, migration, pages, problems, warnings } = read;
             self.problems.extend(problems);
             self.warnings.extend(warnings);
             if let Some(first) = self.names.get(name.value) {
@@ -218,6 +240,7 @@ impl Loading {
             self.names.insert(name.value.to_owned(), place(root, &name.at));
             self.claim_domains(root, name.value, domains);
             if let Some(migration) = migration {
+                self.pages.extend(pages.map(|pages| (migration.name.clone(), pages)));
                 self.migrations.insert(migration.name.clone(), Arc::new(migration));
             }
         }
@@ -242,12 +265,16 @@ impl Loading {
     fn finish(
         mut self,
         dir: PathBuf,
-        Main { daemon, hooks, limits }: Main,
+        Main { daemon, hooks, limits, portal }: Main,
     ) -> Result<(Settings, Vec<Problem>), Vec<Problem>> {
+        let main_file = Path::new("pecsync.toml");
+        let portal = Portal { service: portal, pages: self.pages };
+        if let Err(wrong) = portal::keep_new_passwords(&portal) {
+            self.problems.push(Problem::of_file(main_file, wrong));
+        }
         if !self.problems.is_empty() {
             return Err(self.problems);
         }
-        let main_file = Path::new("pecsync.toml");
         if self.migrations.is_empty() {
             let hint = "add [migration.NAME] to it or to a file in migrations.d";
             let wrong = Wrong::new("no migration is configured", hint);
@@ -259,7 +286,7 @@ impl Loading {
             self.warnings.push(Problem::of_file(main_file, Wrong::new(message, hint)));
         }
         let (migrations, keyring) = (self.migrations, self.keyring);
-        Ok((Settings { dir, daemon, hooks, limits, migrations, keyring }, self.warnings))
+        Ok((Settings { dir, daemon, hooks, limits, migrations, portal, keyring }, self.warnings))
     }
 }
 

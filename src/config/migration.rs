@@ -13,7 +13,7 @@ use super::load::Context;
 use super::problem::{Problem, Wrong, quoted};
 use super::settings::{Deletions, FolderRules, Migration, ReadBack, SyncRules};
 use super::table::{Found, Table};
-use super::{endpoint, keys, roster, values};
+use super::{endpoint, keys, portal, roster, values};
 
 const CUTOVER_WINDOW: Duration = Duration::from_secs(6 * 60 * 60);
 /// How long the source stays open where `source_until` is left out.
@@ -29,6 +29,8 @@ pub(super) struct Read<'t> {
     pub domains: Vec<Found<String>>,
     /// `None` if no endpoint could be made of it; the problem is in the sink.
     pub migration: Option<Migration>,
+    /// What its enrollment page shows, if it has one.
+    pub pages: Option<portal::Pages>,
     /// Of its file of accounts.
     pub problems: Vec<Problem>,
     pub warnings: Vec<Problem>,
@@ -86,6 +88,8 @@ pub(super) fn read<'t>(
         Some(read) => (Some(Arc::new(read.roster)), read.problems, read.warnings),
         None => (None, Vec::new(), Vec::new()),
     };
+    let pages = table.table("portal");
+    let pages = pages.map(|pages| portal::pages(&pages, dir, target.as_ref()));
     let migration = source.zip(target).map(|(source, target)| Migration {
         name: name.value.to_owned(),
         domains: domain_names,
@@ -108,7 +112,7 @@ pub(super) fn read<'t>(
         let archive = archive.map(|archive| Arc::new(migration.of_archive(archive)));
         Migration { archive, ..migration }
     });
-    Read { name, domains, migration, problems, warnings }
+    Read { name, domains, migration, pages, problems, warnings }
 }
 
 /// Names go into journal fields, commands and file names.

@@ -1,33 +1,68 @@
 //! What Legalmail asks of passwords, as the published guides tell its users. Pure.
 
+use zeroize::Zeroizing;
+
 /// A token of the mailbox's name that is shorter may stand in a password.
 const TOKEN_LETTERS_MIN: usize = 3;
 const LETTERS_MIN: usize = 8;
 
-/// The rules that a password of that (case-folded) address breaks, in words. They repeat nothing of
-/// the password.
-pub fn broken_rules(password: &str, address: &str) -> Vec<&'static str> {
-    let letters: Vec<char> = password.chars().collect();
-    let has = |kind: fn(&char) -> bool| letters.iter().any(kind);
+/// What is asked, in the order of the guides.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rule {
+    Length,
+    Lower,
+    Upper,
+    Digit,
+    Special,
+    Repeated,
+    Name,
+}
+
+impl Rule {
+    /// What a password lacks that breaks it.
+    fn words(self) -> &'static str {
+        match self {
+            Rule::Length => "fewer than 8 characters",
+            Rule::Lower => "no lower-case letter (a-z)",
+            Rule::Upper => "no upper-case letter (A-Z)",
+            Rule::Digit => "no digit",
+            Rule::Special => "no special character (such as ? ! ; @)",
+            Rule::Repeated => "more than two equal characters in a row",
+            Rule::Name => "a part of the mailbox's name",
+        }
+    }
+}
+
+/// The rules that a password of that (case-folded) address breaks.
+pub fn broken(password: &str, address: &str) -> Vec<Rule> {
+    let has = |kind: fn(&char) -> bool| password.chars().any(|letter| kind(&letter));
+    let folded = Zeroizing::new(password.to_lowercase());
+    let in_a_row = password.chars().zip(password.chars().skip(1)).zip(password.chars().skip(2));
+    let rules = [
+        (Rule::Length, password.chars().count() >= LETTERS_MIN),
+        (Rule::Lower, has(char::is_ascii_lowercase)),
+        (Rule::Upper, has(char::is_ascii_uppercase)),
+        (Rule::Digit, has(char::is_ascii_digit)),
+        (Rule::Special, has(char::is_ascii_punctuation)),
+        (
+            Rule::Repeated,
+            !in_a_row.into_iter().any(|((one, two), three)| one == two && two == three),
+        ),
+        (Rule::Name, !tokens(address).any(|token| folded.contains(&token))),
+    ];
+    rules.into_iter().filter(|(_, holds)| !holds).map(|(rule, _)| rule).collect()
+}
+
+/// Parts of the mailbox's name that may not stand in its password, in lower case.
+pub fn tokens(address: &str) -> impl Iterator<Item = String> {
     let local_part = address.split('@').next().unwrap_or_default();
     let tokens = local_part.split(|letter: char| matches!(letter, '.' | '_' | '-' | '0'..='9'));
-    let folded = password.to_lowercase();
-    let names = |token: &str| {
-        token.chars().count() >= TOKEN_LETTERS_MIN && folded.contains(&token.to_lowercase())
-    };
-    let rules = [
-        (letters.len() >= LETTERS_MIN, "fewer than 8 characters"),
-        (has(char::is_ascii_lowercase), "no lower-case letter (a-z)"),
-        (has(char::is_ascii_uppercase), "no upper-case letter (A-Z)"),
-        (has(char::is_ascii_digit), "no digit"),
-        (has(char::is_ascii_punctuation), "no special character (such as ? ! ; @)"),
-        (
-            !letters.windows(3).any(|run| run[0] == run[1] && run[1] == run[2]),
-            "more than two equal characters in a row",
-        ),
-        (!tokens.into_iter().any(names), "a part of the mailbox's name"),
-    ];
-    rules.into_iter().filter(|(holds, _)| !holds).map(|(_, words)| words).collect()
+    tokens.filter(|token| token.chars().count() >= TOKEN_LETTERS_MIN).map(str::to_lowercase)
+}
+
+/// [`broken`] in words, which repeat nothing of the password.
+pub fn broken_rules(password: &str, address: &str) -> Vec<&'static str> {
+    broken(password, address).into_iter().map(Rule::words).collect()
 }
 
 #[cfg(test)]

@@ -146,8 +146,14 @@ impl Keyring {
         (Keyring { keys: Arc::new(keys), believed: Arc::new(believed) }, warnings)
     }
 
+    /// Believes what is sealed for the public keys that are there, and opens nothing.
+    pub(super) fn believing(config_dir: &Path) -> Keyring {
+        let believed = sealing_keys(config_dir).into_iter().map(|key| key.name).collect();
+        Keyring { believed: Arc::new(believed), ..Keyring::default() }
+    }
+
     /// The password in `sealed`, for that (case-folded) address and login.
-    pub(super) fn open(
+    pub fn open(
         &self,
         sealed: &str,
         address: &str,
@@ -313,7 +319,7 @@ fn listed(dir: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
 
 fn private_key(path: &Path, follow_links: bool) -> Result<(String, PrivateKey), Wrong> {
     let text = files::read_text(path, KEY_FILE_OCTETS_MAX, follow_links);
-    let Text { text, others_read } = match text {
+    let Text { text, others_read, .. } = match text {
         Ok(Some(text)) => text,
         Ok(None) => return Err(files::cannot_read(path, &io::ErrorKind::NotFound.into())),
         Err(unreadable) => return Err(unreadable.wrong),
@@ -355,7 +361,12 @@ mod tests {
     use super::*;
 
     fn keyring(dir: &Path) -> Keyring {
-        let context = Context { now: Timestamp::UNIX_EPOCH, credentials: None, checking: false };
+        let context = Context {
+            now: Timestamp::UNIX_EPOCH,
+            credentials: None,
+            checking: false,
+            for_portal: false,
+        };
         let (keyring, warnings) = Keyring::read(dir, &context);
         assert!(warnings.is_empty(), "{warnings:?}");
         keyring
@@ -414,7 +425,7 @@ mod tests {
         assert!(wrong.message.contains(&old), "{wrong}");
 
         // From a shell without credentials the public half is enough to believe it.
-        let context = Context { now: at(0), credentials: None, checking: true };
+        let context = Context { now: at(0), credentials: None, checking: true, for_portal: false };
         let (checking, _) = Keyring::read(dir.path(), &context);
         assert!(checking.open(&sealed, "a@b", Side::Target).is_ok());
         assert!(checking.open("v1:unknown:x", "a@b", Side::Target).is_err());
@@ -432,8 +443,12 @@ mod tests {
         fs::copy(&file, credentials.join("sealing-keys")).unwrap();
         fs::write(credentials.join("sealing-key_x.public"), "no private key").unwrap();
         fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
-        let mut context =
-            Context { now: Timestamp::UNIX_EPOCH, credentials: None, checking: false };
+        let mut context = Context {
+            now: Timestamp::UNIX_EPOCH,
+            credentials: None,
+            checking: false,
+            for_portal: false,
+        };
         let (keyring, warnings) = Keyring::read(dir.path(), &context);
         assert_eq!((format!("{keyring:?}").as_str(), warnings.len()), ("{}", 1));
         context.credentials = Some(credentials);
@@ -455,8 +470,12 @@ mod tests {
             made.push(name);
         }
         made.sort();
-        let context =
-            Context { now: Timestamp::UNIX_EPOCH, credentials: Some(credentials), checking: false };
+        let context = Context {
+            now: Timestamp::UNIX_EPOCH,
+            credentials: Some(credentials),
+            checking: false,
+            for_portal: false,
+        };
         let (keyring, warnings) = Keyring::read(dir.path(), &context);
         assert!(warnings.is_empty(), "{warnings:?}");
         let names: Vec<&String> = keyring.keys.keys().collect();

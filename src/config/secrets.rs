@@ -30,7 +30,7 @@ pub(super) fn password_file(dir: &Path, written: &str) -> Result<SecretString, W
     if let Some(wrong) = files::link_below(dir, &path) {
         return Err(wrong);
     }
-    let Text { text, others_read } = read_secret(&path, false)?;
+    let Text { text, others_read, .. } = read_secret(&path, false)?;
     if others_read {
         return Err(files::others_read(&path, "a file with a password"));
     }

@@ -21,6 +21,8 @@ pub struct Settings {
     pub hooks: Hooks,
     pub limits: Limits,
     pub migrations: BTreeMap<String, Arc<Migration>>,
+    /// Of the enrollment page, which is another program.
+    pub portal: super::Portal,
     /// What opens sealed passwords.
     pub keyring: super::Keyring,
 }

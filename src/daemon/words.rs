@@ -25,6 +25,7 @@ pub fn first_status(enrollment: &Enrollment, record: Option<&AccountRecord>) -> 
         removals: removals.to_owned(),
         contact: contact_status(&enrollment.contact),
         has_secrets: enrollment.has_secrets(),
+        enrolled_by: enrollment.file.display().to_string(),
         ..remembered(record)
     }
 }
@@ -72,6 +73,7 @@ pub fn held_by_its_file(
         cutover: cutover.map(|cutover| cutover.to_string()),
         contact: listed.map(|row| contact_status(&row.contact)).unwrap_or_default(),
         has_secrets: true,
+        enrolled_by: record.enrolled_by.clone(),
         condition: "held".to_owned(),
         reasons: vec![reason.clone()],
         reason: Some(reason),

@@ -212,6 +212,7 @@ impl Life {
         status.migration.clone_from(&enrollment.migration.name);
         status.contact = contact_status(&enrollment.contact);
         status.has_secrets = enrollment.has_secrets();
+        status.enrolled_by = enrollment.file.display().to_string();
         status.cutover = enrollment.cutover.map(|cutover| cutover.to_string());
         if status.phase.is_empty() {
             "enrolled".clone_into(&mut status.phase);

@@ -357,7 +357,7 @@ fn status_json_is_what_the_contract_says() {
     assert_eq!(daemon["bandwidth"], serde_json::json!({ "limit": null, "used": 0 }));
     assert!(daemon["started_at"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
     let account = &status["accounts"][0];
-    let expected = "address bytes condition contact cutover eta_s folders has_secrets last_copied_at \
+    let expected = "address bytes condition contact cutover enrolled_by eta_s folders has_secrets last_copied_at \
                     messages migration mode phase proved_alive_at reason reasons removals sealed_at source_seen_until";
     assert_eq!(names(account).join(" "), expected);
     let expected = ["adopted", "altered", "copied", "in_doubt", "refused", "source", "verified"];

@@ -20,7 +20,13 @@ pub const MIGRATION: &str = "prova";
 
 /// The binary under test; another one (an installed package) by `PECSYNC_BIN`.
 fn binary() -> PathBuf {
-    std::env::var_os("PECSYNC_BIN").map_or(env!("CARGO_BIN_EXE_pecsync").into(), PathBuf::from)
+    let chosen = std::env::var_os("PECSYNC_BIN").map(PathBuf::from);
+    let built = || option_env!("CARGO_BIN_EXE_pecsync").map(PathBuf::from);
+    chosen.or_else(built).unwrap_or_else(|| {
+        // For tests of another package: beside its own programs.
+        let test = std::env::current_exe().expect("a test has a file");
+        test.parent().and_then(Path::parent).expect("target/debug").join("pecsync")
+    })
 }
 
 /// What `pecsync.toml` is to say, before it is written.

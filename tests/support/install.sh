@@ -27,6 +27,9 @@ demo) ;;
 '')
     [ -d $unpacked/cyrus ] || apart+=(cyrus)
     [ -d $unpacked/courier ] || apart+=(courier)
+    # The enrollment page is tried in a browser.
+    command -v chromium >/dev/null || missing+=(chromium)
+    command -v chromedriver >/dev/null || missing+=(chromium-driver)
     # For promtool, without a Prometheus that starts.
     [ -d $unpacked/prometheus ] || apart+=(prometheus)
     if [ ! -d $unpacked/trixie ]; then

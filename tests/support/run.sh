@@ -7,7 +7,7 @@ cd "$(dirname "$0")/../.."
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 SECONDS=0
-cargo test --no-fail-fast -- "$@" </dev/null 2>&1 | tee "$output"
+cargo test --workspace --no-fail-fast -- "$@" </dev/null 2>&1 | tee "$output"
 status=${PIPESTATUS[0]}
 
 sum() { # passed|failed|ignored

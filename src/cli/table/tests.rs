@@ -25,6 +25,7 @@ fn account(address: &str) -> AccountStatus {
         condition: "ok".into(),
         removals: "mirrored".into(),
         mode: "idle".into(),
+        enrolled_by: "/etc/pecsync/conf.d/portal/c2.toml".into(),
         messages: MessageCounts {
             source: Some(1204),
             copied: Some(1204),
@@ -167,6 +168,7 @@ mario.rossi@pec.epap.it (epap)
   bytes      145 MB/145 MB
   removals   mirrored
   mode       idle
+  enrolled   /etc/pecsync/conf.d/portal/c2.toml
   cutover    2026-11-25T14:00:00Z (in 4d 2h)
   FOLDER                                  MESSAGES REFUSED STATE
   INBOX                                1,204/1,204       0 ok

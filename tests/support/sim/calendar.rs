@@ -112,7 +112,7 @@ impl Scene {
         fs::create_dir(etc.path().join("conf.d")).expect("made");
         fs::write(&file, settings).expect("written");
         let now = local(begins);
-        let context = Context { now, credentials: None, checking: false };
+        let context = Context { now, credentials: None, checking: false, for_portal: false };
         let (settings, _) = load_in(&file, &context).unwrap_or_else(|problems| {
             panic!("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
         });

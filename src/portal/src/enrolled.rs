@@ -1,0 +1,90 @@
+//! The file that asks for an account: what the portal leaves behind in `conf.d/portal`. And where
+//! new passwords wait for the hook.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use pecsync::config::enrolling::{Line, Wanted};
+use pecsync::config::portal::{DIRECTORY, FILE_OCTETS_MAX, file_name};
+use pecsync::config::{Contact, Settings, enrollment};
+use secrecy::SecretString;
+use zeroize::Zeroizing;
+
+/// Where that address's file lies.
+pub fn file(settings: &Settings, address: &str) -> PathBuf {
+    settings.daemon.conf_dir.join(DIRECTORY).join(file_name(address))
+}
+
+/// Has the portal enrolled it? With the contacts it was given. Blocking.
+pub fn known(settings: &Settings, address: &str) -> Option<Contact> {
+    let path = file(settings, address);
+    let text = fs::read_to_string(&path).ok()?;
+    let enrollment = enrollment::parse(&path, &text, settings).ok();
+    Some(enrollment.map(|enrollment| enrollment.contact).unwrap_or_default())
+}
+
+/// The text of the file, if the daemon would take it.
+pub fn text(
+    settings: &Settings,
+    address: &str,
+    sealed: &str,
+    (email, phone): (&Option<String>, &Option<String>),
+) -> Result<Zeroizing<String>, String> {
+    let wanted = Wanted {
+        address: address.to_owned(),
+        // Stands for what is sealed already.
+        source_password: Some(SecretString::from("")),
+        email: email.clone(),
+        phone: phone.clone(),
+        ..Wanted::default()
+    };
+    let line = || Line { key: "sealed_password", value: Zeroizing::new(sealed.to_owned()) };
+    let text = wanted.text(|_, _| Ok(line())).map_err(|wrong| wrong.to_string())?;
+    if text.len() as u64 > FILE_OCTETS_MAX {
+        return Err("the file would be too long".to_owned());
+    }
+    match enrollment::parse(&file(settings, address), &text, settings) {
+        Ok(_) => Ok(text),
+        Err(problems) => Err(problems.first().map(ToString::to_string).unwrap_or_default()),
+    }
+}
+
+/// Whole or not at all, over what was there. Blocking.
+pub fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
+    let dir = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // Hidden, so that nobody takes half of it for an enrollment; of its own, should somebody
+    // press the button twice.
+    let draft = dir.join(format!(".{name}.{}", crate::token::new()));
+    // The directory's group, that of the daemon, reads it.
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&draft)?;
+    let readable = file.set_permissions(PermissionsExt::from_mode(0o640));
+    let written = readable.and_then(|()| file.write_all(octets)).and_then(|()| file.sync_all());
+    if let Err(error) = written.and_then(|()| fs::rename(&draft, path)) {
+        let _ = fs::remove_file(&draft);
+        return Err(error);
+    }
+    fs::File::open(dir)?.sync_all()
+}
+
+/// Where new passwords wait.
+pub fn queue(state_dir: &Path) -> PathBuf {
+    state_dir.join("queue")
+}
+
+/// Lets a new password, sealed for the target, wait for the hook. A newer one takes the place of an
+/// older one. Blocking.
+pub fn queue_password(
+    state_dir: &Path,
+    migration: &str,
+    address: &str,
+    sealed: &str,
+) -> io::Result<()> {
+    let waiting = serde_json::json!({
+        "address": address, "migration": migration, "sealed_password": sealed,
+    });
+    let name = file_name(address).replace(".toml", ".json");
+    write(&queue(state_dir).join(name), waiting.to_string().as_bytes())
+}

@@ -1,0 +1,121 @@
+//! How often somebody may try, because each try is a login at the provider, which locks mailboxes
+//! and slows down whole networks.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use pecsync::config::HostLimits;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
+
+/// Per address: as many at once, then one each so long.
+const ADDRESS_TRIES: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
+const ADDRESS_EACH: Duration = Duration::from_secs(5 * 60);
+/// Per network: an office may enroll many mailboxes in an hour.
+const NETWORK_TRIES: NonZeroU32 = NonZeroU32::new(30).expect("not zero");
+const NETWORK_EACH: Duration = Duration::from_secs(20);
+/// Over all networks the provider's logins a second are kept, with as much patience.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Connections to providers at once.
+const CONNECTIONS_MAX: usize = 16;
+
+pub struct Limits {
+    addresses: DefaultKeyedRateLimiter<String>,
+    networks: DefaultKeyedRateLimiter<IpAddr>,
+    logins: DefaultDirectRateLimiter,
+    connections: Semaphore,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// This address or network has tried too often.
+    TooOften,
+    /// Too many others are trying now.
+    TooMany,
+}
+
+impl Limits {
+    pub fn new(host: &HostLimits) -> Limits {
+        let quota = |each, burst| Quota::with_period(each).expect("not zero").allow_burst(burst);
+        let each = Duration::from_secs_f64(1.0 / host.logins_per_second);
+        Limits {
+            addresses: RateLimiter::keyed(quota(ADDRESS_EACH, ADDRESS_TRIES)),
+            networks: RateLimiter::keyed(quota(NETWORK_EACH, NETWORK_TRIES)),
+            logins: RateLimiter::direct(quota(each, NonZeroU32::MIN)),
+            connections: Semaphore::new(CONNECTIONS_MAX),
+        }
+    }
+
+    /// Leave to try a password of that address once. The try counts whatever comes of it.
+    pub async fn may_try(
+        &self,
+        address: &str,
+        client: IpAddr,
+    ) -> Result<SemaphorePermit<'_>, Refused> {
+        let network = network(client);
+        if self.networks.check_key(&network).is_err()
+            || self.addresses.check_key(&address.to_owned()).is_err()
+        {
+            return Err(Refused::TooOften);
+        }
+        let turn = async {
+            let permit = self.connections.acquire().await.ok()?;
+            self.logins.until_ready().await;
+            Some(permit)
+        };
+        timeout(PATIENCE, turn).await.ok().flatten().ok_or(Refused::TooMany)
+    }
+
+    /// Forgets who has not come for a while.
+    pub fn forget(&self) {
+        self.addresses.retain_recent();
+        self.addresses.shrink_to_fit();
+        self.networks.retain_recent();
+        self.networks.shrink_to_fit();
+    }
+}
+
+/// What one client can change its address within: an IPv4 /24, an IPv6 /48.
+fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from(u32::from(address) & !0xff)),
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & (!0 << 80))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOST: HostLimits =
+        HostLimits { logins_per_second: 10_000.0, connections: 1, sweeps_per_second: 1.0 };
+
+    #[test]
+    fn networks() {
+        let check = |client: &str, expected: &str| {
+            assert_eq!(network(client.parse().unwrap()), expected.parse::<IpAddr>().unwrap());
+        };
+        check("192.0.2.77", "192.0.2.0");
+        check("::ffff:192.0.2.77", "192.0.2.0");
+        check("2001:db8:1:2:3::4", "2001:db8:1::");
+    }
+
+    #[tokio::test]
+    async fn an_address_and_a_network_have_their_tries() {
+        let limits = Limits::new(&HOST);
+        let client = |last: u8| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
+        for try_ in 0..ADDRESS_TRIES.get() {
+            assert!(limits.may_try("a@x.it", client(try_ as u8)).await.is_ok());
+        }
+        let other = "198.51.100.1".parse().unwrap();
+        assert_eq!(limits.may_try("a@x.it", other).await.err(), Some(Refused::TooOften));
+        for try_ in ADDRESS_TRIES.get()..NETWORK_TRIES.get() {
+            let address = format!("{try_}@x.it");
+            assert!(limits.may_try(&address, client(try_ as u8)).await.is_ok());
+        }
+        assert_eq!(limits.may_try("b@x.it", client(200)).await.err(), Some(Refused::TooOften));
+        assert!(limits.may_try("b@x.it", other).await.is_ok());
+    }
+}

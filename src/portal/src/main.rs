@@ -1,0 +1,104 @@
+//! `pecsync-portal`: the page on which owners of certified mailboxes enroll them.
+//!
+//! It ends in the file that an administrator would drop into conf.d, and holds no power of its
+//! own: passwords are tried once, sealed for the daemon at that moment, and cannot be read back.
+//!
+//! Reading order: `server` speaks HTTP and keeps its bounds, `steps` is what each page does,
+//! `pages` what it shows and `words` in which language; `session` remembers a visitor, `captcha`
+//! and `limits` keep machines and haste away, `trial` tries a password, `enrolled` writes the file,
+//! `provision` hands new passwords on.
+
+mod captcha;
+mod enrolled;
+mod limits;
+mod pages;
+mod provision;
+mod server;
+mod session;
+mod steps;
+mod token;
+mod trial;
+mod words;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use pecsync::config::{Context, Settings, load_in};
+
+const CONFIGURATION: u8 = 78;
+
+#[derive(Parser)]
+#[command(name = "pecsync-portal", version, about = "The page on which mailboxes are enrolled")]
+struct Arguments {
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/pecsync/pecsync.toml")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves the page
+    Run,
+    /// Tells the hook of new passwords that wait; needs the daemon's private keys
+    Provision {
+        /// Ends once nothing can be done now
+        #[arg(long)]
+        once: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    harden();
+    let done = match arguments.command {
+        Command::Run => read(&arguments, &Context::of_portal()).and_then(serve),
+        Command::Provision { once } => read(&arguments, &Context::of_provision())
+            .and_then(|settings| provision::run(&settings, once)),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, text)) => {
+            eprintln!("pecsync-portal: {text}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Passwords pass through this memory: no core dump, no ptrace by others; and a panic, which may be
+/// about what a server or a visitor wrote, says where it was and no more.
+fn harden() {
+    // SAFETY: plain system calls on integers and on a struct that lives through the call.
+    unsafe {
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+        let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const no_core);
+    }
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        eprintln!("pecsync-portal: internal error at {place}");
+    }));
+}
+
+/// An exit code, and what to say.
+type Refusal = (u8, String);
+
+fn read(arguments: &Arguments, context: &Context) -> Result<Settings, Refusal> {
+    let loaded = load_in(&arguments.config, context);
+    let (settings, warnings) = loaded.map_err(|problems| {
+        let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        (CONFIGURATION, lines.join("\npecsync-portal: "))
+    })?;
+    for warning in warnings {
+        eprintln!("pecsync-portal: {warning}");
+    }
+    Ok(settings)
+}
+
+fn serve(settings: Settings) -> Result<(), Refusal> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| (1, error.to_string()))?;
+    match runtime.block_on(server::run(settings))? {}
+}

@@ -1,0 +1,178 @@
+//! What the enrollment page is told, and what of its files the daemon takes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use pecsync::config::portal::{NewPassword, file_name};
+use pecsync::config::sealing::{self, Login};
+use pecsync::config::{
+    Context, SealingKey, Settings, Snapshot, load_in, read_dir_files, reconcile,
+};
+use secrecy::{ExposeSecret, SecretString};
+
+const MIGRATION: &str = "[migration.epap]\ndomains = [\"pec.epap.it\"]\n\
+    source.host = \"old.example\"\ntarget.host = \"new.example\"\n\
+    source.service_login = { user = \"s\", password_file = \"service\" }\n\
+    target.service_login = { user = \"m\", password_file = \"service\" }\n";
+const MARIO: &str = "mario@pec.epap.it";
+
+struct Site {
+    dir: tempfile::TempDir,
+    key: SealingKey,
+}
+
+impl Site {
+    fn new() -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        for part in ["conf.d/portal", "migrations.d"] {
+            fs::create_dir_all(dir.path().join(part)).unwrap();
+        }
+        private(&dir.path().join("pecsync.toml"), MIGRATION);
+        private(&dir.path().join("service"), "segreta");
+        sealing::new_key(dir.path(), None, Timestamp::now()).unwrap();
+        let key = sealing::sealing_keys(dir.path()).remove(0);
+        Site { dir, key }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn settings(&self) -> Settings {
+        let now = "2026-01-15T12:00:00Z".parse().unwrap();
+        let context = Context { now, credentials: None, checking: false, for_portal: false };
+        load_in(&self.path("pecsync.toml"), &context).unwrap().0
+    }
+
+    fn sealed(&self, address: &str, password: &str) -> String {
+        let sealed = self.key.seal(&SecretString::from(password), address, Login::Source).unwrap();
+        format!("address = \"{address}\"\n[source]\nsealed_password = \"{sealed}\"\n")
+    }
+
+    /// What is active, by address, with its password and where it was enrolled; what is rejected.
+    fn read(&self) -> (BTreeMap<String, (String, PathBuf)>, String) {
+        let settings = self.settings();
+        let files = read_dir_files(&settings.daemon.conf_dir);
+        let nobody = BTreeMap::new();
+        let (snapshot, _) = reconcile(&Snapshot::default(), files, &settings, &nobody);
+        let active = snapshot.active().iter().map(|(address, it)| {
+            let password = it.source_password.as_ref().unwrap().expose_secret().to_owned();
+            (address.clone(), (password, it.file.clone()))
+        });
+        let said: Vec<String> = snapshot.problems().map(ToString::to_string).collect();
+        (active.collect(), said.join("\n"))
+    }
+}
+
+fn private(path: &Path, text: &str) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn the_portal_may_say_only_who_and_with_which_sealed_password() {
+    #[track_caller]
+    fn check(name: Option<&str>, change: impl Fn(String) -> String, expected: &str) {
+        let site = Site::new();
+        let name = name.map_or_else(|| file_name(MARIO), str::to_owned);
+        let file = site.path("conf.d/portal").join(name);
+        private(&file, &change(site.sealed(MARIO, "vecchia")));
+        let (active, said) = site.read();
+        assert!(said.contains(expected), "{said}");
+        match expected {
+            "" => assert_eq!((active[MARIO].0.as_str(), said.as_str()), ("vecchia", "")),
+            _ => assert!(active.is_empty(), "{active:?}"),
+        }
+    }
+    let under = |table: &'static str| {
+        move |text: String| text.replace("[source]\n", &format!("[source]\n{table}"))
+    };
+    let top = |line: &'static str| move |text: String| format!("{line}\n{text}");
+    let end = |lines: &'static str| move |text: String| format!("{text}{lines}\n");
+    check(None, |text| text, "");
+    check(None, top("migration = \"epap\""), "");
+    check(None, end("[contact]\nemail = \"m@x.it\"\nphone = \"+391234567890\""), "");
+    check(None, top("cutover = \"2026-02-04T08:00\""), "\"cutover\" may not stand in a file of");
+    check(None, end("[target]\nuser = \"M1\""), "\"target\" may not stand");
+    check(None, under("user = \"altro\"\n"), "\"user\" may not stand");
+    check(None, under("expires = \"2026-04-01\"\n"), "\"expires\" may not stand");
+    check(None, |text| text.replace("sealed_password", "password"), "\"password\" may not stand");
+    let file = "password_file = \"../../service\"\n";
+    check(None, move |text| text.split("sealed").next().unwrap().to_owned() + file, "may not");
+    check(Some("mario.toml"), |text| text, "is called c259");
+    let none = |text: String| text.split("[source]").next().unwrap().to_owned();
+    check(None, none, "\"sealed_password\" of the source is missing");
+    check(None, |text| text.replace("mario@", "luigi@"), "is called");
+    check(None, |text| text + &"#".repeat(17 << 10), "longer than 16 KiB");
+}
+
+#[test]
+fn links_and_files_of_others_are_not_the_portals() {
+    let site = Site::new();
+    let (dir, outside) = (site.path("conf.d/portal"), site.path("outside"));
+    let file = dir.join(file_name(MARIO));
+    private(&outside, &site.sealed(MARIO, "vecchia"));
+    symlink(&outside, &file).unwrap();
+    assert!(site.read().1.contains("is a symbolic link"), "{}", site.read().1);
+    fs::remove_file(&file).unwrap();
+    fs::rename(&outside, &file).unwrap();
+    assert_eq!(site.read().0.len(), 1);
+    // Of whoever does not own the directory. Only root can give files away.
+    // SAFETY: takes nothing, changes nothing.
+    if unsafe { libc::geteuid() } == 0 {
+        chown(&file, Some(65534), None).unwrap();
+        assert!(site.read().1.contains("a file that is not the portal's"), "{}", site.read().1);
+    }
+}
+
+#[test]
+fn an_administrators_enrollment_comes_before_the_portals() {
+    let site = Site::new();
+    private(&site.path("conf.d/portal").join(file_name(MARIO)), &site.sealed(MARIO, "sua"));
+    private(&site.path("conf.d/zeta.toml"), &site.sealed(MARIO, "nostra"));
+    let (active, said) = site.read();
+    assert_eq!(active[MARIO].0, "nostra");
+    assert!(said.contains("is already enrolled by conf.d/zeta.toml"), "{said}");
+}
+
+#[test]
+fn the_page_is_told_what_it_shows_and_no_secret() {
+    let site = Site::new();
+    let load = |text: &str| {
+        fs::write(site.path("pecsync.toml"), text).unwrap();
+        let loaded = load_in(&site.path("pecsync.toml"), &Context::of_portal());
+        loaded.map(|(settings, _)| settings).map_err(|problems| {
+            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        })
+    };
+    fs::set_permissions(site.path("pecsync.toml"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::remove_file(site.path("service")).unwrap();
+    let portal = "[portal]\npublic_url = \"https://migra.example.it/webapp\"\n";
+    let settings = load(&format!("{portal}{MIGRATION}[migration.epap.portal]\n")).unwrap();
+    let service = settings.portal.service.unwrap();
+    assert_eq!(service.public_url.origin, "https://migra.example.it");
+    assert_eq!(service.public_url.path, "/webapp/");
+    let pages = &settings.portal.pages["epap"];
+    assert_eq!((pages.new_password, pages.contacts), (NewPassword::None, false));
+    assert_eq!(pages.new_provider, "new.example");
+
+    let plain = MIGRATION.replacen("password_file = \"service\"", "password = \"segreta\"", 1);
+    let said = load(&plain).unwrap_err();
+    assert!(said.contains("the portal can read this password") && !said.contains("segreta"));
+    let asks = format!("{portal}{MIGRATION}[migration.epap.portal]\nnew_password = \"free\"\n");
+    let said = load(&asks).unwrap_err();
+    assert!(said.contains("asks for new passwords, which nobody is told"), "{said}");
+    for (url, expected) in [
+        ("http://migra.example.it/", "in the clear"),
+        ("migra.example.it", "is not the address of a page"),
+        ("https://migra.example.it/a?b", "is not the address of a page"),
+    ] {
+        let said = load(&format!("[portal]\npublic_url = \"{url}\"\n{MIGRATION}")).unwrap_err();
+        assert!(said.contains(expected), "{said}");
+    }
+    let link = "[migration.epap.portal]\ntwo_factor = \"javascript:alert(1)\"\n";
+    assert!(load(&format!("{MIGRATION}{link}")).unwrap_err().contains("is not a link"));
+}
