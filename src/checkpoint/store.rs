@@ -17,8 +17,7 @@ use super::octets::unreadable;
 use super::opening::{self, Damage, Opened};
 use super::sums::{self, Sum};
 use super::{
-    AccountId, AccountRecord, Edit, FolderId, FolderRecord, Image, Intent, IntentId, Known,
-    Orphan,
+    AccountId, AccountRecord, Edit, FolderId, FolderRecord, Image, Intent, IntentId, Known, Orphan,
 };
 use crate::words::Uid;
 
