@@ -96,5 +96,6 @@ bench: ## first copies and new mail beside peers and the ceiling: SETS=S,M,L RTT
 	@tests/support/install.sh interimap
 	SETS=$(SETS) RTTS=$(RTTS) RUNS=$(RUNS) TOOLS=$(TOOLS) NEWS=$(NEWS) cargo bench --bench peers
 
-parts: ## measures single parts: listing, fetching, checkpoint, report
+parts: ## measures single parts: framing, decoding, planning, commits, listing, fetching, checkpoint, report
+	cargo bench --bench parts
 	cargo test --release --bench imap --bench checkpoint --bench report -- --nocapture --test-threads 1
