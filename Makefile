@@ -21,7 +21,7 @@ BINARY ?= $(TARGET)/release/pecsync
 MANUAL ?= $(TARGET)/manual
 DATE ?= $(shell git log -1 --format=%cs 2>/dev/null)
 
-.PHONY: help build install deb demo test soak mutants fuzz fmt clippy doc bench parts
+.PHONY: help build install deb demo test soak mutants fuzz fmt clippy doc bench many parts
 
 help: ## shows this
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
@@ -95,6 +95,9 @@ doc: ## builds the code's documentation, warnings are errors
 bench: ## first copies and new mail beside peers and the ceiling: SETS=S,M,L RTTS=0,20 RUNS=3 TOOLS=… NEWS=10
 	@tests/support/install.sh interimap
 	SETS=$(SETS) RTTS=$(RTTS) RUNS=$(RUNS) TOOLS=$(TOOLS) NEWS=$(NEWS) cargo bench --bench peers
+
+many: ## follows many accounts on one daemon: ACCOUNTS=10000 RATE=250 (logins a second)
+	ACCOUNTS=$(ACCOUNTS) RATE=$(RATE) cargo bench --bench many
 
 parts: ## measures single parts: framing, decoding, planning, commits, listing, fetching, checkpoint, report
 	cargo bench --bench parts
