@@ -21,7 +21,7 @@ BINARY ?= $(TARGET)/release/pecsync
 MANUAL ?= $(TARGET)/manual
 DATE ?= $(shell git log -1 --format=%cs 2>/dev/null)
 
-.PHONY: help build install deb deb-portal demo test soak mutants fuzz fmt clippy doc bench parts
+.PHONY: help build install deb deb-portal demo test soak mutants fuzz fmt clippy doc bench many parts
 
 help: ## shows this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
@@ -100,5 +100,9 @@ bench: ## first copies and new mail beside peers and the ceiling: SETS=S,M,L RTT
 	@tests/support/install.sh interimap
 	SETS=$(SETS) RTTS=$(RTTS) RUNS=$(RUNS) TOOLS=$(TOOLS) NEWS=$(NEWS) cargo bench --bench peers
 
-parts: ## measures single parts: listing, fetching, checkpoint, report
+many: ## follows many accounts on one daemon: ACCOUNTS=10000 RATE=250 (logins a second)
+	ACCOUNTS=$(ACCOUNTS) RATE=$(RATE) cargo bench --bench many
+
+parts: ## measures single parts: framing, decoding, planning, commits, listing, fetching, checkpoint, report
+	cargo bench --bench parts
 	cargo test --release --bench imap --bench checkpoint --bench report -- --nocapture --test-threads 1

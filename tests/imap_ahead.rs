@@ -5,7 +5,7 @@ mod scripted;
 
 use pecsync::imap::*;
 use pecsync::words::*;
-use scripted::{Scripted, Step, hear, say};
+use scripted::{Scripted, Step, hear, octets, say};
 
 const LIST: &str = "UID FETCH 1:* (UID FLAGS INTERNALDATE RFC822.SIZE)";
 const BODIES: &str = "UID FETCH 5 (UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])";
@@ -185,4 +185,134 @@ async fn a_uid_behind_an_examine_is_another_folders() {
         });
     }
     assert_eq!(told, ["4", "done", "examined", "5", "done"]);
+}
+
+const NEW: &str = "UID FETCH 5:* (UID FLAGS INTERNALDATE RFC822.SIZE)";
+const NEW_BODIES: &str = "UID FETCH 5:* (UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])";
+
+/// A FETCH response of a message of five octets, with its body or without.
+fn told(uid: u32, body: &str) -> String {
+    let body = if body.is_empty() { String::new() } else { format!(" BODY[] {{5}}\r\n{body}") };
+    let date = "14-Nov-2023 22:13:20 +0000";
+    format!("* 1 FETCH (UID {uid} FLAGS () INTERNALDATE \"{date}\" RFC822.SIZE 5{body})\r\n")
+}
+
+/// What a window says of its bodies: UIDs with octets, UIDs without, and its end.
+async fn bodies(fetching: &mut Fetching<'_>) -> Vec<String> {
+    let mut all = Vec::new();
+    loop {
+        match fetching.next().await.unwrap() {
+            Fetched::Body { message } => {
+                let mut octets = Vec::new();
+                while let Some(some) = fetching.chunk().await.unwrap() {
+                    octets.extend_from_slice(some);
+                }
+                all.push(format!("{} {}", message.uid, String::from_utf8(octets).unwrap()));
+            }
+            Fetched::NoBody { uid } => all.push(format!("no {uid}")),
+            Fetched::WindowDone { refused } => {
+                all.extend(refused.map(|(_, text)| text));
+                return all;
+            }
+            Fetched::Examined(_) => panic!("nothing was opened"),
+        }
+    }
+}
+
+fn uid(number: u32) -> Uid {
+    Uid::new(number).unwrap()
+}
+
+async fn idling(rest: Vec<Step>) -> (Session, Scripted) {
+    let mut script = vec![
+        hear("EXAMINE a"),
+        say(OPENED.replace('^', "$")),
+        hear("IDLE"),
+        say("+ idling\r\n* 3 EXISTS\r\n"),
+        octets("DONE\r\n"),
+    ];
+    script.extend(rest);
+    let (mut session, server) = session(script).await;
+    session.examine(&names(&["a"])[0]).await.unwrap();
+    session.idle_start().await.unwrap();
+    let long = std::time::Duration::from_secs(60);
+    assert_eq!(session.idle_wait(long).await.unwrap(), IdleNews::Something);
+    session.idle_done();
+    (session, server)
+}
+
+#[tokio::test]
+async fn bodies_of_new_mail_come_in_the_flight_of_its_listing() {
+    let script = vec![
+        hear(NEW),
+        // Asked for before anything is answered.
+        hear(NEW_BODIES),
+        // As Dovecot does: the listing is answered at last. Who came later was not asked for.
+        say(told(5, "") + &told(6, "")),
+        say(told(5, "five\n") + &told(6, "six\r\n") + &told(7, "late\n") + "^ OK x\r\n$ OK x\r\n"),
+        hear("NOOP"),
+        say("$ OK x\r\n"),
+    ];
+    let (mut session, server) = idling(script).await;
+    let listed = session.list_with_bodies(uid(5), 2).await.unwrap();
+    assert_eq!(listed.iter().map(|message| message.uid.get()).collect::<Vec<_>>(), [5, 6]);
+    assert!(session.has_bodies_ahead());
+    let mut fetching = session.fetching();
+    assert!(fetching.take_ahead(&[uid(5), uid(6)]));
+    assert_eq!(bodies(&mut fetching).await, ["5 five\n", "6 six\r\n"]);
+    assert!(!fetching.take_ahead(&[uid(5)]), "they are taken once");
+    drop(fetching);
+    session.noop().await.unwrap();
+    drop(session);
+    assert_eq!(server.beyond().await, "");
+}
+
+#[tokio::test]
+async fn bodies_that_nobody_takes_are_dropped_before_anything_else_is_asked() {
+    let script = vec![
+        hear(NEW),
+        hear(NEW_BODIES),
+        say(told(5, "") + "^ OK x\r\n"),
+        say(told(5, "five\n") + "$ OK x\r\n"),
+        hear("UID FETCH 1:* UID"),
+        say("* 1 FETCH (UID 3)\r\n* 2 FETCH (UID 5)\r\n$ OK x\r\n"),
+        hear("EXAMINE b"),
+        say(OPENED.replace('^', "$")),
+    ];
+    let (mut session, server) = idling(script).await;
+    // One fewer than was told: all of the answer is waited for.
+    assert_eq!(session.list_with_bodies(uid(5), 2).await.unwrap().len(), 1);
+    assert_eq!(session.list_uids().await.unwrap(), [uid(3), uid(5)]);
+    session.examine(&names(&["b"])[0]).await.unwrap();
+    drop(session);
+    assert_eq!(server.beyond().await, "");
+}
+
+#[tokio::test]
+async fn bodies_that_come_before_the_listing_has_to_be_asked_for_again() {
+    let script = vec![
+        hear(NEW),
+        hear(NEW_BODIES),
+        say(told(5, "five\n") + &told(5, "") + "^ OK x\r\n$ NO busy\r\n"),
+    ];
+    let (mut session, _server) = idling(script).await;
+    assert_eq!(session.list_with_bodies(uid(5), 1).await.unwrap().len(), 1);
+    let mut fetching = session.fetching();
+    assert!(fetching.take_ahead(&[uid(5)]));
+    assert_eq!(bodies(&mut fetching).await, ["busy"]);
+}
+
+#[tokio::test]
+async fn a_listing_that_is_refused_leaves_a_connection_that_can_be_used() {
+    let script = vec![
+        hear(NEW),
+        hear(NEW_BODIES),
+        say("^ NO not now\r\n$ NO not now\r\n"),
+        hear("NOOP"),
+        say("$ OK x\r\n"),
+    ];
+    let (mut session, _server) = idling(script).await;
+    let refused = session.list_with_bodies(uid(5), 1).await;
+    assert!(matches!(refused, Err(Error::No { .. })), "{refused:?}");
+    session.noop().await.unwrap();
 }

@@ -987,6 +987,38 @@ async fn literals_wait_where_they_must() {
 }
 
 #[tokio::test]
+async fn a_bare_session_appends_before_it_introduces_itself() {
+    let script = vec![
+        say("* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] ready\r\n"),
+        hear("AUTHENTICATE PLAIN AG1hcmlvAHNlZ3JldGE="),
+        say("$ OK [CAPABILITY IMAP4rev1 LITERAL+ ID NAMESPACE ENABLE CONDSTORE] in\r\n"),
+        hear(format!("{ARGUMENTS} {{2+}}")),
+        octets("xx\r\n"),
+        say("$ OK [APPENDUID 7 9] done\r\n"),
+        Step::HearAny,
+        say("$ OK x\r\n"),
+        hear("ENABLE CONDSTORE"),
+        hear("NAMESPACE"),
+        say("^ OK x\r\n* NAMESPACE ((\"\" \".\")) NIL NIL\r\n$ OK x\r\n"),
+        hear("NOOP"),
+        say("$ OK x\r\n"),
+    ];
+    let server = Scripted::play(script).await;
+    let connected = dialler().connect_bare(&endpoint(&server, Tls::None), &login()).await;
+    let mut session = connected.unwrap();
+    let (written, answer) = append_one(&mut session, 2).await;
+    written.unwrap();
+    assert!(matches!(answer, Ok(AppendAnswer::Stored { .. })), "{answer:?}");
+    session.introduce().await.unwrap();
+    assert_eq!(session.namespace().delimiter, Some('.'));
+    // Once is enough.
+    session.introduce().await.unwrap();
+    session.noop().await.unwrap();
+    drop(session);
+    assert_eq!(server.beyond().await, "");
+}
+
+#[tokio::test]
 async fn a_batch_of_several_is_one_command() {
     let item = "(\\Seen) \" 1-Jan-1970 00:00:07 +0000\"";
     let (mut session, server) = session(

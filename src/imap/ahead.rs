@@ -25,7 +25,7 @@ impl Session {
     /// each folder, in this order, take the answers. Until then no other command can be sent, but
     /// the opening of a folder out of turn, which drops what is outstanding.
     pub async fn look_ahead(&mut self, names: &[WireName], read_only: bool) -> Result<(), Error> {
-        self.ready()?;
+        self.ready().await?;
         for name in &names[..names.len().min(AHEAD_MAX)] {
             let draft = self.opening(name, read_only)?;
             let tag = self.connection.issue(draft);
@@ -96,7 +96,7 @@ impl Session {
     ) -> Result<Vec<Result<(), Error>>, Error> {
         let mut made = Vec::with_capacity(names.len());
         for some in names.chunks(AHEAD_MAX) {
-            self.ready()?;
+            self.ready().await?;
             let mailboxes = some.iter().map(encode::mailbox).collect::<Result<Vec<_>, _>>()?;
             let mut tags = Vec::with_capacity(some.len());
             for mailbox in mailboxes {

@@ -90,6 +90,11 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
+    /// Does it tell all that a listing asks for?
+    pub fn is_whole(&self) -> bool {
+        self.flags.is_some() && self.instant.is_some() && self.size.is_some()
+    }
+
     /// Takes from `other` what is missing here.
     pub fn complete_from(&mut self, other: Attributes) {
         self.uid = self.uid.or(other.uid);

@@ -90,6 +90,14 @@ impl Dialler {
     /// Connects, secures, authenticates, re-reads capabilities, enables CONDSTORE, sends ID where
     /// offered, reads NAMESPACE.
     pub async fn connect(&self, endpoint: &Endpoint, login: &Login) -> Result<Session, Error> {
+        let mut session = self.connect_bare(endpoint, login).await?;
+        session.introduce().await?;
+        Ok(session)
+    }
+
+    /// The same without ID, ENABLE and NAMESPACE: such a session can append, and has to
+    /// [introduce itself](Session::introduce) before it does anything else.
+    pub async fn connect_bare(&self, endpoint: &Endpoint, login: &Login) -> Result<Session, Error> {
         // Boxed: the handshake's state is large, and what is left of it when it is over must not
         // stay in the caller's task.
         let (connection, greeting) = Box::pin(self.greeted(endpoint)).await?;

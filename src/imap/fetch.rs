@@ -65,6 +65,18 @@ pub struct WholeSeen {
     pub digests: Digests,
 }
 
+/// How a listing is asked for.
+#[derive(Clone, Copy)]
+enum How {
+    Now,
+    /// It was, by the command of that tag.
+    Ahead(u32),
+    /// With the bodies behind it, of so many messages.
+    WithBodies {
+        messages: usize,
+    },
+}
+
 impl Session {
     /// Every message with UID ≥ `from` of the selected folder: UID FETCH from:* (UID FLAGS
     /// INTERNALDATE RFC822.SIZE), ascending, each once. UIDs below `from` are dropped (a server
@@ -73,10 +85,24 @@ impl Session {
     /// A message whose size or date cannot be read is asked for once more; if it still cannot be
     /// read, that is an error: it must not look as if it were not there.
     pub async fn list_messages(&mut self, from: Uid) -> Result<Vec<Message>, Error> {
+        let ahead = if from.get() == 1 { self.listing_ahead() } else { None };
+        self.list_from(from, ahead.map_or(How::Now, How::Ahead)).await
+    }
+
+    /// The same where so many messages must be there, and the bodies of all are asked for in the
+    /// same flight, for [`Fetching::take_ahead`]. Any other command reads and drops them first.
+    pub async fn list_with_bodies(
+        &mut self,
+        from: Uid,
+        messages: usize,
+    ) -> Result<Vec<Message>, Error> {
+        self.list_from(from, How::WithBodies { messages }).await
+    }
+
+    async fn list_from(&mut self, from: Uid, how: How) -> Result<Vec<Message>, Error> {
         let mut listing = self.new_listing(|message: &Message| message.uid);
         listing.weight = |message| keyword_octets(&message.flags);
-        let ahead = if from.get() == 1 { self.listing_ahead() } else { None };
-        let unreadable = self.list_into(&mut listing, since(from)?, from, ahead).await?;
+        let unreadable = self.list_into(&mut listing, since(from)?, from, how).await?;
         if self.is_ahead() && !unreadable.is_empty() {
             // The server has gone on to other folders: all of it once more, out of turn.
             let selected = self.selected.clone();
@@ -87,7 +113,7 @@ impl Session {
             return Box::pin(self.list_messages(from)).await;
         }
         for (set, _) in encode::sets(&unreadable) {
-            let still = self.list_into(&mut listing, set, from, None).await?;
+            let still = self.list_into(&mut listing, set, from, How::Now).await?;
             if let Some(uid) = still.first() {
                 let text = format!("size or date of the message with UID {uid} cannot be read");
                 return self.note(Err(Error::Protocol(text)));
@@ -96,14 +122,13 @@ impl Session {
         self.note(listing.finish())
     }
 
-    /// Fetches metadata into the listing, if it was not asked for ahead; returns the UIDs whose
-    /// metadata could not be read.
+    /// Fetches metadata into the listing; returns the UIDs whose metadata could not be read.
     async fn list_into(
         &mut self,
         listing: &mut Listing<Message>,
         set: SequenceSet,
         from: Uid,
-        ahead: Option<u32>,
+        how: How,
     ) -> Result<Vec<Uid>, Error> {
         let mut unreadable = Vec::new();
         let mut flags_changed = false;
@@ -127,9 +152,14 @@ impl Session {
             }
             listing.checked()
         };
-        match ahead {
-            Some(tag) => self.fetched_ahead(tag, each).await?,
-            None => self.fetch_each(Draft::of(encode::fetch(set, Asked::Metadata)), each).await?,
+        match how {
+            How::Ahead(tag) => self.fetched_ahead(tag, each).await?,
+            How::WithBodies { messages } => {
+                self.fetch_before_bodies((from, messages), set, each).await?;
+            }
+            How::Now => {
+                self.fetch_each(Draft::of(encode::fetch(set, Asked::Metadata)), each).await?;
+            }
         }
         self.connection.inbound.news.flags_changed |= flags_changed;
         unreadable.retain(|uid| !listing.holds(*uid));
@@ -219,7 +249,7 @@ impl Session {
         draft: Draft,
         on: impl FnMut(Said<'_>) -> Result<(), Error>,
     ) -> Result<Ended, Error> {
-        self.ready()?;
+        self.ready().await?;
         self.connection.inbound.fetching = true;
         let ended = self.connection.run_unless("UID FETCH", draft, on).await;
         self.connection.inbound.fetching = false;
@@ -324,6 +354,7 @@ impl Session {
         asked: Asked,
         each: &mut Each<'_>,
     ) -> Result<Option<Error>, Error> {
+        self.ready().await?;
         let mut fetching = self.fetching();
         let (mut accepted, mut refusal) = (false, None);
         for window in uids.chunks(WINDOW) {

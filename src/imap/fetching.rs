@@ -3,9 +3,10 @@
 //! A body is never held. What [`Fetching::chunk`] gives is borrowed from the receive buffer of
 //! the connection, and the end of a body is reported only when the whole response has been read.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
+use imap_types::sequence::SequenceSet;
 use tokio::time::Instant;
 
 use super::connection::{Event, Said, refusal, refused};
@@ -104,7 +105,85 @@ impl Session {
     }
 }
 
+impl Session {
+    /// Lists messages from a UID on, and asks for the bodies of all of them in the same flight.
+    ///
+    /// Servers answer the listing itself when they please: Dovecot once the bodies are sent, too.
+    /// So it ends as soon as it has told of as many messages as are there. Bodies that come before
+    /// that are dropped, and whoever takes the rest has to ask for them again.
+    pub(super) async fn fetch_before_bodies(
+        &mut self,
+        (from, messages): (Uid, usize),
+        set: SequenceSet,
+        mut each: impl FnMut(Attributes) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.ready().await?;
+        for asked in [Asked::Metadata, Asked::Messages] {
+            let tag = self.connection.issue(Draft::of(encode::fetch(set.clone(), asked)));
+            self.bodies_ahead.push_back(tag);
+        }
+        let mut told = BTreeSet::new();
+        let mut fetching = self.fetching();
+        let tags = fetching.session.bodies_ahead.iter();
+        let windows =
+            tags.map(|tag| Outstanding::Window(Window::sent(VecDeque::from([*tag]), &[])));
+        fetching.outstanding = windows.collect();
+        while told.len() < messages {
+            match fetching.step().await? {
+                Step::NoBody(found) => {
+                    told.extend(found.uid.filter(|uid| *uid >= from && found.is_whole()));
+                    each(found).map_err(|error| fetching.note(error))?;
+                }
+                Step::Body { .. } => while fetching.chunk().await?.is_some() {},
+                Step::WindowDone { refused } => {
+                    fetching.session.bodies_ahead.pop_front();
+                    return match refused {
+                        None => Ok(()),
+                        Some((code, text)) => Err(Error::No { command: "UID FETCH", code, text }),
+                    };
+                }
+                Step::Examined(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Are bodies on their way that [`Session::list_with_bodies`] has asked for?
+    pub fn has_bodies_ahead(&self) -> bool {
+        !self.bodies_ahead.is_empty()
+    }
+
+    /// Reads such bodies, which nobody took, and forgets them.
+    pub async fn drop_bodies(&mut self) -> Result<(), Error> {
+        match self.has_bodies_ahead() {
+            false => Ok(()),
+            // Boxed: it is rare, and would make every command's future larger.
+            true => Box::pin(self.drop_window()).await,
+        }
+    }
+
+    async fn drop_window(&mut self) -> Result<(), Error> {
+        let mut fetching = self.fetching();
+        fetching.take_ahead(&[]);
+        while !matches!(fetching.step().await?, Step::WindowDone { .. }) {
+            while fetching.chunk().await?.is_some() {}
+        }
+        Ok(())
+    }
+}
+
 impl Fetching<'_> {
+    /// Takes the window that [`Session::list_with_bodies`] has sent behind its listing: of what
+    /// comes in it `uids` are wanted. `false` if there is none: ask for it.
+    pub fn take_ahead(&mut self, uids: &[Uid]) -> bool {
+        let tags = std::mem::take(&mut self.session.bodies_ahead);
+        let is_there = !tags.is_empty();
+        if is_there {
+            self.outstanding.push_back(Outstanding::Window(Window::sent(tags, uids)));
+        }
+        is_there
+    }
+
     /// Sends `UID FETCH uids (UID FLAGS INTERNALDATE RFC822.SIZE BODY.PEEK[])`, in as many
     /// commands as line lengths ask for but as one window. Safe to cancel.
     pub async fn request(&mut self, uids: &[Uid]) -> Result<(), Error> {
@@ -267,7 +346,7 @@ impl Fetching<'_> {
 
     fn ready(&mut self) -> Result<(), Error> {
         if self.outstanding.is_empty() {
-            return self.session.ready();
+            return self.session.usable();
         }
         match self.session.connection.link.is_broken() {
             true => Err(self.session.connection.unusable()),
@@ -277,9 +356,7 @@ impl Fetching<'_> {
 
     fn queue(&mut self, uids: &[Uid], asked: Asked) -> Result<(), Error> {
         self.ready()?;
-        let mut window =
-            Window { uids: uids.iter().map(|uid| (*uid, false)).collect(), ..Window::default() };
-        window.uids.sort_unstable();
+        let mut window = Window::of(uids);
         for (set, _) in encode::sets(uids) {
             let draft = Draft::of(encode::fetch(set, asked));
             window.tags.push_back(self.session.connection.issue(draft));
@@ -442,6 +519,17 @@ impl Fetching<'_> {
 }
 
 impl Window {
+    fn of(uids: &[Uid]) -> Window {
+        let mut uids: Vec<(Uid, bool)> = uids.iter().map(|uid| (*uid, false)).collect();
+        uids.sort_unstable();
+        Window { uids, ..Window::default() }
+    }
+
+    /// Asked for already, by these commands.
+    fn sent(tags: VecDeque<u32>, uids: &[Uid]) -> Window {
+        Window { tags, ..Window::of(uids) }
+    }
+
     fn answer(&mut self, uid: Uid) -> bool {
         let place = self.uids.binary_search_by_key(&uid, |(uid, _)| *uid);
         place.is_ok_and(|place| !std::mem::replace(&mut self.uids[place].1, true))

@@ -22,7 +22,7 @@ impl Session {
     /// Sends IDLE and waits for the continuation. What the server says before it is kept: the
     /// next [`Session::idle_wait`] tells of it at once.
     pub async fn idle_start(&mut self) -> Result<(), Error> {
-        self.ready()?;
+        self.ready().await?;
         let tag = self.connection.issue(Draft::of(CommandBody::Idle));
         let begun = Instant::now();
         loop {

@@ -66,7 +66,7 @@ impl Session {
     /// All folders of the personal namespace, each once, with their status where one command
     /// gives both. Falls back to plain LIST where extended LIST is refused or hides INBOX.
     pub async fn list(&mut self) -> Result<Vec<Listed>, Error> {
-        self.ready()?;
+        self.ready().await?;
         if self.capabilities.has("LIST-EXTENDED") && self.capabilities.has("LIST-STATUS") {
             let (ended, found) = self.listing(self.extended_list(), true).await?;
             let has_inbox = found.folders.iter().any(|folder| folder.name.is_inbox());
@@ -120,7 +120,7 @@ impl Session {
     }
 
     async fn listing(&mut self, draft: Draft, with_status: bool) -> Result<(Ended, Found), Error> {
-        self.ready()?;
+        self.ready().await?;
         let mut found = Found::default();
         let on = |said: Said<'_>| {
             match said {

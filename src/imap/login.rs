@@ -57,7 +57,7 @@ pub(super) async fn start_tls(link: Link) -> Result<TcpStream, Error> {
     tcp.ok_or_else(|| Error::Protocol("octets were injected before the TLS handshake".into()))
 }
 
-/// Authenticates, and prepares the session for use.
+/// Authenticates. The session has not introduced itself yet.
 pub(super) async fn log_in(
     connection: Connection,
     greeting: String,
@@ -75,13 +75,14 @@ pub(super) async fn log_in(
         listing_octets_max: 0,
         exchange: Box::default(),
         ahead: VecDeque::new(),
+        bodies_ahead: VecDeque::new(),
+        introduced: false,
     };
     let offered = capabilities(&mut session.connection).await?;
     let authenticated = authenticate(&mut session.connection, &offered, login).await;
     authenticated.map_err(|error| unspoken(error, login))?;
     session.capabilities = Arc::new(capabilities(&mut session.connection).await?);
     session.connection.outbound.literals = literals(&session.capabilities);
-    session.introduce().await?;
     session.connection.inbound.framer.shrink();
     Ok(session)
 }
@@ -242,9 +243,13 @@ fn literal(password: &secrecy::SecretString) -> Result<Literal<'_>, Error> {
 }
 
 impl Session {
-    /// ID, ENABLE and NAMESPACE, in one flight. What a server answers the first two is its own
-    /// affair.
-    async fn introduce(&mut self) -> Result<(), Error> {
+    /// ID, ENABLE and NAMESPACE, in one flight, unless that was done. What a server answers the
+    /// first two is its own affair. Only APPEND can do without.
+    pub async fn introduce(&mut self) -> Result<(), Error> {
+        if self.introduced {
+            return Ok(());
+        }
+        self.ready().await?;
         let id = self.capabilities.has("ID").then(id_draft);
         let enable = enable_draft(&self.capabilities);
         let id = id.map(|draft| self.connection.issue(draft));
@@ -270,7 +275,10 @@ impl Session {
             self.connection.ended(tag, "ENABLE", on).await?;
             self.qresync = qresync;
         }
-        self.read_namespace(namespace).await
+        self.read_namespace(namespace).await?;
+        self.introduced = true;
+        self.connection.inbound.framer.shrink();
+        Ok(())
     }
 }
 

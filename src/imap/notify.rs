@@ -34,6 +34,7 @@ impl Session {
             Notify::Off if !self.capabilities.has("NOTIFY") => return Ok(false),
             Notify::Off => {}
         }
+        self.ready().await?;
         let ended = self.connection.run("NOTIFY", Draft::text(EVENTS).end(), |_| {}).await?;
         // BAD is as good a refusal as NO [BADEVENT]: the command holds nothing but our own words.
         let notify = if ended.condition.kind == Kind::Ok { Notify::On } else { Notify::Refused };

@@ -27,7 +27,7 @@ impl Session {
         if !self.capabilities.has("QUOTA") {
             return Ok(None);
         }
-        self.ready()?;
+        self.ready().await?;
         let mailbox = encode::mailbox(folder)?;
         let mut tightest: Option<Quota> = None;
         let on = |said: Said<'_>| {

@@ -159,6 +159,11 @@ pub struct Session {
     pub(super) exchange: Box<Exchange>,
     /// Commands sent ahead, whose answers are still to be taken.
     pub(super) ahead: VecDeque<Ahead>,
+    /// The command that asks for the bodies of what was listed last, sent behind the listing, and
+    /// before it that of the listing if it is not answered yet.
+    pub(super) bodies_ahead: VecDeque<u32>,
+    /// ID, ENABLE and NAMESPACE were sent.
+    pub(super) introduced: bool,
 }
 
 impl fmt::Debug for Session {
@@ -218,7 +223,7 @@ impl Session {
             None => {
                 let draft = self.opening(name, read_only)?;
                 self.forget_ahead().await?;
-                self.ready()?;
+                self.ready().await?;
                 self.connection.issue(draft)
             }
         };
@@ -272,7 +277,7 @@ impl Session {
     /// Leaves the selected folder without expunging: UNSELECT, or EXAMINE of a folder that does
     /// not exist where UNSELECT is not offered. Never CLOSE on a folder opened read-write.
     pub async fn unselect(&mut self) -> Result<(), Error> {
-        self.ready()?;
+        self.ready().await?;
         self.selected = None;
         if self.capabilities.has("UNSELECT") {
             let draft = Draft::of(CommandBody::Unselect);
@@ -308,11 +313,18 @@ impl Session {
         command: &'static str,
         draft: Draft,
     ) -> Result<Condition, Error> {
-        self.ready()?;
+        self.ready().await?;
         self.connection.simple(command, draft).await
     }
 
-    pub(super) fn ready(&mut self) -> Result<(), Error> {
+    /// Can a new command be sent? Bodies sent ahead are read first, and dropped.
+    pub(super) async fn ready(&mut self) -> Result<(), Error> {
+        self.drop_bodies().await?;
+        self.usable()
+    }
+
+    /// The same while windows of bodies are read.
+    pub(super) fn usable(&mut self) -> Result<(), Error> {
         match self.exchange.is_idle() {
             true => self.connection.ready(),
             false => Err(self.connection.unusable()),

@@ -63,7 +63,7 @@ impl Session {
         &mut self,
         names: &[&WireName],
     ) -> Result<Vec<Result<FolderStatus, Error>>, Error> {
-        self.ready()?;
+        self.ready().await?;
         let mut found = Vec::with_capacity(names.len());
         for some in names.chunks(AHEAD) {
             let drafts = some.iter().map(|name| self.asking_status(name));

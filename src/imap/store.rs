@@ -116,7 +116,7 @@ impl Session {
         draft: Draft,
         count: usize,
     ) -> Result<Option<CopyUid>, Error> {
-        self.ready()?;
+        self.ready().await?;
         let mut copied = None;
         let on = |said: Said<'_>| {
             if let Said::Condition(condition) = said {

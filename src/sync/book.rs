@@ -52,6 +52,9 @@ pub struct Learned {
     pub removals_approved: bool,
     /// The source sends BODY before UID: one body at a time.
     pub bodies_singly: bool,
+    /// Bodies were asked for with a listing, and nothing has been copied since: as long as news is
+    /// of what is not to be copied, no more come for nothing.
+    pub bodies_unwanted: bool,
     /// Different messages refused one after the other, with none stored between.
     pub refused_in_a_row: HashSet<(FolderId, Uid)>,
     /// Connections that the source ended in IDLE before it was renewed, in a row.

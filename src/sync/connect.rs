@@ -19,12 +19,25 @@ pub async fn connect(
     enrollment: &Enrollment,
     side: Side,
 ) -> Result<(Session, Berth), Failure> {
+    let place = login_place(shared, enrollment, side).await;
+    connect_at(shared, enrollment, side, place).await
+}
+
+/// Opens a session at the target that can only append: see [`Session::introduce`].
+pub async fn connect_to_append(
+    shared: &Shared,
+    enrollment: &Enrollment,
+) -> Result<(Session, Berth), Failure> {
+    let place = login_place(shared, enrollment, Side::Target).await;
+    open(shared, enrollment, Side::Target, place, false).await
+}
+
+async fn login_place(shared: &Shared, enrollment: &Enrollment, side: Side) -> Place {
     let host = shared.hosts.host(&endpoint(enrollment, side).host);
     let urgent = enrollment
         .cutover
         .is_some_and(|cutover| (cutover.as_second() - shared.clock.now()).abs() < 600);
-    let place = host.login(urgent).await;
-    connect_at(shared, enrollment, side, place).await
+    host.login(urgent).await
 }
 
 /// Opens a session from the place it will have at its host.
@@ -33,6 +46,16 @@ pub async fn connect_at(
     enrollment: &Enrollment,
     side: Side,
     place: Place,
+) -> Result<(Session, Berth), Failure> {
+    open(shared, enrollment, side, place, true).await
+}
+
+async fn open(
+    shared: &Shared,
+    enrollment: &Enrollment,
+    side: Side,
+    place: Place,
+    introduces: bool,
 ) -> Result<(Session, Berth), Failure> {
     let endpoint = endpoint(enrollment, side);
     let service = (enrollment.migration.name.clone(), side);
@@ -46,7 +69,12 @@ pub async fn connect_at(
         let error = Error::No { command: "LOGIN", code: None, text };
         return Err(Failure::Connect(side, error, HostSays::Nothing));
     }
-    match shared.dialler.connect(&endpoint, &login(enrollment, side)).await {
+    let login = login(enrollment, side);
+    let opened = match introduces {
+        true => shared.dialler.connect(&endpoint, &login).await,
+        false => shared.dialler.connect_bare(&endpoint, &login).await,
+    };
+    match opened {
         Ok(session) => {
             host.worked();
             Ok((session, Berth::new(shared, side, place)))

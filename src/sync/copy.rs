@@ -197,6 +197,10 @@ pub async fn copy<D: Desk>(
 ) -> Outcome {
     let flight = Flight::default();
     let selected = source.selected().map(|selected| selected.name.clone());
+    let steps = match comes_ahead(source, jobs, copying.terms.singly) {
+        true => VecDeque::from([Step::Window { job: 0, from: 0, to: jobs[0].messages.len() }]),
+        false => steps(jobs, selected, copying.terms.singly),
+    };
     let (writer, answers) = target.appending();
     let mut outcome = Outcome::default();
     let mut refused = Vec::new();
@@ -209,7 +213,7 @@ pub async fn copy<D: Desk>(
             flight: &flight,
             asked: VecDeque::new(),
             asked_once: false,
-            steps: steps(jobs, selected, copying.terms.singly),
+            steps,
             open: None,
             outcome: &mut outcome,
         };
@@ -245,6 +249,12 @@ pub async fn copy<D: Desk>(
 enum Step {
     Examine(usize),
     Window { job: usize, from: usize, to: usize },
+}
+
+/// Are all bodies on their way, asked for with their listing?
+pub fn comes_ahead(source: &Session, jobs: &[Job], singly: bool) -> bool {
+    let is_here = |job: &Job| source.selected().is_some_and(|here| here.name == job.source);
+    source.has_bodies_ahead() && !singly && matches!(jobs, [job] if is_here(job))
 }
 
 fn steps(jobs: &[Job], selected: Option<WireName>, singly: bool) -> VecDeque<Step> {
@@ -351,7 +361,10 @@ impl<D: Desk> Pump<'_, '_, D> {
                         self.fetching.request_single(&messages[0]).await
                     } else {
                         let uids: Vec<Uid> = waited_for.iter().copied().collect();
-                        self.fetching.request(&uids).await
+                        match self.fetching.take_ahead(&uids) {
+                            true => Ok(()),
+                            false => self.fetching.request(&uids).await,
+                        }
                     }
                     .map_err(at_source)?;
                 }

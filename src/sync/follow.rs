@@ -728,7 +728,7 @@ impl Following<'_> {
                 return Ok(Woken::Pass(Scope::Changed, Some((inbox, said))));
             }
             if said.exists.is_some() {
-                target.connect_ahead();
+                target.append_ahead();
                 return Ok(Woken::Pass(Scope::Told, Some((inbox, said))));
             }
         }

@@ -16,6 +16,7 @@ use super::clock::Instant;
 use super::copy::Failure;
 use super::neighbours::{Neighbours, Outline};
 use super::plan::{self, SourceDiff, SourceLook};
+use super::resolve::asks_for_a_look;
 use super::shared::Shared;
 use super::source::{Source, is_archived};
 use super::target::Target;
@@ -342,7 +343,10 @@ impl<'a> Pass<'a> {
         &mut self,
         statuses: &HashMap<WireName, FolderStatus>,
     ) -> Result<(), Failure> {
-        if self.deferring || self.scope == Scope::Told {
+        if self.scope == Scope::Told {
+            return self.target_ahead().await;
+        }
+        if self.deferring {
             return Ok(());
         }
         let due = self.book.pairs.iter().filter(|pair| {
@@ -358,6 +362,23 @@ impl<'a> Pass<'a> {
             0 | 1 => Ok(()),
             _ => self.target.session().await?.look_ahead(&names, false).await.map_err(at_target),
         }
+    }
+
+    /// The same for the folder of which something was told, unless the connection itself has to
+    /// be waited for: the source is not kept waiting.
+    async fn target_ahead(&mut self) -> Result<(), Failure> {
+        let told = self.told.as_ref().map(|(name, _)| name);
+        let pair = self.book.pairs.iter().find(|pair| Some(&pair.source) == told);
+        let asked = |pair: &&Pair| self.target.is_ready() && !pair.deferred;
+        let Some(pair) = pair.filter(asked) else { return Ok(()) };
+        let looked_at = pair.look_at_target
+            || pair.record.target_seen.is_none()
+            || self.shared.store.intents(pair.record.id)?.iter().any(asks_for_a_look);
+        if !looked_at {
+            return Ok(());
+        }
+        let name = pair.target.clone();
+        self.target.session().await?.look_ahead(&[name], false).await.map_err(at_target)
     }
 
     /// Is every message of the source folder listed when it is looked at?
@@ -500,13 +521,20 @@ impl<'a> Pass<'a> {
             _ => return self.list_all().await,
         };
         let from = Uid::new(uid_next).expect("checked above");
+        let arrived = self.source.exists().saturating_sub(before) as usize;
+        let is_quiet = selected.highest_modseq == Some(modseq);
         let messages = match selected.uid_next {
-            Some(now) if now == uid_next => Vec::new(),
-            _ => self.source.list_messages(from).await.map_err(at_source)?,
+            Some(now) if now == uid_next => Ok(Vec::new()),
+            _ if is_quiet && self.asks_for_bodies(at, arrived) => {
+                self.book.learned.bodies_unwanted = true;
+                self.source.list_with_bodies(from, arrived).await
+            }
+            _ => self.source.list_messages(from).await,
         };
+        let messages = messages.map_err(at_source)?;
         let new: BTreeSet<Uid> = messages.iter().map(|message| message.uid).collect();
         let mut changes = Changes::default();
-        if selected.highest_modseq != Some(modseq) {
+        if !is_quiet {
             changes = self.source.list_changes(modseq).await.map_err(at_source)?;
             // A UIDNEXT that went back hides new messages, which have changed all the same.
             if changes.flags.iter().any(|(uid, _)| *uid >= from && !new.contains(uid)) {
@@ -529,6 +557,16 @@ impl<'a> Pass<'a> {
         }
         let present = complete.then(|| uids.into_iter().collect());
         Ok((SourceLook { messages, changes, present }, complete))
+    }
+
+    /// A few messages were told of, which will most likely be copied: their bodies come in the
+    /// flight of their listing, and the plan says what becomes of them.
+    fn asks_for_bodies(&self, at: usize, new: usize) -> bool {
+        self.scope == Scope::Told
+            && (1..=BODIES_AHEAD_MAX).contains(&new)
+            && !self.book.pairs[at].deferred
+            && !self.book.learned.bodies_singly
+            && !self.book.learned.bodies_unwanted
     }
 
     async fn list_all(&mut self) -> Result<(SourceLook, bool), Failure> {
@@ -810,6 +848,9 @@ impl<'a> Pass<'a> {
         self.emit(Entry::new(Event::FolderSkipped, text).folder(&name).reason(reason.code));
     }
 }
+
+/// So many new messages are asked for before it is known what they are.
+const BODIES_AHEAD_MAX: usize = 8;
 
 /// So many messages are listed without asking for memory: it is not worth a place in a queue.
 pub const LISTED_FREELY: u64 = 1000;

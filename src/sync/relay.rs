@@ -98,8 +98,9 @@ impl Pass<'_> {
         jobs: &[Job],
         batch_cap: usize,
     ) -> Result<Outcome, Failure> {
+        self.book.learned.bodies_unwanted = false;
         // A source that a pass left in the middle of something is not read from further.
-        let target = self.target.session().await?;
+        let target = self.target.appender().await?;
         let multi = target.capabilities().has("MULTIAPPEND");
         let pace = self.book.learned.pace;
         let desk = Clerk {
@@ -124,6 +125,9 @@ impl Pass<'_> {
             interrupt: if self.fresh_from.is_some() { &UNINTERRUPTED } else { self.interrupt },
         };
         let source = self.source.turn_to(holding).map_err(at_source)?;
+        if !copy::comes_ahead(source, jobs, copying.terms.singly) {
+            source.drop_bodies().await.map_err(at_source)?;
+        }
         let outcome = copy::copy(source, target, jobs, &copying).await;
         if outcome.failure.is_some() {
             self.target.abandon();

@@ -45,7 +45,7 @@ impl Pass<'_> {
         let needed = pair.look_at_target
             || pair.record.target_seen.is_none()
             || self.scope == Scope::Full
-            || look.intents.iter().any(|intent| !intent.repeated || intent.messages.is_empty())
+            || look.intents.iter().any(asks_for_a_look)
             // Nobody else looks at a folder that is gone at the source.
             || (look.absence == Absence::Certain && !look.intents.is_empty())
             // An orphan is worth only as much as the copy that is really there.
@@ -454,6 +454,11 @@ impl Pass<'_> {
     pub fn follows_flags(&self, link: &Link) -> bool {
         self.is_ours(link) || link.origin == Origin::Twin
     }
+}
+
+/// Is it looked for at the target, or for what may come late beside it?
+pub fn asks_for_a_look(intent: &Intent) -> bool {
+    !intent.repeated || intent.messages.is_empty()
 }
 
 /// Does a message need a copy that the source did not show from the first? New mail has higher

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::clock::Instant;
-use super::connect::connect;
+use super::connect::{connect, connect_to_append};
 use super::copy::{Failure, HostSays};
 use super::hosts::Host;
 use super::resolve::{is_the_links, may_be_the_links};
@@ -61,6 +61,13 @@ impl Target {
 
     /// The session; connects if there is none.
     pub async fn session(&mut self) -> Result<&mut Session, Failure> {
+        let session = self.appender().await?;
+        session.introduce().await.map_err(at_target)?;
+        Ok(session)
+    }
+
+    /// The session, which may be good for nothing but to append to folders that are there.
+    pub async fn appender(&mut self) -> Result<&mut Session, Failure> {
         self.last_used = Instant::now();
         if self.open.is_none() {
             let host = self.shared.hosts.host(&self.enrollment.migration.target.host);
@@ -95,15 +102,33 @@ impl Target {
         self.open.is_some() || self.coming.is_some()
     }
 
+    /// Can it be asked at once?
+    pub fn is_ready(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Connects while something else is waited for; [`Target::session`] takes the outcome.
     pub fn connect_ahead(&mut self) {
+        let (shared, enrollment) = (self.shared.clone(), self.enrollment.clone());
+        self.come(async move { connect(&shared, &enrollment, Side::Target).await });
+    }
+
+    /// The same for new mail that is coming: what APPEND can do without is done after it.
+    pub fn append_ahead(&mut self) {
+        let (shared, enrollment) = (self.shared.clone(), self.enrollment.clone());
+        self.come(async move { connect_to_append(&shared, &enrollment).await });
+    }
+
+    fn come(
+        &mut self,
+        connecting: impl Future<Output = Result<(Session, Berth), Failure>> + Send + 'static,
+    ) {
         if self.is_open() {
             return;
         }
         self.last_used = Instant::now();
-        let (shared, enrollment) = (self.shared.clone(), self.enrollment.clone());
         let mut coming = JoinSet::new();
-        coming.spawn(async move { connect(&shared, &enrollment, Side::Target).await });
+        coming.spawn(connecting);
         self.coming = Some(coming);
     }
 

@@ -13,6 +13,7 @@ mod everywhere;
 mod faults;
 mod found;
 mod migrations;
+mod news;
 mod repeat;
 mod soak;
 mod time;
