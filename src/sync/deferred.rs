@@ -73,9 +73,13 @@ impl Pass<'_> {
             match self.scope {
                 // Nobody listed the folders for such a pass: the next sweep asks.
                 Scope::Told => {
-                    self.silent |= self.book.left_out.iter().any(|one| hides(one.state));
+                    self.silent |= self.book.left_out.iter().any(|one| hides(one.state))
+                        || self.book.pairs.iter().any(|pair| pair.deferred);
                 }
-                _ => self.look_into_held(&left, statuses).await?,
+                _ => {
+                    self.look_into_held(&left, statuses).await?;
+                    self.look_again(looks, statuses).await?;
+                }
             }
         }
         if !self.deferring {
@@ -110,6 +114,27 @@ impl Pass<'_> {
                 look.wants.retain(|_, message| may_be(message, &left));
                 looks.push(look);
             }
+        }
+        Ok(())
+    }
+
+    /// What left may lie in a deferred folder that has a place at the target since something else
+    /// was moved there: nothing of it is linked but that, however long it has been there.
+    async fn look_again(
+        &mut self,
+        looks: &mut Vec<Look>,
+        statuses: &HashMap<WireName, FolderStatus>,
+    ) -> Result<(), Failure> {
+        for at in 0..self.book.pairs.len() {
+            let pair = &self.book.pairs[at];
+            let is_seen = looks.iter().any(|look| look.pair == at);
+            let is_here = !is_archived(&pair.source) && statuses.contains_key(&pair.source);
+            if pair.deferred && !is_seen && is_here {
+                looks.extend(self.look_at(at, None).await?);
+            }
+            // Who does not tell, or not all, is not believed to have nothing.
+            let is_whole = looks.iter().any(|look| look.pair == at && look.complete);
+            self.silent |= self.book.pairs[at].deferred && is_here && !is_whole;
         }
         Ok(())
     }

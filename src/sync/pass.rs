@@ -508,7 +508,8 @@ impl<'a> Pass<'a> {
             return Ok((SourceLook { messages, changes, present: None }, false));
         }
         let pair = &self.book.pairs[at];
-        let partly = self.scope != Scope::Full && !pair.unfinished;
+        // Of what waits, most is not linked: it is not told by what is new.
+        let partly = self.scope != Scope::Full && !pair.unfinished && !pair.deferred;
         let (uid_next, modseq, before) = match (pair.record.source_seen, selected.highest_modseq) {
             (Some(seen), Some(modseq))
                 if partly

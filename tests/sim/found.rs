@@ -472,11 +472,23 @@ fn seeds_that_failed_once() {
 
 /// The same with a folder that waits for the cutover: left behind when its time came during the
 /// last pass, or when the target refused to make it once; its late twin stayed; a moved message
-/// lost its copy to a wrong size, or to a UIDNEXT that went back.
+/// lost its copy to a wrong size, to a UIDNEXT that went back, or because it was in its new folder
+/// before anybody knew that it had left the old one.
 #[test]
 fn seeds_with_an_archive_that_failed_once() {
-    const SEEDS: [u64; 7] =
-        [2, 100_177, 500_280, 771_230_580, 99_120_347_240, 99_120_350_152, 99_120_365_320];
+    const SEEDS: [u64; 11] = [
+        2,
+        100_177,
+        500_280,
+        71_004_848,
+        71_012_624,
+        73_003_800,
+        74_001_712,
+        771_230_580,
+        99_120_347_240,
+        99_120_350_152,
+        99_120_365_320,
+    ];
     run_all(SEEDS.into_iter().map(archived));
 }
 
