@@ -258,7 +258,9 @@ impl Pass<'_> {
         };
         let twins = late_twins(&late, &digests, &ours, &owners);
         self.drop_surplus(look, &twins.surplus).await?;
-        Ok(!twins.doubtful)
+        // What was listed and not given may be one.
+        let all_given = late.iter().all(|message| digests.contains_key(&message.uid));
+        Ok(all_given && !twins.doubtful)
     }
 
     /// Links that do not name a copy of their message find it anew: a target may lie about UIDs.

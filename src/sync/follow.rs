@@ -857,7 +857,9 @@ impl Following<'_> {
     /// Does the clock ask for another phase, or for the full pass after `settle`?
     fn is_phase_due(&self, book: &Book, course: &Course) -> bool {
         let facts = self.facts(book, course.clean_since);
-        let looked = |instant: i64| course.full_since.is_some_and(|full| full >= instant);
+        // Also in another session.
+        let full_since = course.full_since.max(book.learned.waits_since);
+        let looked = |instant: i64| full_since.is_some_and(|full| full >= instant);
         let is_due = |instant: i64| facts.now >= instant && !looked(instant);
         let archiving = book.record.phase == Phase::Archiving;
         cutover::next_phase(book.record.phase, &facts) != book.record.phase
