@@ -1,6 +1,6 @@
 //! One account's life, from its enrollment to its seal: the task that the supervisor starts.
 //!
-//! It begins at the checkpoint (`opening`), works in sessions ([`super::follow`]), waits for time
+//! It begins at the checkpoint (`opening`), works in sessions (`follow`), waits for time
 //! and orders between them, and ends errors (`failures`).
 
 mod failures;
