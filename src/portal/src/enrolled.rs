@@ -10,6 +10,7 @@ use pecsync::config::enrolling::{Line, Wanted};
 use pecsync::config::portal::{DIRECTORY, FILE_OCTETS_MAX, file_name};
 use pecsync::config::{Contact, Settings, enrollment};
 use secrecy::SecretString;
+use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 /// Where that address's file lies.
@@ -23,6 +24,14 @@ pub fn known(settings: &Settings, address: &str) -> Option<Contact> {
     let text = fs::read_to_string(&path).ok()?;
     let enrollment = enrollment::parse(&path, &text, settings).ok();
     Some(enrollment.map(|enrollment| enrollment.contact).unwrap_or_default())
+}
+
+/// A digest of an enrollment: another enrollment has another.
+pub type Mark = [u8; 32];
+
+/// That of the portal's for the address, if there is one. Blocking.
+pub fn mark(settings: &Settings, address: &str) -> Option<Mark> {
+    fs::read(file(settings, address)).ok().map(|octets| Sha256::digest(octets).into())
 }
 
 /// The text of the file, if the daemon would take it.

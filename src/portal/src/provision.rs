@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use pecsync::config::portal::file_name;
+use pecsync::config::portal::{NewPassword, file_name};
 use pecsync::config::sealing::Login;
 use pecsync::config::{Settings, address_of};
 use secrecy::{ExposeSecret, SecretString};
@@ -88,6 +89,10 @@ fn hand_on(settings: &Settings, hook: &[String], file: &Path) -> Result<String, 
     if file.with_extension("toml").file_name() != Some(file_name(&address).as_ref()) {
         return Err(format!("it is not called as {address} would be"));
     }
+    // The page's word alone sets no password: it may seal for anybody.
+    if !may_tell(settings, field("migration")?, &address) {
+        return Err(format!("no page takes a new password for {address}"));
+    }
     let sealed = field("sealed_password")?;
     let opened = settings.keyring.open(sealed, &address, Login::Target);
     let password = opened.map_err(|wrong| wrong.to_string())?;
@@ -130,12 +135,21 @@ fn told(address: &str, migration: &str, password: &SecretString) -> Zeroizing<Ve
     text
 }
 
-/// Success is exit code 0 within the time; its output is its own.
+/// Does the migration's page ask for new passwords, and is the address one of its domains?
+fn may_tell(settings: &Settings, migration: &str, address: &str) -> bool {
+    let asks = settings.portal.pages.get(migration);
+    let asks = asks.is_some_and(|pages| pages.new_password != NewPassword::None);
+    let domain = address.rsplit_once('@').map_or("", |(_, domain)| domain);
+    let domains = settings.migrations.get(migration).map(|it| &it.domains);
+    asks && domains.is_some_and(|domains| domains.iter().any(|one| one == domain))
+}
+
+/// Success is exit code 0 within the time. What it writes is not kept: it was told a password.
 fn tell(hook: &[String], text: &[u8], within: Duration) -> Result<(), String> {
     let (program, arguments) = hook.split_first().ok_or("no program")?;
     let mut command = Command::new(program);
     command.args(arguments).env_remove("CREDENTIALS_DIRECTORY");
-    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
     let mut child = command.spawn().map_err(|error| format!("the hook: {error}"))?;
     // It is short enough for a pipe: nobody waits for a hook that does not read.
     let told = child.stdin.take().map(|mut input| input.write_all(text));
@@ -159,7 +173,11 @@ fn wait(child: &mut Child, within: Duration) -> Option<io::Result<std::process::
                 std::thread::sleep(Duration::from_millis(50));
             }
             Ok(None) => {
-                let _ = child.kill();
+                // With whatever it has started: an older password is not set after a newer one.
+                if let Ok(group) = libc::pid_t::try_from(child.id()) {
+                    // SAFETY: it touches no memory; the group is the child's own, not yet waited for.
+                    unsafe { libc::kill(-group, libc::SIGKILL) };
+                }
                 let _ = child.wait();
                 return None;
             }

@@ -25,8 +25,8 @@ use pecsync::config::{Migration, Settings, sealing};
 use pecsync::imap::Dialler;
 use pecsync::journal::shown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use crate::captcha::Captcha;
@@ -55,6 +55,8 @@ pub struct App {
     pub settings: Arc<Settings>,
     service: Service,
     pub visits: Visits,
+    /// Held from the last look at an enrollment to its writing.
+    pub finishing: Mutex<()>,
     pub captcha: Captcha,
     pub dialler: Dialler,
     /// By the source's host.
@@ -109,6 +111,7 @@ impl App {
             settings: Arc::new(settings),
             service,
             visits: Visits::default(),
+            finishing: Mutex::default(),
             captcha: Captcha::new(),
             dialler: trial::dialler(),
             logos,
@@ -122,6 +125,12 @@ impl App {
 
     pub fn count(&self, what: &'static str) {
         self.counts[what].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Forgets what is over.
+    fn tidy(&self) {
+        self.limits.values().for_each(Limits::forget);
+        self.visits.forget(Instant::now());
     }
 
     /// For Prometheus, on the same port.
@@ -167,7 +176,7 @@ pub async fn run(settings: Settings) -> Result<Infallible, Refusal> {
     log(&format!("serving {} at {}", app.service.public_url.origin, app.service.listen));
     loop {
         tokio::select! {
-            _ = housekeeping.tick() => app.limits.values().for_each(Limits::forget),
+            _ = housekeeping.tick() => app.tidy(),
             accepted = listener.accept() => {
                 let Ok((stream, peer)) = accepted else {
                     // No descriptor is free: somebody's connection ends soon.
@@ -299,6 +308,8 @@ pub struct Asked {
     /// The language was chosen with this request.
     chose: bool,
     pub now: Timestamp,
+    /// The same, on a clock that nobody sets.
+    pub moment: Instant,
 }
 
 /// Fields, wiped when dropped: they hold passwords.
@@ -350,6 +361,7 @@ impl Asked {
                 .unwrap_or(Lang::It),
             chose: chosen.is_some(),
             now: Timestamp::now(),
+            moment: Instant::now(),
         })
     }
 

@@ -7,10 +7,15 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::enrolled::Mark;
 use crate::token;
 
+/// Of quiet.
 const LASTS: Duration = Duration::from_secs(20 * 60);
-/// Beyond it the one who was quiet the longest is forgotten.
+/// In all: a password that was proved longer ago may not be its owner's any more.
+const LASTS_IN_ALL: Duration = Duration::from_secs(60 * 60);
+/// Beyond it one is forgotten: of those who have proved no password, if there are any, who was
+/// quiet the longest.
 const VISITS_MAX: usize = 10_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,6 +33,8 @@ pub struct Visit {
     /// Case-folded.
     pub address: String,
     pub step: Step,
+    /// When it began; it goes on under another token, but grows no younger.
+    begun: Instant,
     /// What each form of this visit holds.
     pub form: String,
     /// How often the password was refused.
@@ -36,52 +43,65 @@ pub struct Visit {
     pub sealed: Option<String>,
     /// The same for the target, where it may stay what it is.
     pub sealed_for_target: Option<String>,
+    /// The enrollment that was there when the password was proved.
+    pub mark: Option<Mark>,
     pub email: Option<String>,
     pub phone: Option<String>,
 }
 
 impl Visit {
-    pub fn new(migration: &str, address: String) -> Visit {
+    pub fn new(migration: &str, address: String, now: Instant) -> Visit {
         Visit {
             migration: migration.to_owned(),
             address,
             step: Step::Password,
+            begun: now,
             form: token::new(),
             failures: 0,
             sealed: None,
             sealed_for_target: None,
+            mark: None,
             email: None,
             phone: None,
         }
     }
 }
 
-/// By the digests of their tokens.
+/// By the digests of their tokens; with when each was last seen.
 #[derive(Default)]
 pub struct Visits(Mutex<HashMap<[u8; 32], (Visit, Instant)>>);
 
 impl Visits {
     /// Keeps a new one and gives its token.
-    pub fn begin(&self, visit: Visit) -> String {
+    pub fn begin(&self, visit: Visit, now: Instant) -> String {
         let token = token::new();
         let mut visits = self.0.lock().expect("no panic while held");
-        visits.retain(|_, (_, seen)| seen.elapsed() < LASTS);
         if visits.len() >= VISITS_MAX {
-            let oldest = visits.iter().min_by_key(|(_, (_, seen))| *seen).map(|(key, _)| *key);
-            oldest.map(|key| visits.remove(&key));
+            visits.retain(|_, (visit, seen)| goes_on(visit, *seen, now));
         }
-        visits.insert(token::digest(&token), (visit, Instant::now()));
+        if visits.len() >= VISITS_MAX {
+            let rank = |(visit, seen): &(Visit, Instant)| (visit.step != Step::Password, *seen);
+            let least = visits.iter().min_by_key(|(_, kept)| rank(kept)).map(|(key, _)| *key);
+            least.map(|key| visits.remove(&key));
+        }
+        visits.insert(token::digest(&token), (visit, now));
         token
     }
 
-    pub fn get(&self, token: &str) -> Option<Visit> {
+    pub fn get(&self, token: &str, now: Instant) -> Option<Visit> {
         let mut visits = self.0.lock().expect("no panic while held");
         let (visit, seen) = visits.get_mut(&token::digest(token))?;
-        if seen.elapsed() >= LASTS {
+        if !goes_on(visit, *seen, now) {
             return None;
         }
-        *seen = Instant::now();
+        *seen = now;
         Some(visit.clone())
+    }
+
+    /// Forgets those that are over.
+    pub fn forget(&self, now: Instant) {
+        let mut visits = self.0.lock().expect("no panic while held");
+        visits.retain(|_, (visit, seen)| goes_on(visit, *seen, now));
     }
 
     /// What has become of it; a visit that has ended meanwhile stays ended.
@@ -95,33 +115,77 @@ impl Visits {
     pub fn end(&self, token: &str) {
         self.0.lock().expect("no panic while held").remove(&token::digest(token));
     }
+    /// Ends all of that address but one.
+    pub fn end_others(&self, address: &str, token: &str) {
+        let own = token::digest(token);
+        let mut visits = self.0.lock().expect("no panic while held");
+        visits.retain(|key, (visit, _)| *key == own || visit.address != address);
+    }
+}
+
+fn goes_on(visit: &Visit, seen: Instant, now: Instant) -> bool {
+    now.duration_since(seen) < LASTS && now.duration_since(visit.begun) < LASTS_IN_ALL
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn visits_are_short_and_bounded() {
-        let visits = Visits::default();
-        let visit = |name: &str| Visit::new("epap", name.to_owned());
-        let first = visits.begin(visit("a"));
-        assert_eq!(visits.get(&first).unwrap().address, "a");
-        assert!(visits.get("another").is_none());
-        tokio::time::advance(LASTS - Duration::from_secs(1)).await;
-        assert!(visits.get(&first).is_some(), "used, so kept");
-        tokio::time::advance(LASTS).await;
-        assert!(visits.get(&first).is_none());
-        let oldest = visits.begin(visit("oldest"));
-        tokio::time::advance(Duration::from_secs(1)).await;
-        for _ in 0..VISITS_MAX {
-            visits.begin(visit("x"));
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn visits_are_short() {
+        let (visits, mut now) = (Visits::default(), Instant::now());
+        let token = visits.begin(Visit::new("epap", "a".to_owned(), now), now);
+        assert_eq!(visits.get(&token, now).unwrap().address, "a");
+        assert!(visits.get("another", now).is_none());
+        now += LASTS - SECOND;
+        assert!(visits.get(&token, now).is_some(), "used, so kept");
+        assert!(visits.get(&token, now + LASTS).is_none());
+        visits.end(&token);
+        visits.put(&token, Visit::new("epap", "a".to_owned(), now));
+        assert!(visits.get(&token, now).is_none());
+    }
+
+    #[test]
+    fn a_visit_that_is_kept_awake_ends_under_whatever_token() {
+        let (visits, begun) = (Visits::default(), Instant::now());
+        let mut token = visits.begin(Visit::new("epap", "a".to_owned(), begun), begun);
+        let mut now = begun;
+        while now + LASTS / 2 < begun + LASTS_IN_ALL {
+            now += LASTS / 2;
+            let mut visit = visits.get(&token, now).unwrap();
+            visit.step = Step::Contacts;
+            visits.end(&token);
+            token = visits.begin(visit, now);
         }
-        assert!(visits.get(&oldest).is_none());
-        assert!(visits.0.lock().unwrap().len() <= VISITS_MAX);
-        let last = visits.begin(visit("last"));
-        visits.end(&last);
-        visits.put(&last, visit("last"));
-        assert!(visits.get(&last).is_none());
+        assert!(visits.get(&token, begun + LASTS_IN_ALL - SECOND).is_some());
+        assert!(visits.get(&token, begun + LASTS_IN_ALL).is_none());
+        visits.forget(begun + LASTS_IN_ALL);
+        assert!(visits.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn the_others_of_an_address_end() {
+        let (visits, now) = (Visits::default(), Instant::now());
+        let begin = |address: &str| visits.begin(Visit::new("epap", address.to_owned(), now), now);
+        let (own, other, stranger) = (begin("a"), begin("a"), begin("b"));
+        visits.end_others("a", &own);
+        let goes_on = |token: &str| visits.get(token, now).is_some();
+        assert!(goes_on(&own) && goes_on(&stranger) && !goes_on(&other));
+    }
+
+    #[test]
+    fn who_has_proved_a_password_outlasts_a_flood_of_others() {
+        let (visits, now) = (Visits::default(), Instant::now());
+        let visit = |step| Visit { step, ..Visit::new("epap", "a".to_owned(), now) };
+        let proved = visits.begin(visit(Step::Contacts), now);
+        let oldest = visits.begin(visit(Step::Password), now + SECOND);
+        for _ in 0..VISITS_MAX {
+            visits.begin(visit(Step::Password), now + 2 * SECOND);
+        }
+        assert!(visits.get(&proved, now + 3 * SECOND).is_some());
+        assert!(visits.get(&oldest, now + 3 * SECOND).is_none());
+        assert_eq!(visits.0.lock().unwrap().len(), VISITS_MAX);
     }
 }

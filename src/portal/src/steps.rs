@@ -15,6 +15,7 @@ use pecsync::status::AccountStatus;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::spawn_blocking;
 
+use crate::enrolled::Mark;
 use crate::pages::{Frame, State, nowhere};
 use crate::server::{App, Asked, Reply, log};
 use crate::session::{Step, Visit};
@@ -50,7 +51,7 @@ pub async fn start(app: &App, asked: &Asked) -> Reply {
     match address(mailbox, form.get("domain"), &frame.migration.domains) {
         None => Reply::wrong(page(mailbox, Some(Wrong::Address))),
         Some(address) => {
-            let session = app.visits.begin(Visit::new(&ui, address));
+            let session = app.visits.begin(Visit::new(&ui, address, asked.moment), asked.moment);
             Reply::go("password").with_session(session)
         }
     }
@@ -116,13 +117,19 @@ impl Window {
     }
 }
 
+/// Told to who may have proved a password, but is not enrolled.
+fn ended(frame: &Frame<'_>, asked: &Asked) -> Reply {
+    let words = Window::Ended.say(frame.migration, asked.lang).unwrap_or_default();
+    Reply::page(frame.told(closed_heading(asked.lang), &words))
+}
+
 fn closed_heading(lang: Lang) -> &'static str {
     lang.say("Procedura non attiva", "Closed")
 }
 
 /// A step of somebody who has begun; `wanted` is the one whose page or form was asked for.
 pub async fn step(app: &Arc<App>, asked: &Asked, wanted: Step) -> Reply {
-    let visit = asked.session.as_deref().and_then(|session| app.visits.get(session));
+    let visit = asked.session.as_deref().and_then(|session| app.visits.get(session, asked.moment));
     let Some((session, mut visit)) = asked.session.as_deref().zip(visit) else {
         return Reply::page(expired(app, asked, None));
     };
@@ -145,15 +152,15 @@ pub async fn step(app: &Arc<App>, asked: &Asked, wanted: Step) -> Reply {
     }
     let done = match wanted {
         Step::Password => password(app, asked, &frame, session, &mut visit).await,
-        Step::Contacts => contacts(app, asked, &frame, &mut visit).await,
-        Step::NewPassword => new_password(app, asked, &frame, &mut visit).await,
+        Step::Contacts => contacts(app, asked, &frame, session, &mut visit).await,
+        Step::NewPassword => new_password(app, asked, &frame, session, &mut visit).await,
         Step::Done => Ok(()),
     };
     match done {
         // Who has proved the password goes on under a name that nobody knew before.
         Ok(()) if wanted == Step::Password => {
             app.visits.end(session);
-            Reply::go(path(visit.step)).with_session(app.visits.begin(visit))
+            Reply::go(path(visit.step)).with_session(app.visits.begin(visit, asked.moment))
         }
         Ok(()) => {
             let next = path(visit.step);
@@ -166,7 +173,7 @@ pub async fn step(app: &Arc<App>, asked: &Asked, wanted: Step) -> Reply {
 
 /// Ends a visit.
 pub fn leave(app: &App, asked: &Asked) -> Reply {
-    let visit = asked.session.as_deref().and_then(|session| app.visits.get(session));
+    let visit = asked.session.as_deref().and_then(|session| app.visits.get(session, asked.moment));
     let Some((session, visit)) = asked.session.as_deref().zip(visit) else {
         return Reply::page(expired(app, asked, None));
     };
@@ -282,16 +289,21 @@ async fn password(
     visit.sealed = Some(sealed);
     visit.sealed_for_target = keeps.then_some(for_target);
     let (settings, address) = (app.settings.clone(), visit.address.clone());
-    let known = spawn_blocking(move || enrolled::known(&settings, &address)).await.ok().flatten();
+    let looking = spawn_blocking(move || {
+        (enrolled::mark(&settings, &address), enrolled::known(&settings, &address))
+    });
+    let (mark, known) = looking.await.unwrap_or_default();
+    visit.mark = mark;
     if let Some(Contact { email, phone }) = known {
-        // A new password for who has been through all this: the rest stays.
+        // A new password for who has been through all this: the rest stays, and so does what was
+        // set at the new provider, maybe by its owner since.
         (visit.email, visit.phone) = (email, phone);
-        return finish(app, frame, visit, None, asked).await;
+        visit.sealed_for_target = None;
+        return finish(app, asked, frame, session, visit, None).await;
     }
     if Window::of(frame.migration, asked.now) != Window::Open {
         app.visits.end(session);
-        let words = Window::Ended.say(frame.migration, asked.lang).unwrap_or_default();
-        return Err(Reply::page(frame.told(closed_heading(asked.lang), &words)));
+        return Err(ended(frame, asked));
     }
     if status(app, &visit.address).await.is_some_and(|it| is_enrolled_otherwise(&it)) {
         app.count("not_listed");
@@ -324,7 +336,7 @@ async fn password(
         );
         return Err(Reply::page(frame.told(heading, words)));
     }
-    onward(app, frame, visit, None, asked).await
+    onward(app, asked, frame, session, visit).await
 }
 
 /// Contacts are given, or corrected.
@@ -332,6 +344,7 @@ async fn contacts(
     app: &Arc<App>,
     asked: &Asked,
     frame: &Frame<'_>,
+    session: &str,
     visit: &mut Visit,
 ) -> Result<(), Reply> {
     let form = asked.form.as_ref().expect("a form was sent");
@@ -340,7 +353,7 @@ async fn contacts(
     let Ok(email) = address_of(typed.0) else { return wrong(Wrong::Email) };
     let Ok(phone) = phone_of(typed.1) else { return wrong(Wrong::Phone) };
     (visit.email, visit.phone) = (Some(email), Some(phone));
-    onward(app, frame, visit, None, asked).await
+    onward(app, asked, frame, session, visit).await
 }
 
 /// A password for the target.
@@ -348,6 +361,7 @@ async fn new_password(
     app: &Arc<App>,
     asked: &Asked,
     frame: &Frame<'_>,
+    session: &str,
     visit: &mut Visit,
 ) -> Result<(), Reply> {
     let form = asked.form.as_ref().expect("a form was sent");
@@ -365,16 +379,16 @@ async fn new_password(
     let Some(sealed) = seal(&app.settings, &visit.address, &secret, Login::Target) else {
         return wrong(Wrong::Policy);
     };
-    finish(app, frame, visit, Some(sealed), asked).await
+    finish(app, asked, frame, session, visit, Some(sealed)).await
 }
 
 /// To the next step that the migration has, or the end.
 async fn onward(
     app: &Arc<App>,
-    frame: &Frame<'_>,
-    visit: &mut Visit,
-    new_password: Option<String>,
     asked: &Asked,
+    frame: &Frame<'_>,
+    session: &str,
+    visit: &mut Visit,
 ) -> Result<(), Reply> {
     let asks = match frame.pages.new_password {
         NewPassword::None => false,
@@ -384,7 +398,7 @@ async fn onward(
     match visit.step {
         Step::Password if frame.pages.contacts => visit.step = Step::Contacts,
         Step::Password | Step::Contacts if asks => visit.step = Step::NewPassword,
-        _ => return finish(app, frame, visit, new_password, asked).await,
+        _ => return finish(app, asked, frame, session, visit, None).await,
     }
     Ok(())
 }
@@ -393,11 +407,33 @@ async fn onward(
 /// nothing left to do.
 async fn finish(
     app: &Arc<App>,
+    asked: &Asked,
     frame: &Frame<'_>,
+    session: &str,
     visit: &mut Visit,
     new_password: Option<String>,
-    asked: &Asked,
 ) -> Result<(), Reply> {
+    // Nobody else's look and writing are between this one's.
+    let _alone = app.finishing.lock().await;
+    if visit.step != Step::Password
+        && app.visits.get(session, asked.moment).is_some_and(|kept| kept.step == Step::Done)
+    {
+        // The button was pressed twice.
+        return Err(Reply::go(path(Step::Done)));
+    }
+    let (settings, address) = (app.settings.clone(), visit.address.clone());
+    let mark = spawn_blocking(move || enrolled::mark(&settings, &address)).await.ok().flatten();
+    match may_finish(Window::of(frame.migration, asked.now), visit.mark, mark) {
+        Ok(()) => {}
+        Err(Late::WindowEnded) => {
+            app.visits.end(session);
+            return Err(ended(frame, asked));
+        }
+        Err(Late::EnrollmentChanged) => {
+            app.visits.end(session);
+            return Err(Reply::wrong(expired(app, asked, Some(visit))));
+        }
+    }
     let new_password = new_password.or(visit.sealed_for_target.take());
     let (settings, leaving) = (app.settings.clone(), visit.clone());
     let written = spawn_blocking(move || {
@@ -417,8 +453,13 @@ async fn finish(
         Ok(()) => {
             app.count("enrolled");
             log(&format!("{}: {}: enrolled", visit.migration, visit.address));
+            let is_new = visit.step == Step::Password;
             visit.step = Step::Done;
             visit.sealed = None;
+            app.visits.end_others(&visit.address, session);
+            if !is_new {
+                app.visits.put(session, visit.clone());
+            }
             Ok(())
         }
         Err(why) => {
@@ -427,6 +468,23 @@ async fn finish(
             let heading = asked.lang.say("Errore interno", "Internal error");
             Err(Reply::failed(frame.told(heading, Wrong::Internal.say(asked.lang))))
         }
+    }
+}
+
+/// Why a visit that has proved the password may not enroll any more.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Late {
+    WindowEnded,
+    EnrollmentChanged,
+}
+
+/// `proved`: the enrollment that was there when the password was proved; `now`: that which is there.
+/// Who had enrolled comes back also when the window has ended.
+fn may_finish(window: Window, proved: Option<Mark>, now: Option<Mark>) -> Result<(), Late> {
+    match (window, proved) {
+        _ if proved != now => Err(Late::EnrollmentChanged),
+        (Window::Open, _) | (_, Some(_)) => Ok(()),
+        (_, None) => Err(Late::WindowEnded),
     }
 }
 
@@ -442,6 +500,20 @@ fn seal(settings: &Settings, address: &str, secret: &SecretString, login: Login)
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_has_proved_a_password_may_be_late_all_the_same() {
+        let (one, other) = (Some([1; 32]), Some([2; 32]));
+        for window in [Window::NotYet, Window::Open, Window::Ended, Window::Over] {
+            let enrolls = may_finish(window, None, None);
+            let closed = Err(Late::WindowEnded);
+            assert_eq!(enrolls, if window == Window::Open { Ok(()) } else { closed });
+            assert_eq!(may_finish(window, one, one), Ok(()));
+            for (proved, now) in [(None, one), (one, other), (one, None)] {
+                assert_eq!(may_finish(window, proved, now), Err(Late::EnrollmentChanged));
+            }
+        }
+    }
 
     #[test]
     fn what_is_typed_for_an_address() {

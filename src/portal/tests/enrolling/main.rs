@@ -369,6 +369,41 @@ fn who_was_enrolled_by_an_administrator_is_told_so() {
 }
 
 #[test]
+fn coming_back_queues_no_password_again() {
+    let world = World::new();
+    let come = || {
+        let mut visitor = Visitor::new(&world);
+        let page = visitor.begin(ISTRUZIONE);
+        visitor.password(&page, PASSWORD).says("è iniziata");
+    };
+    come();
+    let (_, told) = world.provision();
+    assert!(told.contains(PASSWORD), "{told}");
+    come();
+    assert!(world.queue().is_empty(), "the password at the new provider may be another by now");
+}
+
+#[test]
+fn who_has_proved_a_password_does_not_take_the_place_of_who_enrolled_since() {
+    let world = World::new();
+    let proves = |visitor: &mut Visitor| {
+        let page = visitor.begin(GEOMETRI);
+        visitor.password(&page, PASSWORD);
+        form(&page)
+    };
+    let sets = |visitor: &mut Visitor, token: &str, new: &str| {
+        visitor.post("new-password", &[("form", token), ("new", new), ("again", new)])
+    };
+    let (mut waits, mut owner) = (Visitor::new(&world), Visitor::new(&world));
+    let early = proves(&mut waits);
+    let token = proves(&mut owner);
+    sets(&mut owner, &token, NEW_PASSWORD).says("è iniziata");
+    let (files, queue) = (world.enrollments(), world.queue());
+    sets(&mut waits, &early, "Un'altra-parola-9");
+    assert_eq!((world.enrollments(), world.queue()), (files, queue));
+}
+
+#[test]
 fn a_hook_that_fails_is_told_again_and_others_meanwhile() {
     let world = World::new();
     let mut visitor = Visitor::new(&world);
@@ -379,7 +414,8 @@ fn a_hook_that_fails_is_told_again_and_others_meanwhile() {
     visitor.post("new-password", &new).says("è iniziata");
     let hook = world.site.path("hook");
     let good = std::fs::read_to_string(&hook).unwrap();
-    std::fs::write(&hook, "#!/bin/sh\ncat >/dev/null\nexit 3\n").unwrap();
+    // What it says of its own goes nowhere: it was told a password.
+    std::fs::write(&hook, "#!/bin/sh\ncat >&2\nexit 3\n").unwrap();
     std::fs::write(world.site.path("portal/queue/altro.json"), "{}").unwrap();
     let (output, told) = world.provision();
     let said = String::from_utf8_lossy(&output.stderr);
@@ -390,6 +426,16 @@ fn a_hook_that_fails_is_told_again_and_others_meanwhile() {
     assert!(said.contains("no address") && !said.contains(NEW_PASSWORD), "{said}");
     assert_eq!((told.as_str(), world.queue().len()), ("", 2));
     std::fs::write(&hook, good).unwrap();
+    // The page's word alone sets no password where no page asks for one.
+    let queue = world.queue().into_iter();
+    let (queued, asked) = { queue }.find(|(path, _)| !path.ends_with("altro.json")).unwrap();
+    let mut forged: serde_json::Value = serde_json::from_str(&asked).unwrap();
+    forged["migration"] = "nessuna".into();
+    std::fs::write(&queued, forged.to_string()).unwrap();
+    let (output, told) = world.provision();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(told.is_empty() && said.contains("no page takes a new password"), "{said}");
+    std::fs::write(&queued, asked).unwrap();
     let (_, told) = world.provision();
     assert!(told.contains(NEW_PASSWORD), "{told}");
     assert_eq!(world.queue().len(), 1);
