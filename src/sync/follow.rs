@@ -29,7 +29,7 @@ use super::target::Target;
 use super::trouble::{self, Trouble};
 use super::verify;
 use super::watch;
-use crate::checkpoint::{Edit, Known, Phase, StoreError, Writer};
+use crate::checkpoint::{Edit, FolderId, Known, Phase, StoreError, Writer};
 use crate::config::Enrollment;
 use crate::imap::{Error, IdleNews, News, Session, WireName};
 use crate::journal::{Entry, Event};
@@ -117,6 +117,10 @@ enum Armed {
 
 /// Opens the pairs the checkpoint remembers.
 pub fn open_pairs(shared: &Shared, book: &mut Book) -> Result<(), StoreError> {
+    // What another session suspected is looked at again, also where the status tells of no change:
+    // it may be all there.
+    let suspected: HashSet<FolderId> =
+        book.learned.missing.keys().map(|(folder, _)| *folder).collect();
     for record in shared.store.folders(book.record.id)? {
         let source = WireName::of_wire(&record.source_name);
         let target = WireName::of_wire(&record.target_name);
@@ -133,7 +137,9 @@ pub fn open_pairs(shared: &Shared, book: &mut Book) -> Result<(), StoreError> {
             permanent: None,
             counts,
             look_at_target: false,
-            unfinished: !intents.is_empty() || known.values().any(plan::is_open),
+            unfinished: !intents.is_empty()
+                || known.values().any(plan::is_open)
+                || suspected.contains(&record.id),
             deferred: false,
             in_doubt: in_doubt.map(|intent| intent.messages.len() as u64).sum(),
             listed_to: None,
@@ -371,8 +377,13 @@ impl Following<'_> {
         }
         let phase = book.record.phase;
         let suspect = self.shared.clock.read().suspect;
+        let begun = Instant::now();
         let done = self.pass(book, source, target, course).run().await;
         let by_source = matches!(done, Err(Failure::Imap(Side::Source, _) | Failure::Changed));
+        if by_source {
+            book.learned.missing.forget_since(begun);
+            book.learned.folders_missing.forget_since(begun);
+        }
         if by_source && source.is_at_archive() {
             // It is left alone for a while: the account's own mail goes on.
             self.archive_failed(book, &done);

@@ -80,6 +80,12 @@ impl<K: Eq + Hash + Copy> Evidence<K> {
         self.since.retain(|key, _| keep(key));
     }
 
+    /// What was first missed in a look that began then, and that its server cut short, was missed
+    /// by somebody in trouble: it counts for nothing.
+    pub fn forget_since(&mut self, begun: Instant) {
+        self.since.retain(|_, since| since.told || since.at < begun);
+    }
+
     /// What is missing.
     pub fn keys(&self) -> impl Iterator<Item = &K> {
         self.since.keys()
@@ -100,6 +106,18 @@ impl<K: Eq + Hash + Copy> Evidence<K> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_listing_by_who_was_cut_short_is_no_first_one() {
+        let start = Instant::now();
+        let at = |secs| start + Duration::from_secs(secs);
+        let mut evidence = Evidence::new(APART);
+        assert!(!evidence.missing(1, false, at(0), at(1)));
+        assert!(!evidence.missing(2, false, at(10), at(11)));
+        evidence.forget_since(at(10));
+        assert!(evidence.missing(1, false, at(61), at(62)));
+        assert!(!evidence.missing(2, false, at(99), at(100)));
+    }
 
     #[test]
     fn two_listings_a_minute_apart() {

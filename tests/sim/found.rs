@@ -464,7 +464,7 @@ fn half_shown_targets_and_flags_cut_short() {
 /// at both ends at once, older checkpoints behind half a listing, late twins of two lives, a move
 /// that nobody remembered, an estimate that could not be, a copy hidden where no UIDNEXT is told, a
 /// target looked at while its source was not shown, news of one folder while another had no place at
-/// the target yet.
+/// the target yet, two half listings in two sessions.
 #[test]
 fn seeds_that_failed_once() {
     run_all(FAILED_ONCE.into_iter().map(random));
@@ -474,10 +474,11 @@ fn seeds_that_failed_once() {
 /// last pass, or when the target refused to make it once; its late twin stayed; a moved message
 /// lost its copy to a wrong size, to a UIDNEXT that went back, or because it was in its new folder
 /// before anybody knew that it had left the old one; late twins that could not be read were let be;
-/// a session looked over and over at what another had seen.
+/// a session looked over and over at what another had seen; a listing of a server in trouble counted.
 #[test]
 fn seeds_with_an_archive_that_failed_once() {
-    const SEEDS: [u64; 14] = [
+    const SEEDS: [u64; 15] = [
+        99_120_407_748,
         74_007_708,
         99_120_405_784,
         99_120_408_652,
@@ -496,7 +497,8 @@ fn seeds_with_an_archive_that_failed_once() {
     run_all(SEEDS.into_iter().map(archived));
 }
 
-const FAILED_ONCE: [u64; 31] = [
+const FAILED_ONCE: [u64; 32] = [
+    99_120_425_025,
     99_120_365_994,
     1712163254489,
     1712163254514,
