@@ -119,11 +119,6 @@ fn an_operator_cuts_over_reopens_and_cuts_over_again() {
     let mut daemon = site.start();
     site.enroll(&stage.account);
     daemon.wait_following(stage.address());
-    let order = |arguments: &[&str]| {
-        let output = site.command(arguments);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{arguments:?}: {said}");
-    };
     let phase = |daemon: &mut support::daemon::Daemon, phase: &str| {
         let found = support::poll(Duration::from_secs(60), || {
             let account = daemon.account(stage.address())?;
@@ -135,12 +130,12 @@ fn an_operator_cuts_over_reopens_and_cuts_over_again() {
             site.log().lines().rev().take(25).collect::<Vec<_>>().join("\n")
         );
     };
-    order(&["cutover", stage.address(), "--now"]);
+    site.order(&["cutover", stage.address(), "--now"]);
     phase(&mut daemon, "completed");
     // The old provider still takes mail: it is added, and nothing that the owner did is undone.
     stage.at_target().expunge("INBOX", "1");
     stage.at_source().expunge("INBOX", "2");
-    order(&["reopen", stage.address()]);
+    site.order(&["reopen", stage.address()]);
     phase(&mut daemon, "archiving");
     stage.plant("INBOX", &mail::pec(2, 2));
     let added = support::poll(Duration::from_secs(60), || {
@@ -148,7 +143,7 @@ fn an_operator_cuts_over_reopens_and_cuts_over_again() {
     });
     assert!(added.is_some(), "6 - 1 + 2: {}", site.log());
     site.expect_events("account_reopened", 1);
-    order(&["cutover", stage.address(), "--now"]);
+    site.order(&["cutover", stage.address(), "--now"]);
     phase(&mut daemon, "completed");
     assert_eq!(stage.at_target().count("INBOX"), 7);
     assert!(site.events("message_removed").is_empty());

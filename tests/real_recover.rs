@@ -134,16 +134,12 @@ fn damaged_links_of_a_reopened_account_are_derived_again_when_somebody_says_so()
     let mut daemon = site.start();
     site.enroll(&stage.account);
     daemon.wait_following(stage.address());
-    let order = |arguments: &[&str]| {
-        let output = site.command(arguments);
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-    };
-    order(&["cutover", stage.address(), "--now"]);
+    site.order(&["cutover", stage.address(), "--now"]);
     let is = |phase: &'static str| move |account: &serde_json::Value| account["phase"] == phase;
     daemon.wait("completed", stage.address(), 60, is("completed"));
-    order(&["reopen", stage.address()]);
+    site.order(&["reopen", stage.address()]);
     daemon.wait("reopened", stage.address(), 60, is("archiving"));
-    order(&["cutover", stage.address(), "--at", "2198-02-05"]);
+    site.order(&["cutover", stage.address(), "--at", "2198-02-05"]);
     stage.at_target().expunge("INBOX", "1");
     daemon.kill9();
     lose_links_in_silence(&site);
@@ -151,7 +147,7 @@ fn damaged_links_of_a_reopened_account_are_derived_again_when_somebody_says_so()
     let mut daemon = site.start();
     daemon.wait_held(stage.address(), "state_lost");
     assert_eq!(stage.at_target().count("INBOX"), 5);
-    order(&["approve", stage.address(), "late"]);
+    site.order(&["approve", stage.address(), "late"]);
     daemon.wait("archiving", stage.address(), 60, |account| {
         account["phase"] == "archiving" && account["condition"] == "ok"
     });

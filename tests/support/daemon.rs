@@ -258,6 +258,13 @@ impl Site {
     }
 
     /// The log of all daemons so far, as it is.
+    /// Runs a command that has to succeed.
+    pub fn order(&self, arguments: &[&str]) {
+        let output = self.command(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    }
+
     pub fn log(&self) -> String {
         let octets = fs::read(self.path("log")).unwrap_or_default();
         String::from_utf8_lossy(&octets).into_owned()

@@ -135,11 +135,11 @@ impl Life {
         if sealed && !std::mem::take(&mut self.approved.late) {
             return false;
         }
+        // Nothing is dropped before there is a number for what stays: that it is sealed, above all.
+        let Ok(id) = self.shared.store.new_account_id() else { return true };
         let mut edits = vec![Edit::DropAccount(account)];
         // Whoever has no record and is past the cutover is asked for (`new_account`).
-        if let Some(record) = record.filter(|_| sealed || !past)
-            && let Ok(id) = self.shared.store.new_account_id()
-        {
+        if let Some(record) = record.filter(|_| sealed || !past) {
             let phase = if sealed { Phase::Archiving } else { Phase::Enrolled };
             let first_copy_completed = false;
             edits.push(Edit::PutAccount(AccountRecord {
