@@ -7,6 +7,8 @@ cd "$(dirname "$0")/../.."
 output=$(mktemp)
 trap 'rm -f "$output"' EXIT
 SECONDS=0
+# The disk of a small machine is soon full of what incremental builds of so many binaries keep.
+export CARGO_INCREMENTAL=${CARGO_INCREMENTAL:-0}
 cargo test --workspace --no-fail-fast -- "$@" </dev/null 2>&1 | tee "$output"
 status=${PIPESTATUS[0]}
 
