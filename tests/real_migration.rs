@@ -47,9 +47,18 @@ fn all_cut_over_although_every_login_is_refused_for_a_while() {
     // Nobody is let in, and mail still comes.
     source.stop();
     source.set_passwords(accounts.iter().map(|account| (&*account.address, "decertificato")));
+    // Before the cutover who is refused is held: no login is tried until it has come.
+    site.order(&["cutover", "--migration", "prova", "--now"]);
+    let moved = poll(Duration::from_secs(60), || {
+        let is_moved = |account: &Account| {
+            let shown = daemon.account(&account.address);
+            shown.is_some_and(|shown| !shown["cutover"].to_string().contains("2198"))
+        };
+        accounts.iter().all(is_moved).then_some(())
+    });
+    assert!(moved.is_some(), "{}", site.log());
     source.restart();
     deliver(&source, 100);
-    site.order(&["cutover", "--migration", "prova", "--now"]);
     let condition = |account: &Account| {
         let shown = daemon.account(&account.address)?;
         Some((shown["phase"].as_str()?.to_owned(), shown["condition"].as_str()?.to_owned()))
