@@ -180,7 +180,23 @@ fn a_new_uidvalidity_at_either_side_doubles_nothing() {
     assert_ne!(stage.at_source().uid_status("INBOX").0, before, "UIDVALIDITY is the same");
     stage.plant("INBOX", &mail::pec(2, 5));
     stage.wait_exact("after a new UIDVALIDITY at the source", 120);
+    // And what is deleted, moved and renamed with it, while nobody looks.
     drop(daemon);
+    let mut owner = stage.at_source();
+    owner.expunge("INBOX", "2");
+    owner.move_messages("INBOX", "3", "INBOX.Clienti");
+    owner.rename("INBOX.Clienti", "INBOX.Vecchi");
+    owner.create("INBOX.Clienti");
+    drop(owner);
+    stage.source.stop();
+    forget_uids(&stage.source.home(&stage.account.address).join("Maildir"));
+    stage.source.restart();
+    stage.plant("INBOX.Clienti", &mail::pec(3, 2));
+    let _daemon = site.start();
+    site.order(&["cutover", stage.address(), "--now"]);
+    site.wait_event("account_completed", 200);
+    stage.assert_exact();
+    assert!(site.events("duplicate_suspected").is_empty());
 }
 
 /// Takes away where a Maildir keeps its UIDs; Dovecot then begins anew.

@@ -6,11 +6,12 @@ use super::board::rfc3339;
 use super::book::Pair;
 use super::clock::Instant;
 use super::copy::Failure;
+use super::orphans::kept;
 use super::pass::{Absence, Look, Pass, Scope, is_unpaired};
 use super::plan;
 use super::target::Verified;
 use super::trouble;
-use crate::checkpoint::{Edit, Known, Link, Origin, Orphan, Phase, Proof};
+use crate::checkpoint::{Edit, Known, Link, Origin, Phase, Proof};
 use crate::config::{Deletions, ReadBack};
 use crate::imap::{Change, Error};
 use crate::journal::{Entry, Event};
@@ -127,7 +128,13 @@ impl Pass<'_> {
     }
 
     /// May it be removed? A removal of ours that was cut short has left it marked as deleted.
-    fn may_remove(&self, verified: &Verified, pair: usize, uid: Uid, link: &Link) -> bool {
+    pub(super) fn may_remove(
+        &self,
+        verified: &Verified,
+        pair: usize,
+        uid: Uid,
+        link: &Link,
+    ) -> bool {
         let mut marked = link.clone();
         marked.flags.insert("\\Deleted");
         self.may_touch(verified, pair, uid, link) || self.may_touch(verified, pair, uid, &marked)
@@ -215,11 +222,16 @@ impl Pass<'_> {
         let open = looks.iter().flat_map(|look| look.wants.values().chain(&look.withheld));
         let open: HashSet<InternalDate> = open.map(|message| message.instant).collect();
         self.book.learned.deferred.kept = 0;
-        // News of one folder says nothing of what waits in others.
+        // News of one folder says nothing of what waits in others; nor does a folder that the source
+        // would not open say what has come into it. Nobody waits for that for ever.
+        let troubled = &self.book.learned.folders_troubled;
+        let is_refused =
+            |pair: &Pair| troubled.has(pair.record.id) && !troubled.for_long(pair.record.id, now);
         let unseen = |(at, pair): (usize, &Pair)| {
-            pair.unfinished && !looks.iter().any(|look| look.pair == at)
+            let asked = self.scope == Scope::Told || is_refused(pair);
+            pair.unfinished && asked && !looks.iter().any(|look| look.pair == at)
         };
-        let blind = self.scope == Scope::Told && self.book.pairs.iter().enumerate().any(unseen);
+        let blind = self.book.pairs.iter().enumerate().any(unseen);
         let may_be_open = |known: Option<&Known>| match known {
             Some(Known::Linked(link)) => blind || open.contains(&link.instant),
             _ => false,
@@ -227,11 +239,15 @@ impl Pass<'_> {
         for look in looks.iter_mut() {
             self.still_missing(look, may_be_open, now);
         }
+        self.find_surplus_orphans(looks, now)?;
         let gone: usize = looks.iter().map(|look| self.counted(look)).sum();
+        // What lost its number had one until now.
         let linked: u64 = self.book.pairs.iter().map(|pair| pair.counts.linked).sum();
-        let of_account = plan::is_mass_deletion(gone, linked as usize);
+        let lost: usize = looks.iter().map(|look| look.surplus.len()).sum();
+        let of_account = plan::is_mass_deletion(gone, linked as usize + lost);
         let of_folder = looks.iter().any(|look| {
-            plan::is_mass_deletion(self.counted(look), plan::links(&look.known).count())
+            let copies = plan::links(&look.known).count() + look.surplus.len();
+            plan::is_mass_deletion(self.counted(look), copies)
         });
         let mirror = self.enrollment.migration.sync.deletions == Deletions::Mirror;
         if mirror && (of_account || of_folder) && !self.book.learned.removals_approved {
@@ -240,13 +256,16 @@ impl Pass<'_> {
         for look in looks.iter_mut() {
             let done = self.remove_gone(look).await;
             self.tolerate(look, done)?;
+            let done = self.remove_surplus_orphans(look).await;
+            self.tolerate(look, done)?;
         }
         Ok(())
     }
 
     /// How many of the folder's removals count towards a mass deletion.
     fn counted(&self, look: &Look) -> usize {
-        if self.book.pairs[look.pair].record.exempt { 0 } else { look.gone.len() }
+        let gone = look.gone.len() + look.surplus.values().filter(|moved| !**moved).count();
+        if self.book.pairs[look.pair].record.exempt { 0 } else { gone }
     }
 
     /// Sorts what is missing into gone and suspected.
@@ -290,7 +309,7 @@ impl Pass<'_> {
                 // It may lie where nobody has looked. The seal does not wait for ever.
                 self.book.learned.deferred.kept += usize::from(mirrors);
                 look.asks_again |= asks && !given_up;
-            } else if gone && look.absence != Absence::Suspected && !keeps {
+            } else if gone && !look.absence.may_come_back() && !keeps {
                 look.gone.push(uid);
             } else {
                 look.unfinished = true;
@@ -364,7 +383,7 @@ impl Pass<'_> {
                 && !verified.absent.contains(&uid)
                 && !verified.strange.contains(&uid)
             {
-                edits.push(Edit::PutOrphan(look.folder, Orphan { target_uid, link }));
+                edits.push(Edit::PutOrphan(look.folder, kept(target_uid, link)));
             }
         }
         self.writer.commit(edits).await?;
@@ -372,7 +391,7 @@ impl Pass<'_> {
     }
 
     /// Are removals mirrored at all? Where the target cannot, that is said once.
-    async fn removes(&mut self) -> Result<bool, Failure> {
+    pub(super) async fn removes(&mut self) -> Result<bool, Failure> {
         if self.enrollment.migration.sync.deletions == Deletions::Keep {
             return Ok(false);
         }

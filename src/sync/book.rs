@@ -32,12 +32,16 @@ pub struct Learned {
     pub vanished: Evidence<(FolderId, Uid)>,
     /// Orphans missing from the target, by their UID there.
     pub orphans_missing: Evidence<(FolderId, Uid)>,
+    /// Orphans that no message needs, by their UID there.
+    pub orphans_left: Evidence<(FolderId, Uid)>,
     /// What may be a copy of ours at the target and could not be read, by its UID there.
     pub unread: Evidence<(FolderId, Uid)>,
     /// Messages that may have a copy and whose bytes the source did not give, by their UID there.
     pub withheld: Evidence<(FolderId, Uid)>,
     /// Source folders missing from LIST.
     pub folders_missing: Evidence<FolderId>,
+    /// Source folders that the source would not open.
+    pub folders_troubled: Evidence<FolderId>,
     /// Copied again after their copy vanished: not a second time.
     pub recopied: HashSet<(FolderId, Uid)>,
     pub pace: Pace,
@@ -83,9 +87,11 @@ impl Learned {
             missing: Evidence::new(apart),
             vanished: Evidence::new(apart),
             orphans_missing: Evidence::new(apart),
+            orphans_left: Evidence::new(apart),
             unread: Evidence::new(apart),
             withheld: Evidence::new(apart),
             folders_missing: Evidence::new(apart),
+            folders_troubled: Evidence::new(apart),
             ..Learned::default()
         }
     }

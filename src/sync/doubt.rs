@@ -11,7 +11,7 @@ use super::neighbours::Outline;
 use super::pass::{Look, Pass};
 use super::plan;
 use super::resolve::of_link;
-use crate::checkpoint::{Edit, Intended, Intent, Known, Link, Proof};
+use crate::checkpoint::{Edit, Intended, Intent, Known, Link, Orphan, Proof};
 use crate::imap::Selected;
 use crate::journal::{Entry, Event};
 use crate::words::{Digests, InternalDate, Message, Sha256, Uid};
@@ -61,6 +61,7 @@ impl Pass<'_> {
         intents.sort_by_key(|intent| intent.messages.is_empty());
         let is_fresh = intents.iter().any(|intent| intent.messages.is_empty());
         for intent in intents {
+            let Some(intent) = self.find_strays(look, intent).await? else { continue };
             let kept = if intent.repeated {
                 self.watch_repeated(look, intent).await?
             } else {
@@ -93,6 +94,9 @@ impl Pass<'_> {
         }
         let wait = self.left_to_wait(&intent, self.in_doubt_wait());
         let found = named && left.is_empty();
+        if !named && wait.is_zero() && self.may_stray(look, &intent) {
+            return self.watch(intent).await.map(Some);
+        }
         if found && !is_fresh || !named && wait.is_zero() {
             self.writer.commit(vec![Edit::DropIntent(intent.id)]).await?;
             return Ok(None);
@@ -111,6 +115,52 @@ impl Pass<'_> {
         look.unfinished = true;
         self.due_at(Instant::now() + wait);
         Ok(Some(intent))
+    }
+
+    /// Does it name messages by numbers of the source that mean nothing any more, while the
+    /// target's are still what they were?
+    fn may_stray(&self, look: &Look, intent: &Intent) -> bool {
+        let target = self.book.pairs[look.pair].record.target_seen.unwrap_or_default();
+        !intent.messages.is_empty()
+            && intent.source_uid_validity != look.seen.uid_validity
+            && intent.target_uid_validity == target.uid_validity
+    }
+
+    /// What was sent under numbers that mean nothing any more is ours all the same: copies whose
+    /// message has to be found anew. Returns what is left of the intent.
+    async fn find_strays(
+        &mut self,
+        look: &mut Look,
+        mut intent: Intent,
+    ) -> Result<Option<Intent>, Failure> {
+        if !self.may_stray(look, &intent) {
+            return Ok(Some(intent));
+        }
+        let sent: Vec<Candidate<Uid>> = intent.messages.iter().map(of_intended).collect();
+        let others = look.beside.unpaired.clone();
+        let found = self.match_unexplained(look, &sent, intent.target_uid_next, &others).await?;
+        if found.is_empty() {
+            return Ok(Some(intent));
+        }
+        let mut edits = Vec::new();
+        for intended in &intent.messages {
+            let Some(target_uid) = found.get(&intended.source_uid).copied() else { continue };
+            let mut link = Link { proof: Proof::ReadBack, ..link_of(intended, Some(target_uid)) };
+            if let Some(copy) = look.listing.as_ref().and_then(|listing| listing.get(&target_uid)) {
+                link.flags = copy.flags.clone();
+            }
+            look.orphans.insert(target_uid, link.clone());
+            edits.push(Edit::PutOrphan(look.folder, Orphan { target_uid, link }));
+        }
+        intent.messages.retain(|intended| !found.contains_key(&intended.source_uid));
+        // One that names nothing would be of a life of which nothing is known.
+        let is_done = intent.messages.is_empty();
+        edits.push(match is_done {
+            true => Edit::DropIntent(intent.id),
+            false => Edit::PutIntent(intent.clone()),
+        });
+        self.writer.commit(edits).await?;
+        Ok((!is_done).then_some(intent))
     }
 
     async fn watch(&mut self, mut intent: Intent) -> Result<Intent, Failure> {
@@ -225,8 +275,9 @@ impl Pass<'_> {
         } else {
             intent.messages.iter().map(of_intended).collect()
         };
-        // A message that was not listed may own what seems a twin.
-        if !look.complete {
+        // A message that was not listed may own what seems a twin, and who hides one message may
+        // hide others.
+        if !look.complete || !look.missing.is_empty() {
             return Ok(false);
         }
         let instants: HashSet<InternalDate> = ours.iter().map(|our| our.instant).collect();
@@ -249,7 +300,7 @@ impl Pass<'_> {
         let unsure = self.lose_false_links(look, firsts, &digests).await?;
         // A message that still waits for its copy owns it before it is a surplus. The source may
         // tell another size than it gives.
-        let wants = look.wants.values().map(Outline::of);
+        let wants = look.wants.values().chain(&look.withheld).map(Outline::of);
         let owners = Owners {
             wants: wants.chain(self.wanted_beside.iter().flatten().copied()).collect(),
             claims: look.beside.claims().collect(),

@@ -382,6 +382,7 @@ impl Following<'_> {
         let by_source = matches!(done, Err(Failure::Imap(Side::Source, _) | Failure::Changed));
         if by_source {
             book.learned.missing.forget_since(begun);
+            book.learned.orphans_left.forget_since(begun);
             book.learned.folders_missing.forget_since(begun);
         }
         if by_source && source.is_at_archive() {

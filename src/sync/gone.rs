@@ -91,6 +91,11 @@ impl<K: Eq + Hash + Copy> Evidence<K> {
         self.since.keys()
     }
 
+    /// Is it missing?
+    pub fn has(&self, key: K) -> bool {
+        self.since.contains_key(&key)
+    }
+
     /// Has it been missing for ten minutes?
     pub fn for_long(&self, key: K, now: Instant) -> bool {
         let since = self.since.get(&key);

@@ -2,7 +2,7 @@
 //!
 //! Pure: [`plan`], [`adopt`], [`folders`], [`gone`], [`cutover`], [`trouble`], [`backoff`],
 //! [`compare`], [`forecast`]. Doing: [`copy`] (the pipeline), [`pass`] with `survey`, `resolve`, `doubt`, `moves`,
-//! `neighbours`, `deferred`, `archive`, `relay` and `apply` (one look at an account), `follow` (one session), [`account`]
+//! `neighbours`, `deferred`, `archive`, `relay`, `orphans` and `apply` (one look at an account), `follow` (one session), [`account`]
 //! (one life), [`verify`] (a comparison beside it), [`preview`] (what the next pass would do),
 //! [`inspect`] (what stands in the way of a move), `proof`
 //! (the report at its end), [`hosts`] (what accounts of a host share).
@@ -32,6 +32,7 @@ mod hurry;
 pub mod inspect;
 mod moves;
 mod neighbours;
+mod orphans;
 pub mod pass;
 pub mod plan;
 pub mod preview;

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::adopt::{self, Candidate};
 use super::copy::Failure;
-use super::pass::{Absence, Look, Pass};
+use super::pass::{Absence, Look, Pass, intended};
 use super::resolve::of_link;
-use crate::checkpoint::{Edit, Intended, Intent, IntentId, Known, Link, Seen};
+use crate::checkpoint::{Edit, Intent, IntentId, Known, Link, Seen};
 use crate::journal::{Entry, Event};
 use crate::words::{Flags, SystemFlags, Uid};
 
@@ -77,7 +77,8 @@ impl Pass<'_> {
                 flags: want.flags.clone(),
                 digests: None,
             }));
-            if look.absence == Absence::Unknown {
+            // A folder that is only hidden may hold a twin of what turns up elsewhere.
+            if matches!(look.absence, Absence::Unknown | Absence::Suspected) {
                 continue;
             }
             for uid in &look.missing {
@@ -169,15 +170,7 @@ impl Pass<'_> {
         links: &[(Uid, Link)],
         new_uids: &HashMap<Uid, Uid>,
     ) -> Result<IntentId, Failure> {
-        let intended = links.iter().map(|(old, link)| Intended {
-            source_uid: new_uids[old],
-            size: link.size,
-            instant: link.instant,
-            header: link.header,
-            sha256: link.sha256,
-            flags: link.flags.clone(),
-            suspect: link.suspect,
-        });
+        let intended = links.iter().map(|(old, link)| intended(new_uids[old], link));
         let intent = Intent {
             id: self.shared.store.new_intent_id()?,
             folder: to.folder,

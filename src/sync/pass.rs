@@ -21,7 +21,9 @@ use super::shared::Shared;
 use super::source::{Source, is_archived};
 use super::target::Target;
 use super::trouble;
-use crate::checkpoint::{Edit, FolderId, Intent, Known, Link, Orphan, Phase, Seen, Writer};
+use crate::checkpoint::{
+    Edit, FolderId, Intended, Intent, Known, Link, Orphan, Phase, Seen, Writer,
+};
 use crate::config::Enrollment;
 use crate::imap::{AHEAD_MAX, Changes, Code, Error, FolderStatus, News, Selected, WireName};
 use crate::journal::{Entry, Event, shown};
@@ -120,6 +122,9 @@ pub struct Look {
     pub told: BTreeSet<Uid>,
     /// Missing for certain.
     pub gone: Vec<Uid>,
+    /// Orphans that nobody needs, for certain, by target UID: also whether a message of the same
+    /// bytes and instant has its copy elsewhere.
+    pub surplus: BTreeMap<Uid, bool>,
     /// The target's listing, where it was taken in this pass.
     pub listing: Option<BTreeMap<Uid, Message>>,
     /// Target messages that nothing explains.
@@ -160,13 +165,22 @@ impl Look {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Absence {
     Listed,
-    /// LIST lacks it; it may come back.
+    /// LIST lacks it, and it can be selected, or who knows: it may come back.
     Suspected,
+    /// LIST lacks it, and it cannot be selected. It may come back, but what turns up in another
+    /// folder was moved there: to rename a folder is to move all of it.
+    Unselectable,
     /// LIST has lacked it for long, but the server will not say that it does not exist: its
     /// copies stay, and nothing waits for it.
     Unknown,
     /// It is gone.
     Certain,
+}
+
+impl Absence {
+    pub fn may_come_back(self) -> bool {
+        matches!(self, Absence::Suspected | Absence::Unselectable)
+    }
 }
 
 impl<'a> Pass<'a> {
@@ -397,7 +411,7 @@ impl<'a> Pass<'a> {
         let missing = known.keys().copied().collect();
         let diff = SourceDiff { missing, ..SourceDiff::default() };
         let look = self.new_look(at, seen, known, diff)?;
-        Ok(Look { absence, unfinished: absence == Absence::Suspected, ..look })
+        Ok(Look { absence, unfinished: absence.may_come_back(), ..look })
     }
 
     fn known(&self, at: usize) -> Result<BTreeMap<Uid, Known>, Failure> {
@@ -426,6 +440,7 @@ impl<'a> Pass<'a> {
             missing: diff.missing.into_iter().collect(),
             told: diff.told,
             gone: Vec::new(),
+            surplus: BTreeMap::new(),
             listing: None,
             unexplained: BTreeMap::new(),
             beside: Neighbours::default(),
@@ -449,10 +464,13 @@ impl<'a> Pass<'a> {
             Ok(selected) => selected,
             Err(Error::No { code, text, .. }) if trouble::is_of_folder(code.as_ref(), &text) => {
                 self.folder_troubled(at, Side::Source, code.as_ref(), &text);
+                let folder = self.book.pairs[at].record.id;
+                self.book.learned.folders_troubled.note(folder, Instant::now());
                 return Ok(None);
             }
             Err(error) => return Err(at_source(error)),
         };
+        self.book.learned.folders_troubled.settled(self.book.pairs[at].record.id);
         let surprise = told.map_or(0, |told| selected.exists.saturating_sub(told));
         self.reserve_more(u64::from(surprise))?;
         self.settle_validity(at, &selected).await?;
@@ -614,6 +632,24 @@ impl<'a> Pass<'a> {
         Ok(Some(Edit::PutIntent(self.fresh_intent(at)?)))
     }
 
+    /// That they are ours outlives their numbers.
+    fn remember_unpaired(
+        &self,
+        at: usize,
+        known: &[(Uid, Known)],
+    ) -> Result<Option<Edit>, Failure> {
+        let unpaired = known.iter().filter_map(|(uid, known)| match known {
+            Known::Linked(link) if link.target_uid.is_none() => Some(intended(*uid, link)),
+            _ => None,
+        });
+        let messages: Vec<Intended> = unpaired.collect();
+        if messages.is_empty() {
+            return Ok(None);
+        }
+        // Where each of them lies is not known.
+        Ok(Some(Edit::PutIntent(Intent { target_uid_next: 1, messages, ..self.fresh_intent(at)? })))
+    }
+
     /// An intent of nothing in particular: something may still show at the target.
     pub fn fresh_intent(&self, at: usize) -> Result<Intent, Failure> {
         let record = &self.book.pairs[at].record;
@@ -646,6 +682,7 @@ impl<'a> Pass<'a> {
             let known = self.shared.store.known(folder)?;
             let is_lost = known.iter().any(|(_, known)| is_unpaired(known));
             edits.push(Edit::DropAllKnown(folder));
+            edits.extend(self.remember_unpaired(at, &known)?);
             edits.extend(known.into_iter().filter_map(|(_, known)| into_orphan(folder, known)));
             edits.extend(self.wait_for(at, is_lost)?);
         }
@@ -712,8 +749,12 @@ impl<'a> Pass<'a> {
         self.bury_folders(&looks).await?;
         let now = Instant::now();
         let learned = &self.book.learned;
-        let suspicions =
-            [learned.missing.due(now), learned.vanished.due(now), learned.folders_missing.due(now)];
+        let suspicions = [
+            learned.missing.due(now),
+            learned.vanished.due(now),
+            learned.orphans_left.due(now),
+            learned.folders_missing.due(now),
+        ];
         for due in suspicions.into_iter().flatten() {
             self.due_at(due);
         }
@@ -808,9 +849,10 @@ impl<'a> Pass<'a> {
     /// of them can come late.
     async fn bury_folders(&mut self, looks: &[Look]) -> Result<(), Failure> {
         for look in looks {
-            if look.absence == Absence::Certain && look.known.is_empty() && look.intents.is_empty()
-            {
+            let is_done = look.known.is_empty() && look.intents.is_empty();
+            if look.absence == Absence::Certain && is_done && !self.waits_for_orphans(look) {
                 self.book.learned.folders_missing.settled(look.folder);
+                self.book.learned.orphans_left.retain(|(of, _)| *of != look.folder);
                 self.book.pairs.retain(|pair| pair.record.id != look.folder);
                 self.writer.commit(vec![Edit::DropFolder(look.folder)]).await?;
             }
@@ -859,6 +901,19 @@ pub const LISTED_FREELY: u64 = 1000;
 /// Is it a link whose copy the target did not tell?
 pub fn is_unpaired(known: &Known) -> bool {
     matches!(known, Known::Linked(link) if link.target_uid.is_none())
+}
+
+/// What an intent says of a linked message.
+pub fn intended(source_uid: Uid, link: &Link) -> Intended {
+    Intended {
+        source_uid,
+        size: link.size,
+        instant: link.instant,
+        header: link.header,
+        sha256: link.sha256,
+        flags: link.flags.clone(),
+        suspect: link.suspect,
+    }
 }
 
 /// What is left of a link whose source message is not known any more.

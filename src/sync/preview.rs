@@ -17,7 +17,7 @@ use super::shared::Shared;
 use super::source::name_there;
 use super::survey::is_exempt;
 use super::trouble;
-use crate::checkpoint::{AccountRecord, FolderRecord, Known, Phase};
+use crate::checkpoint::{AccountRecord, FolderRecord, Known, Origin, Phase};
 use crate::config::{Deletions, Enrollment};
 use crate::imap::{Changes, Error, Listed, Namespace, Session, WireName};
 use crate::journal::shown;
@@ -251,6 +251,18 @@ impl Looking<'_> {
         Ok((known.into_iter().collect(), look))
     }
 
+    /// Which of them no message needs is known once all have their copies.
+    fn note_orphans(&mut self, target: &WireName, orphans: usize) {
+        if orphans > 0 {
+            let text = format!(
+                "{}: {orphans} copies are of messages that the source has numbered anew; those that \
+                 none of its messages turns out to need are removed later, where deletions are mirrored",
+                shown(&String::from_utf8_lossy(target.as_octets()))
+            );
+            self.preview.notes.push(text);
+        }
+    }
+
     async fn look_at_target(
         &mut self,
         target: &WireName,
@@ -264,14 +276,16 @@ impl Looking<'_> {
         // Another folder that shares the target explains some of what lies there.
         let mut others = BTreeSet::new();
         let mut orphans = BTreeSet::new();
+        let mut left = 0;
         for folder in &self.folders {
             if *folder.target_name != *target.as_octets() {
                 continue;
             }
             let own = record.is_some_and(|record| record.id == folder.id);
-            orphans.extend(
-                self.shared.store.orphans(folder.id)?.into_iter().map(|orphan| orphan.target_uid),
-            );
+            let lost = self.shared.store.orphans(folder.id)?;
+            let ours = lost.iter().filter(|orphan| orphan.link.origin == Origin::Copied);
+            left += if own { ours.count() } else { 0 };
+            orphans.extend(lost.into_iter().map(|orphan| orphan.target_uid));
             if !own {
                 self.shared.store.visit_known(folder.id, |_, known| {
                     if let Known::Linked(link) = known {
@@ -280,6 +294,7 @@ impl Looking<'_> {
                 })?;
             }
         }
+        self.note_orphans(target, left);
         let mut diff = plan::target_diff(known, &orphans, &others, &listing);
         if renumbered {
             let text = format!(

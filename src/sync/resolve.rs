@@ -47,7 +47,8 @@ impl Pass<'_> {
             || self.scope == Scope::Full
             || look.intents.iter().any(asks_for_a_look)
             // Nobody else looks at a folder that is gone at the source.
-            || (look.absence == Absence::Certain && !look.intents.is_empty())
+            || (look.absence == Absence::Certain
+                && !(look.intents.is_empty() && look.orphans.is_empty()))
             // An orphan is worth only as much as the copy that is really there.
             || (!look.wants.is_empty() && !look.orphans.is_empty())
             // When the target was listed they were hidden: a copy may be there unexplained.
@@ -100,7 +101,7 @@ impl Pass<'_> {
             highest_modseq: selected.highest_modseq.unwrap_or_default(),
         });
         // What the source does not show just now may have its copy here.
-        pair.look_at_target = partly || look.absence == Absence::Suspected;
+        pair.look_at_target = partly || look.absence.may_come_back();
         self.compare_target(look, listing).await
     }
 
@@ -112,8 +113,12 @@ impl Pass<'_> {
         look: &mut Look,
         selected: &Selected,
     ) -> Result<(), Failure> {
-        let waits = look.intents.iter().any(|intent| intent.messages.is_empty());
-        if waits || !has_late(&self.book.pairs[look.pair].record, look) {
+        if !has_late(&self.book.pairs[look.pair].record, look) {
+            return Ok(());
+        }
+        if let Some(waits) = look.intents.iter().find(|intent| intent.messages.is_empty()) {
+            // Just now it came true: the wait begins anew.
+            self.book.learned.doubted.insert(waits.id, Instant::now());
             return Ok(());
         }
         // What is there already is no late twin.
@@ -175,6 +180,7 @@ impl Pass<'_> {
             edits.push(Edit::DropOrphan(look.folder, uid));
         }
         self.book.learned.orphans_missing.retain(|(of, _)| *of != look.folder);
+        self.book.learned.orphans_left.retain(|(of, _)| *of != look.folder);
         self.book.learned.unread.retain(|(of, _)| *of != look.folder);
         self.writer.commit(edits).await?;
         let shown = self.book.pairs[look.pair].shown().to_owned();

@@ -254,9 +254,8 @@ impl Pass<'_> {
     pub async fn absence(&mut self, at: usize) -> Result<Absence, Failure> {
         let pair = &self.book.pairs[at];
         let folder = pair.record.id;
-        if !self.book.learned.folders_missing.missing(folder, false, self.begun, Instant::now()) {
-            return Ok(Absence::Suspected);
-        }
+        let missing = &mut self.book.learned.folders_missing;
+        let gone = missing.missing(folder, false, self.begun, Instant::now());
         let name = pair.source.clone();
         match self.source.examine(&name).await {
             Ok(_) => {
@@ -265,7 +264,7 @@ impl Pass<'_> {
             }
             Err(Error::No { code, text, .. }) => {
                 if trouble::is_nonexistent(code.as_ref(), &text) {
-                    return Ok(Absence::Certain);
+                    return Ok(if gone { Absence::Certain } else { Absence::Unselectable });
                 }
                 let long = self.book.learned.folders_missing.for_long(folder, Instant::now());
                 Ok(if long { Absence::Unknown } else { Absence::Suspected })

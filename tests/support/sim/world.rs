@@ -456,16 +456,15 @@ impl<'w> Life<'w> {
 
     fn mercy(&self) -> Mercy {
         let said = |name: &str| self.said(name);
+        let waits = !self.world.wishes.folders.after_cutover.is_empty();
+        let means_nothing = [Habit::Courier, Habit::Next(Next::Zero)]
+            .iter()
+            .any(|habit| self.world.source.does(*habit));
         let leftovers = self.lost
-            // A folder renumbered, or made anew under an old name: its copies are orphans.
-            || said("uidvalidity_changed")
+            // What a folder that waits may hold keeps its copy, of whatever number it was.
+            || waits && (said("uidvalidity_changed") || means_nothing)
             // Nobody tells who has selected it just before.
             || self.world.renumbers(Side::Target)
-            // The same where UIDNEXT is not told and UIDVALIDITY means nothing.
-            || [Habit::Courier, Habit::Next(Next::Zero)]
-                .iter()
-                .any(|habit| self.world.source.does(*habit))
-                && said("state_rebuilt")
             || !self.world.target.has("UIDPLUS")
             || !self.world.copies.is_empty()
             || said("removals_suspended")
@@ -474,7 +473,6 @@ impl<'w> Life<'w> {
         let listed = refused.unwrap_or_default();
         // What is adopted after the seal keeps the flags its owner gave it.
         let is_archived = |(folder, _): &(String, Post)| folder == ARCHIVE;
-        let waits = !self.world.wishes.folders.after_cutover.is_empty();
         let adopts = waits && self.world.copies.iter().any(is_archived);
         let plan = &self.world.plan;
         let late = plan.crashes.iter().filter(|crash| matches!(crash.moment, Moment::Late(_)));

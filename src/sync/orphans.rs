@@ -1,0 +1,159 @@
+//! Copies of ours whose message has lost its number: its folder got a new UIDVALIDITY, or the
+//! number means another message now. A message that still needs a copy finds its own among them
+//! (`resolve`). What is left when nobody needs one any more was deleted or copied anew elsewhere.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::book::Pair;
+use super::clock::Instant;
+use super::copy::Failure;
+use super::pass::{Absence, Look, Pass, Scope};
+use crate::checkpoint::{Edit, Intent, Known, Link, Origin, Orphan, Phase};
+use crate::config::Deletions;
+use crate::journal::{Entry, Event};
+use crate::words::Uid;
+
+impl Pass<'_> {
+    /// Finds the orphans that two looks, a minute apart, found to be nobody's.
+    pub(super) fn find_surplus_orphans(
+        &mut self,
+        looks: &mut [Look],
+        now: Instant,
+    ) -> Result<(), Failure> {
+        if !self.takes_surplus() || !self.has_all(looks) {
+            return Ok(());
+        }
+        for look in looks.iter_mut().filter(|look| look.listing.is_some()) {
+            let Look { folder, orphans, listing, .. } = look;
+            let listing = listing.as_ref().expect("filtered");
+            let is_surplus = |(uid, link): &(&Uid, &Link)| {
+                link.origin == Origin::Copied && listing.contains_key(uid)
+            };
+            let surplus: BTreeSet<Uid> =
+                orphans.iter().filter(is_surplus).map(|(uid, _)| *uid).collect();
+            let evidence = &mut self.book.learned.orphans_left;
+            evidence.retain(|(of, uid)| of != folder || surplus.contains(uid));
+            for uid in surplus {
+                match evidence.missing((*folder, uid), false, self.begun, now) {
+                    true => drop(look.surplus.insert(uid, false)),
+                    // The seal waits for the second look; until then the daily ones are enough.
+                    false => look.unfinished |= self.book.record.phase == Phase::Draining,
+                }
+            }
+        }
+        self.mark_moved(looks)
+    }
+
+    /// Marks those whose message was moved, and copied anew: nothing of the owner's goes with them,
+    /// so they count towards no mass deletion.
+    fn mark_moved(&self, looks: &mut [Look]) -> Result<(), Failure> {
+        let print = |link: &Link| (link.sha256, link.instant);
+        let surplus = looks.iter().flat_map(|look| {
+            look.surplus.keys().filter_map(|uid| Some(print(look.orphans.get(uid)?)))
+        });
+        let mut elsewhere: HashMap<_, bool> = surplus.map(|print| (print, false)).collect();
+        if elsewhere.is_empty() {
+            return Ok(());
+        }
+        for pair in &self.book.pairs {
+            self.shared.store.visit_known(pair.record.id, |_, known| {
+                if let Known::Linked(link) = known
+                    && let Some(found) = elsewhere.get_mut(&print(&link))
+                {
+                    *found = true;
+                }
+            })?;
+        }
+        for look in looks {
+            let Look { surplus, orphans, .. } = look;
+            for (uid, moved) in surplus {
+                *moved = orphans.get(uid).is_some_and(|link| elsewhere[&print(link)]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Are they to be removed before the folder is forgotten?
+    pub(super) fn waits_for_orphans(&self, look: &Look) -> bool {
+        self.may_change()
+            && self.takes_surplus()
+            && look.orphans.values().any(|link| link.origin == Origin::Copied)
+    }
+
+    /// What waits for the cutover may hold the message, and is not listed for that.
+    fn takes_surplus(&self) -> bool {
+        let mirrors = self.enrollment.migration.sync.deletions == Deletions::Mirror;
+        mirrors && !self.has_archive() && !self.book.has_deferred()
+    }
+
+    /// Does every message of the account have its copy, as far as all its folders show?
+    fn has_all(&self, looks: &[Look]) -> bool {
+        let seen: BTreeSet<usize> = looks.iter().map(|look| look.pair).collect();
+        let unchanged = |(at, pair): (usize, &Pair)| {
+            let is_done =
+                self.scope == Scope::Changed && !pair.unfinished && pair.trouble.is_none();
+            is_done || seen.contains(&at)
+        };
+        let is_settled = |look: &Look| {
+            let is_open = |intent: &Intent| !intent.repeated && !intent.messages.is_empty();
+            let in_doubt = !look.blocked.is_empty() || look.intents.iter().any(is_open);
+            let hidden = matches!(look.absence, Absence::Suspected | Absence::Unknown);
+            let shown = look.complete && !look.troubled && !hidden;
+            shown && !in_doubt && look.wants.is_empty() && look.withheld.is_empty()
+        };
+        self.scope != Scope::Told
+            && self.fresh_from.is_none()
+            && self.book.pairs.iter().enumerate().all(unchanged)
+            && looks.iter().all(is_settled)
+    }
+
+    /// Removes them, each only after that very copy was seen. What the owner has changed since the
+    /// cutover stays.
+    pub(super) async fn remove_surplus_orphans(&mut self, look: &mut Look) -> Result<(), Failure> {
+        let surplus = std::mem::take(&mut look.surplus);
+        if surplus.is_empty() || self.book.record.removals_suspended || look.troubled {
+            return Ok(());
+        }
+        let removable = self.removes().await?;
+        let name = self.book.pairs[look.pair].target.clone();
+        let links = surplus.keys().filter_map(|uid| Some((*uid, look.orphans.get(uid)?.clone())));
+        let links: BTreeMap<Uid, Link> = links.collect();
+        let copies: Vec<(Uid, Link)> = links.clone().into_iter().collect();
+        let verified = self.target.verify(&name, &copies).await?;
+        let may_go = copies
+            .iter()
+            .filter(|(uid, link)| removable && self.may_remove(&verified, look.pair, *uid, link));
+        let going: Vec<Uid> = may_go.map(|(uid, _)| *uid).collect();
+        if !going.is_empty() {
+            self.target.remove(&name, &going).await?;
+            self.book.pairs[look.pair].expect_fewer(going.len());
+        }
+        let shown = self.book.pairs[look.pair].shown().to_owned();
+        let mut edits = Vec::new();
+        for (uid, link) in links {
+            if verified.absent.contains(&uid) {
+                continue;
+            }
+            self.book.learned.orphans_left.settled((look.folder, uid));
+            if going.contains(&uid) {
+                let text = "removed: its message is in none of the source's folders any more";
+                let entry = Entry::new(Event::MessageRemoved, text).folder(&shown);
+                self.emit(entry.target_uid(Some(uid)));
+            }
+            look.orphans.remove(&uid);
+            edits.push(match verified.sure.contains_key(&uid) && !going.contains(&uid) {
+                true => Edit::PutOrphan(look.folder, kept(uid, link)),
+                false => Edit::DropOrphan(look.folder, uid),
+            });
+        }
+        self.writer.commit(edits).await?;
+        Ok(())
+    }
+}
+
+/// A copy that stays although its message is gone: it is not ours to remove any more, also where
+/// the message comes back.
+pub fn kept(target_uid: Uid, link: Link) -> Orphan {
+    let origin = if link.origin == Origin::Copied { Origin::Twin } else { link.origin };
+    Orphan { target_uid, link: Link { origin, ..link } }
+}
