@@ -10,9 +10,13 @@ use pecsync::config::HostLimits;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-/// Per address: as many at once, then one each so long.
-const ADDRESS_TRIES: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
-const ADDRESS_EACH: Duration = Duration::from_secs(5 * 60);
+/// Of an address from one network: as many at once, then one each so long.
+const PAIR_TRIES: NonZeroU32 = NonZeroU32::new(5).expect("not zero");
+const PAIR_EACH: Duration = Duration::from_secs(5 * 60);
+/// Of an address from anywhere: so much more that the networks of a stranger, each of which is held
+/// back by the pair's, leave its owner's something; few enough that the provider locks nobody out.
+const ADDRESS_TRIES: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
+const ADDRESS_EACH: Duration = Duration::from_secs(60);
 /// Per network: an office may enroll many mailboxes in an hour.
 const NETWORK_TRIES: NonZeroU32 = NonZeroU32::new(30).expect("not zero");
 const NETWORK_EACH: Duration = Duration::from_secs(20);
@@ -22,6 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const CONNECTIONS_MAX: usize = 16;
 
 pub struct Limits {
+    pairs: DefaultKeyedRateLimiter<(String, IpAddr)>,
     addresses: DefaultKeyedRateLimiter<String>,
     networks: DefaultKeyedRateLimiter<IpAddr>,
     logins: DefaultDirectRateLimiter,
@@ -41,6 +46,7 @@ impl Limits {
         let quota = |each, burst| Quota::with_period(each).expect("not zero").allow_burst(burst);
         let each = Duration::from_secs_f64(1.0 / host.logins_per_second);
         Limits {
+            pairs: RateLimiter::keyed(quota(PAIR_EACH, PAIR_TRIES)),
             addresses: RateLimiter::keyed(quota(ADDRESS_EACH, ADDRESS_TRIES)),
             networks: RateLimiter::keyed(quota(NETWORK_EACH, NETWORK_TRIES)),
             logins: RateLimiter::direct(quota(each, NonZeroU32::MIN)),
@@ -55,7 +61,9 @@ impl Limits {
         client: IpAddr,
     ) -> Result<SemaphorePermit<'_>, Refused> {
         let network = network(client);
+        // The address comes last: who is over a limit of their own uses up nothing of others.
         if self.networks.check_key(&network).is_err()
+            || self.pairs.check_key(&(address.to_owned(), network)).is_err()
             || self.addresses.check_key(&address.to_owned()).is_err()
         {
             return Err(Refused::TooOften);
@@ -70,6 +78,8 @@ impl Limits {
 
     /// Forgets who has not come for a while.
     pub fn forget(&self) {
+        self.pairs.retain_recent();
+        self.pairs.shrink_to_fit();
         self.addresses.retain_recent();
         self.addresses.shrink_to_fit();
         self.networks.retain_recent();
@@ -102,20 +112,43 @@ mod tests {
         check("2001:db8:1:2:3::4", "2001:db8:1::");
     }
 
+    fn client(network: u8, last: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(192, 0, network, last))
+    }
+
     #[tokio::test]
     async fn an_address_and_a_network_have_their_tries() {
         let limits = Limits::new(&HOST);
-        let client = |last: u8| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
-        for try_ in 0..ADDRESS_TRIES.get() {
-            assert!(limits.may_try("a@x.it", client(try_ as u8)).await.is_ok());
+        for try_ in 0..PAIR_TRIES.get() {
+            assert!(limits.may_try("a@x.it", client(2, try_ as u8)).await.is_ok());
         }
-        let other = "198.51.100.1".parse().unwrap();
-        assert_eq!(limits.may_try("a@x.it", other).await.err(), Some(Refused::TooOften));
-        for try_ in ADDRESS_TRIES.get()..NETWORK_TRIES.get() {
+        let too_often = Some(Refused::TooOften);
+        assert_eq!(limits.may_try("a@x.it", client(2, 1)).await.err(), too_often);
+        for try_ in PAIR_TRIES.get() + 1..NETWORK_TRIES.get() {
             let address = format!("{try_}@x.it");
-            assert!(limits.may_try(&address, client(try_ as u8)).await.is_ok());
+            assert!(limits.may_try(&address, client(2, try_ as u8)).await.is_ok());
         }
-        assert_eq!(limits.may_try("b@x.it", client(200)).await.err(), Some(Refused::TooOften));
-        assert!(limits.may_try("b@x.it", other).await.is_ok());
+        assert_eq!(limits.may_try("b@x.it", client(2, 200)).await.err(), too_often);
+        assert!(limits.may_try("b@x.it", client(3, 1)).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn strangers_do_not_use_up_an_owners_tries() {
+        let limits = Limits::new(&HOST);
+        // Three networks, and each as often as it may and more.
+        for network in 10..13 {
+            for try_ in 0..NETWORK_TRIES.get() + 9 {
+                let _ = limits.may_try("a@x.it", client(network, try_ as u8)).await;
+            }
+        }
+        for _ in 0..PAIR_TRIES.get() {
+            assert!(limits.may_try("a@x.it", client(1, 1)).await.is_ok());
+        }
+        // From however many networks: the provider locks mailboxes that are tried too often.
+        let mut tried = 0;
+        for network in 20..40 {
+            tried += u32::from(limits.may_try("a@x.it", client(network, 1)).await.is_ok());
+        }
+        assert!(tried < 2, "{tried}");
     }
 }
