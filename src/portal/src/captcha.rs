@@ -1,6 +1,6 @@
 //! "Non sono un robot": a proof of work in ALTCHA's format. Each is good once, for a while.
 
-use std::collections::HashMap;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Mutex;
 
 use altcha_lib_rs::{ChallengeOptions, create_json_challenge, verify_json_solution};
@@ -14,11 +14,38 @@ const GOOD_FOR: i64 = 20 * 60;
 /// A phone hashes so many times in a few seconds; half of it is enough on average.
 const WORK: u64 = 40_000;
 const SOLUTION_OCTETS_MAX: usize = 1024;
+/// Beyond it the solution that is good for the shortest is forgotten, and would do once more: many
+/// more than networks may bring in that time, lest a flood shut visitors out.
+const TAKEN_MAX: usize = 50_000;
 
 pub struct Captcha {
     key: String,
     /// Solutions that were taken, until they would be good no more.
-    taken: Mutex<HashMap<[u8; 32], i64>>,
+    taken: Mutex<Taken>,
+}
+
+/// By the digests of challenges; and in the order in which they end.
+#[derive(Default)]
+struct Taken {
+    all: HashSet<[u8; 32]>,
+    ending: VecDeque<([u8; 32], i64)>,
+}
+
+impl Taken {
+    /// Was it not there yet? `until` never goes back by much: the clock is the page's.
+    fn insert(&mut self, challenge: [u8; 32], until: i64, now: i64) -> bool {
+        while let Some((first, ends)) = self.ending.front()
+            && (*ends <= now || self.ending.len() >= TAKEN_MAX)
+        {
+            self.all.remove(first);
+            self.ending.pop_front();
+        }
+        let is_new = self.all.insert(challenge);
+        if is_new {
+            self.ending.push_back((challenge, until));
+        }
+        is_new
+    }
 }
 
 impl Captcha {
@@ -49,9 +76,8 @@ impl Captcha {
         let parsed: Option<serde_json::Value> = serde_json::from_str(solution).ok();
         let challenge = parsed.as_ref().and_then(|it| it["challenge"].as_str()).unwrap_or("");
         let mut taken = self.taken.lock().expect("no panic while held");
-        taken.retain(|_, until| *until > now.as_second());
         let until = now.as_second() + GOOD_FOR + 1;
-        taken.insert(token::digest(&challenge.to_ascii_lowercase()), until).is_none()
+        taken.insert(token::digest(&challenge.to_ascii_lowercase()), until, now.as_second())
     }
 }
 
@@ -68,6 +94,19 @@ mod tests {
         let took = None;
         let payload = Payload { algorithm, challenge, number, salt, signature, took };
         serde_json::to_string(&payload).unwrap()
+    }
+
+    #[test]
+    fn what_was_taken_is_forgotten_in_time_and_bounded() {
+        let mut taken = Taken::default();
+        let digest = |number: usize| token::digest(&number.to_string());
+        assert!(taken.insert(digest(0), 10, 5) && !taken.insert(digest(0), 10, 9));
+        assert!(taken.insert(digest(0), 20, 10), "it would be good no more");
+        for number in 1..TAKEN_MAX + 5 {
+            assert!(taken.insert(digest(number), 30, 15), "nobody is shut out");
+        }
+        assert_eq!((taken.all.len(), taken.ending.len()), (TAKEN_MAX, TAKEN_MAX));
+        assert!(!taken.insert(digest(TAKEN_MAX), 30, 15));
     }
 
     #[test]

@@ -20,6 +20,9 @@ const ADDRESS_EACH: Duration = Duration::from_secs(60);
 /// Per network: an office may enroll many mailboxes in an hour.
 const NETWORK_TRIES: NonZeroU32 = NonZeroU32::new(30).expect("not zero");
 const NETWORK_EACH: Duration = Duration::from_secs(20);
+/// Of a network: visits that begin. Twice as many as tries, since some are given up.
+const ARRIVALS: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
+const ARRIVAL_EACH: Duration = Duration::from_secs(10);
 /// Over all networks the provider's logins a second are kept, with as much patience.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Connections to providers at once.
@@ -43,7 +46,6 @@ pub enum Refused {
 
 impl Limits {
     pub fn new(host: &HostLimits) -> Limits {
-        let quota = |each, burst| Quota::with_period(each).expect("not zero").allow_burst(burst);
         let each = Duration::from_secs_f64(1.0 / host.logins_per_second);
         Limits {
             pairs: RateLimiter::keyed(quota(PAIR_EACH, PAIR_TRIES)),
@@ -87,8 +89,32 @@ impl Limits {
     }
 }
 
+/// How often a network may begin a visit: each is kept in memory, and so is its captcha.
+pub struct Arrivals(DefaultKeyedRateLimiter<IpAddr>);
+
+impl Arrivals {
+    pub fn new() -> Arrivals {
+        Arrivals(RateLimiter::keyed(quota(ARRIVAL_EACH, ARRIVALS)))
+    }
+
+    /// The arrival counts whatever comes of it.
+    pub fn may_begin(&self, client: IpAddr) -> Result<(), Refused> {
+        self.0.check_key(&network(client)).map_err(|_| Refused::TooOften)
+    }
+
+    /// Forgets who has not come for a while.
+    pub fn forget(&self) {
+        self.0.retain_recent();
+        self.0.shrink_to_fit();
+    }
+}
+
+fn quota(each: Duration, burst: NonZeroU32) -> Quota {
+    Quota::with_period(each).expect("not zero").allow_burst(burst)
+}
+
 /// What one client can change its address within: an IPv4 /24, an IPv6 /48.
-fn network(client: IpAddr) -> IpAddr {
+pub fn network(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(Ipv4Addr::from(u32::from(address) & !0xff)),
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from(u128::from(address) & (!0 << 80))),
@@ -130,6 +156,18 @@ mod tests {
         }
         assert_eq!(limits.may_try("b@x.it", client(2, 200)).await.err(), too_often);
         assert!(limits.may_try("b@x.it", client(3, 1)).await.is_ok());
+    }
+
+    #[test]
+    fn a_network_begins_so_many_visits_and_others_none_the_fewer() {
+        let arrivals = Arrivals::new();
+        let from = |network| {
+            let begun = (0..=255).filter(|last| arrivals.may_begin(client(network, *last)).is_ok());
+            begun.count()
+        };
+        let burst = ARRIVALS.get() as usize;
+        assert!((burst..burst + 20).contains(&from(2)));
+        assert!((burst..burst + 20).contains(&from(3)));
     }
 
     #[tokio::test]

@@ -30,7 +30,7 @@ use tokio::time::{Instant, timeout};
 use zeroize::Zeroizing;
 
 use crate::captcha::Captcha;
-use crate::limits::Limits;
+use crate::limits::{Arrivals, Limits};
 use crate::session::{Step, Visits};
 use crate::words::Lang;
 use crate::{Refusal, enrolled, steps, trial};
@@ -58,6 +58,7 @@ pub struct App {
     /// Held from the last look at an enrollment to its writing.
     pub finishing: Mutex<()>,
     pub captcha: Captcha,
+    pub arrivals: Arrivals,
     pub dialler: Dialler,
     /// By the source's host.
     limits: BTreeMap<String, Limits>,
@@ -113,6 +114,7 @@ impl App {
             visits: Visits::default(),
             finishing: Mutex::default(),
             captcha: Captcha::new(),
+            arrivals: Arrivals::new(),
             dialler: trial::dialler(),
             logos,
             counts: COUNTED.into_iter().map(|name| (name, AtomicU64::new(0))).collect(),
@@ -130,6 +132,7 @@ impl App {
     /// Forgets what is over.
     fn tidy(&self) {
         self.limits.values().for_each(Limits::forget);
+        self.arrivals.forget();
         self.visits.forget(Instant::now());
     }
 

@@ -1,7 +1,9 @@
 //! Visitors between their steps: in memory, bounded, short. Of a password only what was sealed for
 //! the daemon is kept.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -14,8 +16,8 @@ use crate::token;
 const LASTS: Duration = Duration::from_secs(20 * 60);
 /// In all: a password that was proved longer ago may not be its owner's any more.
 const LASTS_IN_ALL: Duration = Duration::from_secs(60 * 60);
-/// Beyond it one is forgotten: of those who have proved no password, if there are any, who was
-/// quiet the longest.
+/// Beyond it one is forgotten: of those who have proved no password, if there are any; of the
+/// network that has most of them; who was quiet the longest.
 const VISITS_MAX: usize = 10_000;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +34,8 @@ pub struct Visit {
     pub migration: String,
     /// Case-folded.
     pub address: String,
+    /// Where it began.
+    pub network: IpAddr,
     pub step: Step,
     /// When it began; it goes on under another token, but grows no younger.
     begun: Instant,
@@ -50,10 +54,11 @@ pub struct Visit {
 }
 
 impl Visit {
-    pub fn new(migration: &str, address: String, now: Instant) -> Visit {
+    pub fn new(migration: &str, address: String, network: IpAddr, now: Instant) -> Visit {
         Visit {
             migration: migration.to_owned(),
             address,
+            network,
             step: Step::Password,
             begun: now,
             form: token::new(),
@@ -80,7 +85,14 @@ impl Visits {
             visits.retain(|_, (visit, seen)| goes_on(visit, *seen, now));
         }
         if visits.len() >= VISITS_MAX {
-            let rank = |(visit, seen): &(Visit, Instant)| (visit.step != Step::Password, *seen);
+            let mut unproved: HashMap<IpAddr, usize> = HashMap::new();
+            for (visit, _) in visits.values().filter(|(visit, _)| visit.step == Step::Password) {
+                *unproved.entry(visit.network).or_default() += 1;
+            }
+            let rank = |(visit, seen): &(Visit, Instant)| {
+                let crowd = unproved.get(&visit.network).copied().unwrap_or_default();
+                (visit.step != Step::Password, Reverse(crowd), *seen)
+            };
             let least = visits.iter().min_by_key(|(_, kept)| rank(kept)).map(|(key, _)| *key);
             least.map(|key| visits.remove(&key));
         }
@@ -132,25 +144,26 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const HOME: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 0));
 
     #[test]
     fn visits_are_short() {
         let (visits, mut now) = (Visits::default(), Instant::now());
-        let token = visits.begin(Visit::new("epap", "a".to_owned(), now), now);
+        let token = visits.begin(Visit::new("epap", "a".to_owned(), HOME, now), now);
         assert_eq!(visits.get(&token, now).unwrap().address, "a");
         assert!(visits.get("another", now).is_none());
         now += LASTS - SECOND;
         assert!(visits.get(&token, now).is_some(), "used, so kept");
         assert!(visits.get(&token, now + LASTS).is_none());
         visits.end(&token);
-        visits.put(&token, Visit::new("epap", "a".to_owned(), now));
+        visits.put(&token, Visit::new("epap", "a".to_owned(), HOME, now));
         assert!(visits.get(&token, now).is_none());
     }
 
     #[test]
     fn a_visit_that_is_kept_awake_ends_under_whatever_token() {
         let (visits, begun) = (Visits::default(), Instant::now());
-        let mut token = visits.begin(Visit::new("epap", "a".to_owned(), begun), begun);
+        let mut token = visits.begin(Visit::new("epap", "a".to_owned(), HOME, begun), begun);
         let mut now = begun;
         while now + LASTS / 2 < begun + LASTS_IN_ALL {
             now += LASTS / 2;
@@ -168,7 +181,8 @@ mod tests {
     #[test]
     fn the_others_of_an_address_end() {
         let (visits, now) = (Visits::default(), Instant::now());
-        let begin = |address: &str| visits.begin(Visit::new("epap", address.to_owned(), now), now);
+        let begin =
+            |address: &str| visits.begin(Visit::new("epap", address.to_owned(), HOME, now), now);
         let (own, other, stranger) = (begin("a"), begin("a"), begin("b"));
         visits.end_others("a", &own);
         let goes_on = |token: &str| visits.get(token, now).is_some();
@@ -178,13 +192,19 @@ mod tests {
     #[test]
     fn who_has_proved_a_password_outlasts_a_flood_of_others() {
         let (visits, now) = (Visits::default(), Instant::now());
-        let visit = |step| Visit { step, ..Visit::new("epap", "a".to_owned(), now) };
+        let visit = |step| Visit { step, ..Visit::new("epap", "a".to_owned(), HOME, now) };
         let proved = visits.begin(visit(Step::Contacts), now);
-        let oldest = visits.begin(visit(Step::Password), now + SECOND);
-        for _ in 0..VISITS_MAX {
-            visits.begin(visit(Step::Password), now + 2 * SECOND);
+        let waits = visits.begin(visit(Step::Password), now);
+        let flood = |last, at| {
+            let network = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, last, 0));
+            visits.begin(Visit { network, ..visit(Step::Password) }, at)
+        };
+        let oldest = flood(0, now + SECOND);
+        for number in 0..VISITS_MAX {
+            flood((number % 100) as u8, now + 2 * SECOND);
         }
         assert!(visits.get(&proved, now + 3 * SECOND).is_some());
+        assert!(visits.get(&waits, now + 3 * SECOND).is_some(), "the networks of the flood pay");
         assert!(visits.get(&oldest, now + 3 * SECOND).is_none());
         assert_eq!(visits.0.lock().unwrap().len(), VISITS_MAX);
     }

@@ -15,10 +15,11 @@ use pecsync::status::AccountStatus;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::spawn_blocking;
 
-use crate::enrolled::Mark;
+use crate::enrolled::Rest;
+use crate::limits::network;
 use crate::pages::{Frame, State, nowhere};
 use crate::server::{App, Asked, Reply, log};
-use crate::session::{Step, Visit};
+use crate::session::{ByAdministrator, Step, Visit};
 use crate::trial::{Failed, try_once};
 use crate::words::{Lang, Wrong};
 use crate::{enrolled, token};
@@ -44,6 +45,10 @@ pub async fn start(app: &App, asked: &Asked) -> Reply {
     };
     let Some(form) = &asked.form else { return Reply::page(page("", None)) };
     let mailbox = form.get("mailbox").trim();
+    if let Err(refused) = app.arrivals.may_begin(asked.client) {
+        app.count("too_often");
+        return Reply::wrong(page(mailbox, Some(Wrong::Refused(refused))));
+    }
     if !app.captcha.takes(form.get("solution"), asked.now) {
         app.count("robot");
         return Reply::wrong(page(mailbox, Some(Wrong::Robot)));
@@ -51,7 +56,8 @@ pub async fn start(app: &App, asked: &Asked) -> Reply {
     match address(mailbox, form.get("domain"), &frame.migration.domains) {
         None => Reply::wrong(page(mailbox, Some(Wrong::Address))),
         Some(address) => {
-            let session = app.visits.begin(Visit::new(&ui, address, asked.moment), asked.moment);
+            let visit = Visit::new(&ui, address, network(asked.client), asked.moment);
+            let session = app.visits.begin(visit, asked.moment);
             Reply::go("password").with_session(session)
         }
     }
