@@ -90,6 +90,20 @@ pub fn file_name(address: &str) -> String {
     format!("{hex}.toml")
 }
 
+/// Below the page's state: where new passwords wait, sealed, for the hook.
+pub const QUEUE: &str = "queue";
+/// What waits, in the page's hands: a newer password takes the place of an older one.
+pub const WAITING: &str = "json";
+/// What the hook is told of, in its teller's hands. The page writes to no such file, so what is
+/// removed once it was told is what was told.
+pub const TELLING: &str = "telling";
+pub const STATE_DIR: &str = "/var/lib/pecsync-portal";
+
+/// Where a new password of that (case-folded) address waits, in the page's state.
+pub fn queued(state_dir: &Path, address: &str) -> PathBuf {
+    state_dir.join(QUEUE).join(file_name(address)).with_extension(WAITING)
+}
+
 /// Is it one that the page writes?
 pub(super) fn is_portals(conf_dir: &Path, file: &Path) -> bool {
     file.parent() == Some(&*conf_dir.join(DIRECTORY))
@@ -146,10 +160,11 @@ pub(super) fn service(table: Option<&Table<'_>>, dir: &Path) -> Option<Service> 
     let state_dir = table.parsed("state_dir", |path| files::beside(dir, path));
     let hook = hooks::program(table, "new_password_hook");
     Some(Service {
-        listen: listen.map_or(SocketAddr::from(([127, 0, 0, 1], 8465)), |found| found.value),
+        listen: listens.map_or(SocketAddr::from(([127, 0, 0, 1], 8465)), |found| found.value),
+        metrics_listen: metrics_listen.map(|found| found.value),
         public_url: url?.value,
         trusted_proxies: proxies.unwrap_or_default().into_iter().map(|it| it.value).collect(),
-        state_dir: state_dir.map_or_else(|| "/var/lib/pecsync-portal".into(), |it| it.value),
+        state_dir: state_dir.map_or_else(|| STATE_DIR.into(), |it| it.value),
         new_password_hook: hook,
     })
 }

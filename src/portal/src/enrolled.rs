@@ -7,7 +7,8 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use pecsync::config::enrolling::{Line, Wanted};
-use pecsync::config::portal::{DIRECTORY, FILE_OCTETS_MAX, file_name};
+use pecsync::config::enrollment::Owner;
+use pecsync::config::portal::{DIRECTORY, FILE_OCTETS_MAX, file_name, queued};
 use pecsync::config::{Contact, Settings, enrollment};
 use secrecy::SecretString;
 use sha2::{Digest, Sha256};
@@ -78,11 +79,6 @@ pub fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
     fs::File::open(dir)?.sync_all()
 }
 
-/// Where new passwords wait.
-pub fn queue(state_dir: &Path) -> PathBuf {
-    state_dir.join("queue")
-}
-
 /// Lets a new password, sealed for the target, wait for the hook. A newer one takes the place of an
 /// older one. Blocking.
 pub fn queue_password(
@@ -94,6 +90,5 @@ pub fn queue_password(
     let waiting = serde_json::json!({
         "address": address, "migration": migration, "sealed_password": sealed,
     });
-    let name = file_name(address).replace(".toml", ".json");
-    write(&queue(state_dir).join(name), waiting.to_string().as_bytes())
+    write(&queued(state_dir, address), waiting.to_string().as_bytes())
 }

@@ -1,16 +1,18 @@
 //! Hands new passwords on to who sets them at the new provider: a hook, again and again until it
 //! succeeds. It runs apart from the page, as another user, since it needs the daemon's private keys.
 
-use std::collections::BTreeMap;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use pecsync::config::portal::{NewPassword, file_name};
+use pecsync::config::portal::{NewPassword, QUEUE, TELLING, WAITING, queued};
 use pecsync::config::sealing::Login;
 use pecsync::config::{Settings, address_of};
 use secrecy::{ExposeSecret, SecretString};
@@ -18,13 +20,15 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::server::log;
-use crate::{CONFIGURATION, Refusal, enrolled};
+use crate::{CONFIGURATION, Refusal};
 
 const LOOKS_EVERY: Duration = Duration::from_secs(5);
 const HOOK_WITHIN: Duration = Duration::from_secs(60);
 const WAIT_LEAST: Duration = Duration::from_secs(30);
 const WAIT_MOST: Duration = Duration::from_secs(3600);
 const FILE_OCTETS_MAX: u64 = 16 << 10;
+/// Programs that run at once.
+const TOLD_AT_ONCE_MAX: usize = 8;
 
 /// Works through the queue for ever, or, `once`, until each has been tried.
 pub fn run(settings: &Settings, once: bool) -> Result<(), Refusal> {
@@ -33,51 +37,99 @@ pub fn run(settings: &Settings, once: bool) -> Result<(), Refusal> {
     else {
         return Err((CONFIGURATION, "[portal] has no new_password_hook".to_owned()));
     };
-    let queue = enrolled::queue(&service.state_dir);
-    // Who waits: how long, and until when.
-    let mut waits: BTreeMap<PathBuf, (Duration, Instant)> = BTreeMap::new();
-    loop {
-        let files =
-            waiting(&queue).map_err(|error| (1, format!("{}: {error}", queue.display())))?;
-        waits.retain(|file, _| files.contains(file));
-        for file in files {
-            if waits.get(&file).is_some_and(|(_, until)| Instant::now() < *until) {
-                continue;
+    let queue = service.state_dir.join(QUEUE);
+    let cannot = |error: String| (1, format!("{}: {error}", queue.display()));
+    // Two of us would tell an older password after a newer one.
+    let alone = File::open(&queue).map_err(|error| cannot(error.to_string()))?;
+    alone.try_lock().map_err(|_| cannot("another one works through it".to_owned()))?;
+    let tell_one = |file: &Path| hand_on(settings, hook, file);
+    thread::scope(|threads| {
+        let (ended, ends) = mpsc::channel();
+        let mut rounds = Rounds::default();
+        loop {
+            let files = waiting(&queue).map_err(|error| cannot(error.to_string()))?;
+            for file in rounds.begin(&files, Instant::now()) {
+                let (ended, tell_one) = (ended.clone(), &tell_one);
+                threads.spawn(move || {
+                    let outcome = claim(&file).and_then(|()| tell_one(&file));
+                    // Nobody listens any more where the queue has gone.
+                    let _ = ended.send((file, outcome));
+                });
             }
-            match hand_on(settings, hook, &file) {
-                Ok(address) => {
-                    waits.remove(&file);
-                    log(&format!("{address}: the new password was handed on"));
-                }
-                Err(why) => {
-                    let wait = waits.get(&file).map_or(WAIT_LEAST, |(wait, _)| *wait * 2);
-                    let wait = wait.min(WAIT_MOST);
-                    log(&format!("{}: {why}; again in {} s", file.display(), wait.as_secs()));
-                    waits.insert(file, (wait, Instant::now() + wait));
-                }
+            if once && rounds.told_now.is_empty() {
+                return match rounds.waits.len() {
+                    0 => Ok(()),
+                    count => Err((1, format!("{count} new passwords wait"))),
+                };
+            }
+            let first = ends.recv_timeout(LOOKS_EVERY).ok();
+            for (file, outcome) in first.into_iter().chain(ends.try_iter()) {
+                rounds.end(file, outcome, Instant::now());
             }
         }
-        if once {
-            return match waits.is_empty() {
-                true => Ok(()),
-                false => Err((1, format!("{} new passwords wait", waits.len()))),
-            };
+    })
+}
+
+/// Who is told now, and who waits.
+#[derive(Default)]
+struct Rounds {
+    told_now: BTreeSet<PathBuf>,
+    /// How long, and until when.
+    waits: BTreeMap<PathBuf, (Duration, Instant)>,
+}
+
+impl Rounds {
+    /// Chooses whom to tell now. A program that hangs keeps its own address waiting: an older
+    /// password is never told beside or after a newer one.
+    fn begin(&mut self, files: &BTreeMap<PathBuf, bool>, now: Instant) -> Vec<PathBuf> {
+        self.waits.retain(|file, _| files.contains_key(file));
+        let due = files.iter().filter(|(file, is_new)| {
+            let waits = self.waits.get(*file).is_some_and(|(_, until)| now < *until);
+            !self.told_now.contains(*file) && (**is_new || !waits)
+        });
+        let free = TOLD_AT_ONCE_MAX.saturating_sub(self.told_now.len());
+        let chosen: Vec<PathBuf> = due.map(|(file, _)| file.clone()).take(free).collect();
+        self.told_now.extend(chosen.iter().cloned());
+        chosen
+    }
+
+    fn end(&mut self, file: PathBuf, outcome: Result<String, String>, now: Instant) {
+        self.told_now.remove(&file);
+        match outcome {
+            Ok(address) => {
+                self.waits.remove(&file);
+                log(&format!("{address}: the new password was handed on"));
+            }
+            Err(why) => {
+                let wait = self.waits.get(&file).map_or(WAIT_LEAST, |(wait, _)| *wait * 2);
+                let wait = wait.min(WAIT_MOST);
+                log(&format!("{}: {why}; again in {} s", file.display(), wait.as_secs()));
+                self.waits.insert(file, (wait, now + wait));
+            }
         }
-        std::thread::sleep(LOOKS_EVERY);
     }
 }
 
-fn waiting(queue: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+/// The files to tell of, as they are called while that is done; and whether something new waits.
+fn waiting(queue: &Path) -> io::Result<BTreeMap<PathBuf, bool>> {
+    let mut files = BTreeMap::new();
     for entry in fs::read_dir(queue)? {
         let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.ends_with(".json") && !name.starts_with('.') {
-            files.push(path);
+        let is_hidden = path.file_name().unwrap_or_default().to_string_lossy().starts_with('.');
+        let is_new = path.extension().is_some_and(|it| it == WAITING);
+        if !is_hidden && (is_new || path.extension().is_some_and(|it| it == TELLING)) {
+            *files.entry(path.with_extension(TELLING)).or_default() |= is_new;
         }
     }
-    files.sort();
     Ok(files)
+}
+
+/// Takes what waits out of the page's hands, in the place of an older one that nobody could be told.
+fn claim(file: &Path) -> Result<(), String> {
+    match fs::rename(file.with_extension(WAITING), file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.to_string()),
+        _ => Ok(()),
+    }
 }
 
 /// Gives the address.
@@ -86,7 +138,7 @@ fn hand_on(settings: &Settings, hook: &[String], file: &Path) -> Result<String, 
     let waiting: Value = serde_json::from_slice(&text).map_err(|_| "not JSON".to_owned())?;
     let field = |name: &str| waiting[name].as_str().ok_or_else(|| format!("no {name}"));
     let address = address_of(field("address")?).map_err(|wrong| wrong.to_string())?;
-    if file.with_extension("toml").file_name() != Some(file_name(&address).as_ref()) {
+    if file.file_stem() != queued(Path::new(""), &address).file_stem() {
         return Err(format!("it is not called as {address} would be"));
     }
     // The page's word alone sets no password: it may seal for anybody.
@@ -100,11 +152,12 @@ fn hand_on(settings: &Settings, hook: &[String], file: &Path) -> Result<String, 
         return Err("no private key opens it here".to_owned());
     }
     tell(hook, &told(&address, field("migration")?, &password), HOOK_WITHIN)?;
-    // What was queued anew meanwhile is another file's content, and stays.
-    if read(file).is_ok_and(|now| now == text) {
-        fs::remove_file(file).map_err(|error| format!("handed on, but: {error}"))?;
+    match fs::remove_file(file) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(format!("handed on, but: {error}"))
+        }
+        _ => Ok(address),
     }
-    Ok(address)
 }
 
 /// The page's directory: no link is followed, and nothing long is read.
@@ -170,7 +223,7 @@ fn wait(child: &mut Child, within: Duration) -> Option<io::Result<std::process::
             Ok(Some(status)) => return Some(Ok(status)),
             Err(error) => return Some(Err(error)),
             Ok(None) if Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(50));
+                thread::sleep(Duration::from_millis(50));
             }
             Ok(None) => {
                 // With whatever it has started: an older password is not set after a newer one.
@@ -182,5 +235,54 @@ fn wait(child: &mut Child, within: Duration) -> Option<io::Result<std::process::
                 return None;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_password_is_told_at_once_and_never_beside_an_older_one() {
+        let (mut rounds, now) = (Rounds::default(), Instant::now());
+        let (one, other) = (PathBuf::from("1.telling"), PathBuf::from("2.telling"));
+        let files = |is_new| BTreeMap::from([(one.clone(), is_new), (other.clone(), false)]);
+        assert_eq!(rounds.begin(&files(true), now), [one.clone(), other.clone()]);
+        // The program hangs, and its owner comes back.
+        assert!(rounds.begin(&files(true), now + WAIT_MOST).is_empty());
+        rounds.end(one.clone(), Err("it hung".to_owned()), now);
+        rounds.end(other.clone(), Err("it failed".to_owned()), now);
+        assert_eq!(
+            rounds.begin(&files(true), now),
+            vec![one.clone()],
+            "others wait for their time"
+        );
+        rounds.end(one.clone(), Err("it failed".to_owned()), now);
+        assert!(rounds.begin(&files(false), now + WAIT_LEAST - Duration::from_secs(1)).is_empty());
+        assert_eq!(
+            rounds.begin(&files(false), now + WAIT_LEAST),
+            vec![other.clone()],
+            "half as long"
+        );
+        assert_eq!(rounds.begin(&files(false), now + 2 * WAIT_LEAST), [one]);
+    }
+
+    #[test]
+    fn what_is_queued_while_an_older_one_is_told_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("a.json"), "older").unwrap();
+        fs::write(path(".a.json.x"), "half").unwrap();
+        let (file, _) = waiting(dir.path()).unwrap().pop_first().unwrap();
+        claim(&file).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "older");
+        fs::write(path("a.json"), "newer").unwrap();
+        assert_eq!(waiting(dir.path()).unwrap(), BTreeMap::from([(file.clone(), true)]));
+        fs::remove_file(&file).unwrap();
+        assert_eq!(waiting(dir.path()).unwrap(), BTreeMap::from([(file.clone(), true)]));
+        claim(&file).unwrap();
+        assert_eq!(fs::read_to_string(&file).unwrap(), "newer");
+        claim(&file).unwrap();
+        assert_eq!(waiting(dir.path()).unwrap(), BTreeMap::from([(file, false)]));
     }
 }
