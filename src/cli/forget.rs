@@ -15,7 +15,7 @@ use super::orders::unanswered;
 use super::place::Place;
 use super::terminal::{complain, say};
 use crate::checkpoint::{Completed, Phase, Store};
-use crate::config::{Belongings, belongings, read_dir_files};
+use crate::config::{Belongings, belongings, portal, read_dir_files};
 use crate::daemon::forget::without_daemon;
 use crate::daemon::protocol::{Request, StatusOf, ask, exit};
 use crate::journal::shown;
@@ -61,8 +61,12 @@ fn forget(config: &Path, options: &Options) -> Result<u8, Refusal> {
         state.refuse_who_moves(address, belongings)?;
     }
     let mut left = 0;
-    for (_, belongings) in &all {
+    for (address, belongings) in &all {
         left += erase_files(belongings)?;
+        // A new password of theirs that nobody was told yet.
+        let queued = portal::queued(&place.portal_state_dir, address);
+        remove(&queued.with_extension(portal::TELLING))?;
+        remove(&queued)?;
     }
     let said = state.erase(&place, address, &addresses, options.keep_report)?;
     say(&said);
@@ -183,16 +187,20 @@ fn with_store<T>(
     done.unwrap_or_else(|error| Err((exit::NO, format!("{}: {error}", state_dir.display()))))
 }
 
+fn remove(path: &Path) -> Result<(), Refusal> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            let text = format!("{}: {error}; nothing more was erased", path.display());
+            Err((exit::NO, text))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Removes what is the account's alone and names what is left, of which it gives the number.
 fn erase_files(belongings: &Belongings) -> Result<usize, Refusal> {
     for path in belongings.enrollments.iter().chain(&belongings.secrets) {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                let text = format!("{}: {error}; nothing more was erased", path.display());
-                return Err((exit::NO, text));
-            }
-            _ => {}
-        }
+        remove(path)?;
     }
     for (path, why) in &belongings.left {
         complain(&format!("{} is left: {}", path.display(), shown(why)));

@@ -6,12 +6,15 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::config::portal::STATE_DIR;
 use crate::daemon::protocol::exit;
 
 pub struct Place {
     pub control_socket: PathBuf,
     pub conf_dir: PathBuf,
     pub state_dir: PathBuf,
+    /// The enrollment page's.
+    pub portal_state_dir: PathBuf,
 }
 
 impl Place {
@@ -33,15 +36,17 @@ impl Place {
 
     fn in_text(text: &str, dir: &Path) -> Place {
         let (table, _errors) = toml::de::DeTable::parse_recoverable(text);
-        let path = |key: &str, default: &str| {
-            let daemon = table.get_ref().get("daemon").map(|daemon| daemon.get_ref());
-            let written = daemon.and_then(|daemon| daemon.get(key)?.get_ref().as_str());
+        let path_in = |table_name: &str, key: &str, default: &str| {
+            let named = table.get_ref().get(table_name).map(|named| named.get_ref());
+            let written = named.and_then(|named| named.get(key)?.get_ref().as_str());
             dir.join(written.unwrap_or(default))
         };
+        let path = |key: &str, default: &str| path_in("daemon", key, default);
         Place {
             control_socket: path("control_socket", "/run/pecsync/control.sock"),
             conf_dir: path("conf_dir", "conf.d"),
             state_dir: path("state_dir", "/var/lib/pecsync"),
+            portal_state_dir: path_in("portal", "state_dir", STATE_DIR),
         }
     }
 }
@@ -59,12 +64,15 @@ mod tests {
             assert_eq!(place.control_socket, Path::new(control_socket));
             assert_eq!(place.state_dir, Path::new(state_dir));
             assert_eq!(place.conf_dir, Path::new(conf_dir));
+            let portal = if text.contains("[portal]") { "/srv/p/w" } else { STATE_DIR };
+            assert_eq!(place.portal_state_dir, Path::new(portal));
         }
         let (socket, state) = ("/run/pecsync/control.sock", "/var/lib/pecsync");
         check("", socket, state);
         check("[daemon]\ncontrol_socket = 'run/c'", "/srv/p/run/c", state);
         check("[daemon]\nstate_dir = '/s'\n[limits]\nx = 1", socket, "/s");
         check("[daemon]\nconf_dir = '/c'", socket, state);
+        check("[portal]\nstate_dir = 'w'", socket, state);
         check("[daemon\nbroken", socket, state);
         check("[daemon]\nstate_dir = '/s'\n[", socket, "/s");
     }
