@@ -96,6 +96,10 @@ pub struct AccountStatus {
     pub has_secrets: bool,
     /// The file that asks for it; one in `conf.d/portal` came from the enrollment page.
     pub enrolled_by: String,
+    /// The file that holds the source's password, where that is its owner's: none where a service
+    /// login stands in, or another user's. Another file than `enrolled_by` is the enrollment page's.
+    #[serde(default)]
+    pub owners_password_from: Option<String>,
 }
 
 impl AccountStatus {

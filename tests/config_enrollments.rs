@@ -322,6 +322,7 @@ fn shown(differences: &[Difference]) -> String {
     let shown = differences.iter().map(|difference| match difference {
         Difference::Accepted(enrollment) => format!("+ {}", enrollment.address),
         Difference::Replaced(enrollment) => format!("* {}", enrollment.address),
+        Difference::Repeated(enrollment) => format!("= {}", enrollment.address),
         Difference::Removed(enrollment) => format!("- {}", enrollment.address),
         Difference::Rejected(problem) => format!("! {problem}"),
     });

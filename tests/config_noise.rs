@@ -216,6 +216,9 @@ fn believe(active: &mut BTreeMap<String, Arc<Enrollment>>, difference: Differenc
         Difference::Replaced(new) => {
             assert!(active.insert(new.address.clone(), new).is_some(), "replaced out of nothing");
         }
+        Difference::Repeated(same) => {
+            assert!(active.insert(same.address.clone(), same).is_some(), "repeated out of nothing");
+        }
         Difference::Removed(old) => assert!(active.remove(&old.address).is_some(), "removed twice"),
         Difference::Rejected(_) => {}
     }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use pecsync::config::portal::{NewPassword, file_name};
 use pecsync::config::sealing::{self, Login};
 use pecsync::config::{
-    Context, SealingKey, Settings, Snapshot, load_in, read_dir_files, reconcile,
+    Context, Difference, SealingKey, Settings, Snapshot, load_in, read_dir_files, reconcile,
 };
 use secrecy::{ExposeSecret, SecretString};
 
@@ -136,6 +137,95 @@ fn an_administrators_enrollment_comes_before_the_portals() {
     let (active, said) = site.read();
     assert_eq!(active[MARIO].0, "nostra");
     assert!(said.contains("is already enrolled by conf.d/zeta.toml"), "{said}");
+}
+
+/// Files and settings read again and again, as a daemon does.
+#[derive(Default)]
+struct Look(Snapshot);
+
+impl Look {
+    /// What changed, as signs, and what is active of mario's: password, target login, enrollment.
+    fn at(&mut self, site: &Site, settings: &Settings) -> (String, String, String) {
+        let files = read_dir_files(&settings.daemon.conf_dir);
+        let (snapshot, differences) = reconcile(&self.0, files, settings, &BTreeMap::new());
+        self.0 = snapshot;
+        let signs = differences.iter().map(|difference| match difference {
+            Difference::Accepted(_) => '+',
+            Difference::Replaced(_) => '*',
+            Difference::Repeated(_) => '=',
+            Difference::Removed(_) => '-',
+            Difference::Rejected(_) => '!',
+        });
+        let active = self.0.active().get(MARIO).map(|it| {
+            let password = it.source_password.as_ref().map_or("", |it| it.expose_secret());
+            let file = it.file.strip_prefix(site.dir.path()).unwrap();
+            let file = file.file_name().unwrap().to_str().unwrap();
+            format!("{password} {} {}", it.target_user, &file[..4])
+        });
+        let problems: Vec<String> = self.0.problems().map(ToString::to_string).collect();
+        (signs.collect(), active.unwrap_or_default(), problems.join("\n"))
+    }
+}
+
+#[test]
+fn over_an_administrators_enrollment_the_portal_replaces_the_password_and_nothing_else() {
+    let site = Site::new();
+    let settings = site.settings();
+    let (ours, owners) =
+        (site.path("conf.d/mario.toml"), site.path("conf.d/portal").join(file_name(MARIO)));
+    let put = |path: &Path, text: &str, minute: u64| {
+        private(path, text);
+        let written = SystemTime::UNIX_EPOCH + Duration::from_secs(1_768_000_000 + 60 * minute);
+        fs::File::options().write(true).open(path).unwrap().set_modified(written).unwrap();
+    };
+    let admins = |password: &str| site.sealed(MARIO, password) + "[target]\nuser = \"M7\"\n";
+    let mut look = Look::default();
+    let mut check = |signs: &str, active: &str, said: &str| {
+        let (found, now, problems) = look.at(&site, &settings);
+        assert_eq!((&*found, &*now), (signs, active));
+        assert_eq!(problems.is_empty(), said.is_empty(), "{problems}");
+        assert!(problems.contains(said), "{problems}");
+        assert_eq!(look.at(&site, &settings).0, "", "a second look finds nothing");
+    };
+    put(&ours, &admins("nostra"), 1);
+    check("+", "nostra M7 mari", "");
+    // Contacts are not the portal's to change here.
+    put(&owners, &(site.sealed(MARIO, "sua") + "[contact]\nemail = \"ladro@x.it\"\n"), 2);
+    check("*", "sua M7 mari", "");
+    put(&owners, &site.sealed(MARIO, "sua"), 3);
+    check("=", "sua M7 mari", "");
+    put(&owners, &site.sealed(MARIO, "nuova"), 4);
+    check("*", "nuova M7 mari", "");
+    // A slip of the administrator's changes nothing, nor does what the portal may not say.
+    put(&ours, "address = 7\n", 5);
+    check("!", "nuova M7 mari", "address");
+    put(&ours, &admins("nostra"), 1);
+    check("*", "nuova M7 mari", "");
+    put(&owners, &(site.sealed(MARIO, "ladra") + "[target]\nuser = \"M8\"\n"), 6);
+    check("*!", "nostra M7 mari", "\"target\" may not stand");
+    put(&owners, &site.sealed(MARIO, "nuova"), 4);
+    check("*", "nuova M7 mari", "");
+    // What is written last is the password.
+    put(&ours, &admins("ultima"), 7);
+    check("*!", "ultima M7 mari", "which was written later, and whose password stays");
+    put(&owners, &site.sealed(MARIO, "sua"), 8);
+    check("*", "sua M7 mari", "");
+    fs::remove_file(&owners).unwrap();
+    check("*", "ultima M7 mari", "");
+    put(&owners, &site.sealed(MARIO, "sua"), 8);
+    check("*", "sua M7 mari", "");
+    fs::remove_file(&ours).unwrap();
+    check("*", "sua mario@pec.epap.it c259", "");
+    // Whichever came first, the rest is the administrator's.
+    put(&ours, &admins("nostra"), 1);
+    check("*", "sua M7 mari", "");
+    // A login that is not its owner's has no password to be replaced.
+    let other = admins("nostra").replace("[source]\n", "[source]\nuser = \"altro\"\n");
+    put(&ours, &other, 1);
+    check("*!", "nostra M7 mari", "logs in with another user or a service login");
+    let service = format!("address = \"{MARIO}\"\n[target]\nuser = \"M7\"\n");
+    put(&ours, &service, 1);
+    check("*", " M7 mari", "logs in with another user or a service login");
 }
 
 #[test]

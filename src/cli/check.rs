@@ -106,7 +106,7 @@ fn look_at(files: &[PathBuf], settings: &Settings, found: &mut Found) {
                 found.accepted.push(enrollment);
             }
             Difference::Rejected(problem) => found.enrollments.push(problem),
-            Difference::Removed(_) => {}
+            Difference::Repeated(_) | Difference::Removed(_) => {}
         }
     }
 }

@@ -111,7 +111,7 @@ fn inspect_some(
                     new.push(enrollment);
                 }
                 Difference::Rejected(problem) => teller.complain(&problem),
-                Difference::Removed(_) => {}
+                Difference::Repeated(_) | Difference::Removed(_) => {}
             }
         }
         new.retain(|enrollment| outside.iter().any(|it| it.address == enrollment.address));

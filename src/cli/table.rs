@@ -230,6 +230,10 @@ fn detail(account: &AccountStatus, style: Style, now: Timestamp) -> String {
     line("removals", shown(&account.removals));
     line("mode", shown(&account.mode));
     line("enrolled", shown(&account.enrolled_by));
+    let by_page = account.owners_password_from.as_ref();
+    if let Some(file) = by_page.filter(|file| **file != account.enrolled_by) {
+        line("password", format!("its owner's, from {}", shown(file)));
+    }
     for (name, time) in [
         ("cutover", &account.cutover),
         ("sealed", &account.sealed_at),

@@ -45,7 +45,7 @@ pub(super) fn resolve(
     for (path, file) in now.iter_mut() {
         let lost = losers.contains(path);
         if !lost && file.parsed.is_some() {
-            file.active_digest = file.digest;
+            (file.active_digest, file.active_written) = (file.digest, file.written);
         }
         file.active = file.candidate(lost).filter(|_| !refused.contains(path)).cloned();
         file.conflicts = conflicts.remove(path).unwrap_or_default();
@@ -62,8 +62,6 @@ enum Rank {
     /// The account was this file's when the daemon last ran.
     Known,
     New,
-    /// And it is the portal's: an administrator's comes first.
-    NewOfPortal,
 }
 
 struct Claimed {
@@ -84,17 +82,27 @@ fn claim_in_order(
     let chosen = now.iter().filter_map(|(path, file)| {
         let lost = losers.contains(path);
         let enrollment = file.candidate(lost)?;
-        let rank = match rank(path, file, lost, enrollment, previous, known) {
-            Rank::New if portal::is_portals(&settings.daemon.conf_dir, path) => Rank::NewOfPortal,
-            rank => rank,
-        };
-        Some((rank, path, enrollment))
+        let rank = rank(path, file, lost, enrollment, previous, known);
+        let is_portals = portal::is_portals(&settings.daemon.conf_dir, path);
+        Some((rank, is_portals, path, enrollment))
     });
     let mut chosen: Vec<_> = chosen.collect();
+    // Whichever was first, an administrator's file for an account of the portal's has its right, and
+    // the portal's comes after it.
+    let of_portal: HashMap<&str, Rank> = chosen
+        .iter()
+        .filter(|(_, is_portals, ..)| *is_portals)
+        .map(|(rank, _, _, enrollment)| (&*enrollment.address, *rank))
+        .collect();
+    for (rank, is_portals, _, enrollment) in &mut chosen {
+        if let Some(of_portal) = of_portal.get(&*enrollment.address).filter(|_| !*is_portals) {
+            *rank = (*rank).min(*of_portal);
+        }
+    }
     // The files are in the order of their names, and the sort is stable.
-    chosen.sort_by_key(|(rank, ..)| *rank);
+    chosen.sort_by_key(|(rank, is_portals, ..)| (*rank, *is_portals));
     let mut refused = BTreeSet::new();
-    for (_, path, enrollment) in chosen {
+    for (_, _, path, enrollment) in chosen {
         let claims = Claim::all_of(enrollment);
         let free = |claim| taken.get(claim).is_none_or(|first| first == path);
         if claims.iter().all(free) {

@@ -69,6 +69,27 @@ pub fn address_in(text: &str) -> Option<String> {
     values::address(address).ok()
 }
 
+/// What a file of the portal's says of its owner, to be used over an administrator's enrollment.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    pub address: String,
+    pub migration: Arc<Migration>,
+    pub source_password: SecretString,
+}
+
+impl Owner {
+    /// Reads a file of the portal's for that alone: the rest of the enrollment is an
+    /// administrator's. `None` where the file says what it may not, or not enough. Pure.
+    pub fn parse(file: &Path, text: &str, settings: &Settings) -> Option<Owner> {
+        let name = shown(&settings.dir, file);
+        let sink = Sink::new(&name, text);
+        let none = |_: &str| Err(Wrong::new("not the portal's to say", "remove it"));
+        let reading = Reading { file, others_read: false, settings, password_file: &none };
+        let owner = table::read_document(&sink, text, |root| reading.owner(&root));
+        owner.filter(|_| sink.finish().0.is_empty())
+    }
+}
+
 struct Reading<'r> {
     file: &'r Path,
     others_read: bool,
@@ -135,11 +156,25 @@ impl Reading<'_> {
             is_archive: false,
             contact,
             file: self.file.to_owned(),
+            owners_file: None,
             decree: Decree::default(),
             migration,
         };
         keep_sides_apart(root, &enrollment);
         Some(enrollment)
+    }
+
+    fn owner(&self, root: &Table<'_>) -> Option<Owner> {
+        root.allow(&keys::ENROLLMENT);
+        let address = address(root)?;
+        portal::keep_within(root, self.file, Some(&address));
+        let migration = self.migration(root, Some(&address))?;
+        if let Some(table) = root.table("contact") {
+            contact(&table);
+        }
+        let source = root.table("source");
+        let password = self.password(root, (&address, Login::Source), source.as_ref(), false)?;
+        Some(Owner { address, migration, source_password: password })
     }
 
     /// The one that is named, else the one the domain belongs to.

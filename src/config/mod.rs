@@ -30,6 +30,7 @@ mod hooks;
 mod limits;
 mod load;
 mod migration;
+mod owners;
 mod problem;
 pub mod schedule;
 mod secrets;

@@ -9,13 +9,16 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
 use super::conf_dir::{Content, EnrollmentText, FileRead};
 use super::conflicts;
 use super::dates;
-use super::enrollment::{self, ClaimedAt, Parsed};
+use super::enrollment::{self, ClaimedAt, Owner, Parsed};
 use super::load::shown;
+use super::owners;
+use super::portal;
 use super::problem::{Problem, Wrong};
 use super::settings::{Endpoint, Enrollment, Migration, Settings};
 
@@ -36,20 +39,26 @@ pub struct Snapshot {
 #[derive(Clone, Debug)]
 pub(super) struct File {
     pub digest: [u8; 32],
+    pub written: Option<Timestamp>,
     /// What it says now; `None` if it is wrong in itself.
     pub parsed: Option<Arc<Enrollment>>,
     /// Where it says so: lines and columns of what it claims.
     pub claimed_at: ClaimedAt,
     /// What of it is active: `parsed`, or the last good version, or nothing.
     pub active: Option<Arc<Enrollment>>,
-    /// Which version of the file `active` is.
+    /// Which version of the file `active` is, and when that was written.
     pub active_digest: [u8; 32],
+    pub active_written: Option<Timestamp>,
     /// What is wrong in itself.
     own_problems: Vec<Problem>,
     /// What is wrong beside the others.
     pub conflicts: Vec<Problem>,
     /// The account it asks for, as far as that can be read.
     pub address: Option<String>,
+    /// Of a file of the portal's: what may be used over an administrator's.
+    pub owner: Option<Arc<Owner>>,
+    /// And it is: whatever else is wrong with it does not matter.
+    pub is_used: bool,
 }
 
 /// What the daemon must act on.
@@ -58,6 +67,8 @@ pub enum Difference {
     Accepted(Arc<Enrollment>),
     /// A new version of an active account's enrollment, or the same under changed settings.
     Replaced(Arc<Enrollment>),
+    /// The portal wrote what was known: the mailbox's owner came back and proved the same password.
+    Repeated(Arc<Enrollment>),
     Removed(Arc<Enrollment>),
     /// Said once per content of a file; each problem on its own.
     Rejected(Problem),
@@ -82,11 +93,11 @@ impl Snapshot {
 
     /// Every problem there is, in the order of the files.
     pub fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.files.values().flat_map(|file| file.own_problems.iter().chain(&file.conflicts))
+        self.files.values().flat_map(File::problems)
     }
 
     pub fn rejected(&self) -> impl Iterator<Item = RejectedFile<'_>> {
-        let bad = |file: &&File| !file.own_problems.is_empty() || !file.conflicts.is_empty();
+        let bad = |file: &&File| file.problems().next().is_some();
         let files = self.files.iter().filter(move |(_, file)| bad(file));
         files.map(|(path, file)| RejectedFile {
             path,
@@ -107,6 +118,7 @@ pub fn reconcile(
     settings: &Settings,
     known: &BTreeMap<String, PathBuf>,
 ) -> (Snapshot, Vec<Difference>) {
+    let conf_dir = &settings.daemon.conf_dir;
     let mut snapshot = step(previous, &files, settings, known);
     // A file that fell back to its last good version may have freed what another was refused:
     // looking again finds it, so that the next look finds nothing.
@@ -115,13 +127,13 @@ pub fn reconcile(
             break;
         }
         let next = step(&snapshot, &files, settings, known);
-        let settled = differences(&snapshot, &next).is_empty();
+        let settled = differences(&snapshot, &next, conf_dir).is_empty();
         snapshot = next;
         if settled {
             break;
         }
     }
-    let differences = differences(previous, &snapshot);
+    let differences = differences(previous, &snapshot, conf_dir);
     (snapshot, differences)
 }
 
@@ -135,7 +147,9 @@ fn step(
     let unlisted = keep_unlisted(previous, files, &mut now, settings);
     conflicts::resolve(&previous.files, &mut now, settings, known);
     let active = now.values().filter_map(|file| file.active.clone());
-    let active = active.map(|enrollment| (enrollment.address.clone(), enrollment)).collect();
+    let mut active: BTreeMap<String, Arc<Enrollment>> =
+        active.map(|enrollment| (enrollment.address.clone(), enrollment)).collect();
+    owners::apply(&mut now, &mut active, settings);
     now.extend(unlisted);
     Snapshot { files: now, active, migrations: settings.migrations.clone() }
 }
@@ -154,7 +168,9 @@ fn parse_all(
         let unchanged = before.filter(|before| same_settings && before.digest == file.digest);
         let parsed = match (&file.content, unchanged) {
             (Content::UnlistedDirectory(_), _) => continue,
-            (_, Some(unchanged)) => File { conflicts: Vec::new(), ..unchanged.clone() },
+            (_, Some(unchanged)) => {
+                File { written: file.written, ..unchanged.clone() }.before_others()
+            }
             (Content::Text(text), None) => {
                 let is_known = |address: &str| {
                     known.contains_key(address) || previous.active.contains_key(address)
@@ -202,7 +218,8 @@ fn parse(
         Ok(parsed) => File::good(file, parsed),
         Err(problems) => File::bad(file, problems, enrollment::address_in(text)),
     };
-    parsed.after(before, settings)
+    let owner = parsed.owner_of(file, text, settings);
+    File { owner, ..parsed }.after(before, settings)
 }
 
 /// Was it written after the enrolling window?
@@ -231,17 +248,38 @@ impl File {
         File { parsed, claimed_at, ..File::bad(file, Vec::new(), address) }
     }
 
+    /// Nothing is said yet of what it is beside others.
+    fn before_others(self) -> File {
+        File { conflicts: Vec::new(), is_used: false, ..self }
+    }
+
+    fn problems(&self) -> impl Iterator<Item = &Problem> {
+        let all = self.own_problems.iter().chain(&self.conflicts);
+        all.filter(|_| !self.is_used)
+    }
+
     fn bad(file: &FileRead, own_problems: Vec<Problem>, address: Option<String>) -> File {
         File {
             digest: file.digest,
+            written: file.written,
             parsed: None,
             claimed_at: ClaimedAt::default(),
             active: None,
             active_digest: [0; 32],
+            active_written: None,
             own_problems,
             conflicts: Vec::new(),
             address,
+            owner: None,
+            is_used: false,
         }
+    }
+
+    fn owner_of(&self, file: &FileRead, text: &str, settings: &Settings) -> Option<Arc<Owner>> {
+        if !portal::is_portals(&settings.daemon.conf_dir, &file.path) {
+            return None;
+        }
+        Owner::parse(&file.path, text, settings).map(Arc::new)
     }
 
     /// With the last good version of the same file, if it still holds under the settings.
@@ -250,7 +288,8 @@ impl File {
         let same_content_turned_bad = self.parsed.is_none() && self.digest == before.active_digest;
         let last_good = before.active.as_ref().filter(|_| !same_content_turned_bad);
         let active = last_good.and_then(|enrollment| under(settings, enrollment));
-        File { active, active_digest: before.active_digest, ..self }
+        let File { active_digest, active_written, .. } = *before;
+        File { active, active_digest, active_written, ..self }
     }
 
     /// The version of it that is a candidate: a file that is wrong, or came too late with what
@@ -295,7 +334,7 @@ fn keep_unlisted(
         for (path, before) in previous.files.iter().filter(|(path, _)| path.starts_with(&file.path))
         {
             if *path != file.path {
-                let kept = File { conflicts: Vec::new(), ..before.clone() };
+                let kept = before.clone().before_others();
                 now.entry(path.clone()).or_insert(kept);
             }
         }
@@ -305,7 +344,7 @@ fn keep_unlisted(
     directories
 }
 
-fn differences(previous: &Snapshot, now: &Snapshot) -> Vec<Difference> {
+fn differences(previous: &Snapshot, now: &Snapshot, conf_dir: &Path) -> Vec<Difference> {
     let mut differences = Vec::new();
     for (address, before) in &previous.active {
         if !now.active.contains_key(address) {
@@ -315,31 +354,44 @@ fn differences(previous: &Snapshot, now: &Snapshot) -> Vec<Difference> {
     for (address, enrollment) in &now.active {
         match previous.active.get(address) {
             None => differences.push(Difference::Accepted(enrollment.clone())),
-            Some(before) if is_new(previous, before, now, enrollment) => {
-                differences.push(Difference::Replaced(enrollment.clone()));
+            Some(before) => {
+                differences.extend(change((previous, before), (now, enrollment), conf_dir));
             }
-            Some(_) => {}
         }
     }
     for (path, file) in &now.files {
         let before = previous.files.get(path).filter(|before| before.digest == file.digest);
-        let said: Vec<&Problem> =
-            before.iter().flat_map(|b| b.own_problems.iter().chain(&b.conflicts)).collect();
-        let problems = file.own_problems.iter().chain(&file.conflicts);
-        let unsaid = problems.filter(|problem| !said.contains(problem));
+        let said: Vec<&Problem> = before.iter().flat_map(|before| before.problems()).collect();
+        let unsaid = file.problems().filter(|problem| !said.contains(problem));
         differences.extend(unsaid.cloned().map(Difference::Rejected));
     }
     differences
 }
 
 /// Another version of the file, another file, or the same under settings that changed for it.
-fn is_new(previous: &Snapshot, before: &Enrollment, now: &Snapshot, after: &Enrollment) -> bool {
-    let version = |snapshot: &Snapshot, enrollment: &Enrollment| {
-        snapshot.files.get(&enrollment.file).map(|file| file.active_digest)
+fn change(
+    (previous, before): (&Snapshot, &Enrollment),
+    (now, after): (&Snapshot, &Arc<Enrollment>),
+    conf_dir: &Path,
+) -> Option<Difference> {
+    let versions = |snapshot: &Snapshot, enrollment: &Enrollment| {
+        let owners = enrollment.owners_file.as_ref().and_then(|file| snapshot.files.get(file));
+        let file = snapshot.files.get(&enrollment.file);
+        (file.map(|file| file.active_digest), owners.map(|file| file.digest))
     };
-    before.file != after.file
-        || version(previous, before) != version(now, after)
-        || (!Arc::ptr_eq(&before.migration, &after.migration) && !same(before, after))
+    let (was, is) = (versions(previous, before), versions(now, after));
+    let same_files = before.file == after.file && before.owners_file == after.owners_file;
+    let settings_changed = !Arc::ptr_eq(&before.migration, &after.migration);
+    if same_files && was == is && (!settings_changed || same(before, after)) {
+        return None;
+    }
+    let by_portal = |file: &Path| portal::is_portals(conf_dir, file);
+    let only_by_portal = (was.0 == is.0 || by_portal(&after.file))
+        && after.owners_password_from().is_some_and(by_portal);
+    Some(match only_by_portal && same(before, after) {
+        true => Difference::Repeated(after.clone()),
+        false => Difference::Replaced(after.clone()),
+    })
 }
 
 /// Debug shows every field but the secrets, which are compared beside it.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -209,6 +209,9 @@ pub struct Enrollment {
     pub is_archive: bool,
     pub contact: Contact,
     pub file: PathBuf,
+    /// An administrator wrote `file`, and since then the portal this one, whose password for the
+    /// source is in force.
+    pub owners_file: Option<PathBuf>,
     /// What operators decided since; no file says so.
     pub decree: Decree,
 }
@@ -218,6 +221,14 @@ impl Enrollment {
     pub fn has_secrets(&self) -> bool {
         let archive = self.archive.as_ref().and_then(|login| login.password.as_ref());
         self.source_password.is_some() || self.target_password.is_some() || archive.is_some()
+    }
+
+    /// The file that the source's password comes from, if it is one that the mailbox's owner logs in
+    /// with, and not a service's or another user's.
+    pub fn owners_password_from(&self) -> Option<&Path> {
+        let is_owners = self.source_user.eq_ignore_ascii_case(&self.address);
+        let is_owners = is_owners && self.source_password.is_some();
+        is_owners.then(|| self.owners_file.as_deref().unwrap_or(&self.file))
     }
 
     /// Is a part of it taken from a second store?

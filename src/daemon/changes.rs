@@ -12,8 +12,9 @@ use super::supervisor::{STARTS_A_TICK, Supervisor};
 use super::words::{first_status, held_by_its_file, rejected_file};
 use crate::checkpoint::AccountRecord;
 use crate::config::{Difference, Enrollment, Migration, Problem, Roster, Settings};
-use crate::journal::{Entry, Event};
+use crate::journal::{Entry, Event, shown};
 use crate::status::{MigrationStatus, MissingAccount};
+use crate::sync::account::Order;
 use crate::sync::board::contact_status;
 
 impl Supervisor {
@@ -107,13 +108,24 @@ impl Supervisor {
                 Difference::Accepted(enrollment) => accepted.push(enrollment),
                 Difference::Replaced(configured) => {
                     let enrollment = self.decrees.applied(&configured);
-                    let text = "a new version of the enrollment takes effect";
-                    self.emit(of(Event::EnrollmentReplaced, text, &enrollment));
+                    let text = match &enrollment.owners_file {
+                        None => "a new version of the enrollment takes effect".to_owned(),
+                        Some(file) => format!(
+                            "the password that its owner typed, in {}, takes the place of the one \
+                             in it",
+                            shown(&file.to_string_lossy())
+                        ),
+                    };
+                    self.emit(of(Event::EnrollmentReplaced, &text, &enrollment));
                     let before = self.accounts.enrollment(&enrollment.address);
                     if before.is_some_and(|before| before.cutover != enrollment.cutover) {
                         self.emit(cutover_of(&enrollment));
                     }
                     self.accounts.replace(enrollment);
+                }
+                // The login may have been refused for another reason than the password.
+                Difference::Repeated(enrollment) => {
+                    let _ = self.accounts.order(&enrollment.address, Order::Retry);
                 }
                 Difference::Removed(enrollment) => {
                     let text = "the enrollment is gone: copying stops, the checkpoint stays";

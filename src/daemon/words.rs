@@ -9,7 +9,7 @@ use crate::checkpoint::{AccountRecord, Phase};
 use crate::config::{Deletions, Enrollment, Problem, RosterRow, Snapshot};
 use crate::journal::shown;
 use crate::status::{AccountStatus, Reason, RejectedFile};
-use crate::sync::board::contact_status;
+use crate::sync::board::{contact_status, owners_password_from};
 
 /// The status of an account whose task has not spoken yet.
 pub fn first_status(enrollment: &Enrollment, record: Option<&AccountRecord>) -> AccountStatus {
@@ -26,6 +26,7 @@ pub fn first_status(enrollment: &Enrollment, record: Option<&AccountRecord>) -> 
         contact: contact_status(&enrollment.contact),
         has_secrets: enrollment.has_secrets(),
         enrolled_by: enrollment.file.display().to_string(),
+        owners_password_from: owners_password_from(enrollment),
         ..remembered(record)
     }
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use super::board::{Board, contact_status};
+use super::board::{Board, contact_status, owners_password_from};
 use super::book::{Book, Learned};
 use super::connect::{credentials_digest, place};
 use super::copy::Failure;
@@ -213,6 +213,7 @@ impl Life {
         status.contact = contact_status(&enrollment.contact);
         status.has_secrets = enrollment.has_secrets();
         status.enrolled_by = enrollment.file.display().to_string();
+        status.owners_password_from = owners_password_from(enrollment);
         status.cutover = enrollment.cutover.map(|cutover| cutover.to_string());
         if status.phase.is_empty() {
             "enrolled".clone_into(&mut status.phase);

@@ -9,7 +9,7 @@ use super::book::Book;
 use super::clock::Instant;
 use super::trouble::Trouble;
 use crate::checkpoint::Phase;
-use crate::config::Contact;
+use crate::config::{Contact, Enrollment};
 use crate::status::{AccountStatus, ContactStatus, FolderCounts, Reason};
 use crate::words::Side;
 
@@ -221,6 +221,11 @@ fn progress(status: &AccountStatus) -> String {
 /// How `status` shows a contact.
 pub fn contact_status(contact: &Contact) -> ContactStatus {
     ContactStatus { email: contact.email.clone(), phone: contact.phone.clone() }
+}
+
+/// The file that holds the source's password, where that is its owner's.
+pub fn owners_password_from(enrollment: &Enrollment) -> Option<String> {
+    enrollment.owners_password_from().map(|file| file.display().to_string())
 }
 
 /// RFC 3339 in UTC, to the second.

@@ -358,7 +358,7 @@ fn status_json_is_what_the_contract_says() {
     assert!(daemon["started_at"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
     let account = &status["accounts"][0];
     let expected = "address bytes condition contact cutover enrolled_by eta_s folders has_secrets last_copied_at \
-                    messages migration mode phase proved_alive_at reason reasons removals sealed_at source_seen_until";
+                    messages migration mode owners_password_from phase proved_alive_at reason reasons removals sealed_at source_seen_until";
     assert_eq!(names(account).join(" "), expected);
     let expected = ["adopted", "altered", "copied", "in_doubt", "refused", "source", "verified"];
     assert_eq!(names(&account["messages"]), expected);

@@ -54,6 +54,7 @@ pub fn enrollment(address: &str) -> Arc<Enrollment> {
         contact: Contact::default(),
         decree: Decree::default(),
         file: "conf.d/x.toml".into(),
+        owners_file: None,
     })
 }
 

@@ -35,12 +35,20 @@ pub fn mark(settings: &Settings, address: &str) -> Option<Mark> {
     fs::read(file(settings, address)).ok().map(|octets| Sha256::digest(octets).into())
 }
 
+/// Whose the rest of the enrollment is, besides the source's password.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Rest {
+    Own,
+    Administrators,
+}
+
 /// The text of the file, if the daemon would take it.
 pub fn text(
     settings: &Settings,
     address: &str,
     sealed: &str,
     (email, phone): (&Option<String>, &Option<String>),
+    rest: Rest,
 ) -> Result<Zeroizing<String>, String> {
     let wanted = Wanted {
         address: address.to_owned(),
@@ -55,7 +63,11 @@ pub fn text(
     if text.len() as u64 > FILE_OCTETS_MAX {
         return Err("the file would be too long".to_owned());
     }
-    match enrollment::parse(&file(settings, address), &text, settings) {
+    let file = file(settings, address);
+    if rest == Rest::Administrators && Owner::parse(&file, &text, settings).is_some() {
+        return Ok(text);
+    }
+    match enrollment::parse(&file, &text, settings) {
         Ok(_) => Ok(text),
         Err(problems) => Err(problems.first().map(ToString::to_string).unwrap_or_default()),
     }

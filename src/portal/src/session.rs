@@ -28,6 +28,16 @@ pub enum Step {
     Done,
 }
 
+/// Did an administrator ask for the account, in a file of their own?
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ByAdministrator {
+    No,
+    /// With a password of its owner's, which the one that was proved takes the place of.
+    OwnersPassword,
+    /// With a service login, or another user's: there is nothing to replace.
+    AnotherLogin,
+}
+
 /// Somebody on the way through the steps.
 #[derive(Clone, Debug)]
 pub struct Visit {
@@ -49,6 +59,8 @@ pub struct Visit {
     pub sealed_for_target: Option<String>,
     /// The enrollment that was there when the password was proved.
     pub mark: Option<Mark>,
+    /// As the daemon said then.
+    pub by_administrator: ByAdministrator,
     pub email: Option<String>,
     pub phone: Option<String>,
 }
@@ -66,6 +78,7 @@ impl Visit {
             sealed: None,
             sealed_for_target: None,
             mark: None,
+            by_administrator: ByAdministrator::No,
             email: None,
             phone: None,
         }

@@ -241,11 +241,16 @@ async fn state(app: &Arc<App>, address: &str) -> State {
     })
 }
 
-/// By an administrator's file, which the page's would not take the place of.
-fn is_enrolled_otherwise(account: &AccountStatus) -> bool {
+/// Whether an administrator asked for the account, as far as the daemon can be asked.
+fn by_administrator(account: Option<&AccountStatus>) -> ByAdministrator {
+    let Some(account) = account else { return ByAdministrator::No };
     let own = file_name(&account.address);
     let file = Path::new(&account.enrolled_by).file_name();
-    file.is_some_and(|file| file != own.as_str())
+    match (file.is_some_and(|file| file != own.as_str()), &account.owners_password_from) {
+        (false, _) => ByAdministrator::No,
+        (true, Some(_)) => ByAdministrator::OwnersPassword,
+        (true, None) => ByAdministrator::AnotherLogin,
+    }
 }
 
 /// The password is tried, once, and sealed.
@@ -300,6 +305,25 @@ async fn password(
     });
     let (mark, known) = looking.await.unwrap_or_default();
     visit.mark = mark;
+    visit.by_administrator = by_administrator(status(app, &visit.address).await.as_ref());
+    match visit.by_administrator {
+        ByAdministrator::No => {}
+        // The rest of it is the administrator's to say.
+        ByAdministrator::OwnersPassword => {
+            visit.sealed_for_target = None;
+            return finish(app, asked, frame, session, visit, None).await;
+        }
+        ByAdministrator::AnotherLogin => {
+            app.count("not_listed");
+            app.visits.end(session);
+            let heading = asked.lang.say("Casella già attivata", "Already enrolled");
+            let words = asked.lang.say(
+                "La migrazione di questa casella è già stata avviata da un amministratore. Se la password è cambiata, rivolgersi all'assistenza.",
+                "The move of this mailbox was begun by an administrator. If its password was changed, ask for help.",
+            );
+            return Err(Reply::page(frame.told(heading, words)));
+        }
+    }
     if let Some(Contact { email, phone }) = known {
         // A new password for who has been through all this: the rest stays, and so does what was
         // set at the new provider, maybe by its owner since.
@@ -311,16 +335,6 @@ async fn password(
         app.visits.end(session);
         return Err(ended(frame, asked));
     }
-    if status(app, &visit.address).await.is_some_and(|it| is_enrolled_otherwise(&it)) {
-        app.count("not_listed");
-        app.visits.end(session);
-        let heading = asked.lang.say("Casella già attivata", "Already enrolled");
-        let words = asked.lang.say(
-            "La migrazione di questa casella è già stata avviata da un amministratore. Se la password è cambiata, rivolgersi all'assistenza.",
-            "The move of this mailbox was begun by an administrator. If its password was changed, ask for help.",
-        );
-        return Err(Reply::page(frame.told(heading, words)));
-    }
     let roster = frame.migration.accounts.as_ref();
     let listed = roster.and_then(|roster| roster.get(&visit.address));
     if let Some(row) = listed {
@@ -331,6 +345,7 @@ async fn password(
         &visit.address,
         visit.sealed.as_deref().unwrap_or_default(),
         (&None, &None),
+        Rest::Own,
     ) {
         log(&format!("{}: {}: cannot be enrolled: {why}", visit.migration, visit.address));
         app.count("not_listed");
@@ -429,7 +444,9 @@ async fn finish(
     }
     let (settings, address) = (app.settings.clone(), visit.address.clone());
     let mark = spawn_blocking(move || enrolled::mark(&settings, &address)).await.ok().flatten();
-    match may_finish(Window::of(frame.migration, asked.now), visit.mark, mark) {
+    let is_enrolled = visit.mark.is_some() || visit.by_administrator != ByAdministrator::No;
+    let window = Window::of(frame.migration, asked.now);
+    match may_finish(window, is_enrolled, visit.mark == mark) {
         Ok(()) => {}
         Err(Late::WindowEnded) => {
             app.visits.end(session);
@@ -445,7 +462,11 @@ async fn finish(
     let written = spawn_blocking(move || {
         let Visit { migration, address, sealed, email, phone, .. } = &leaving;
         let sealed = sealed.as_deref().ok_or("no password was tried")?;
-        let text = enrolled::text(&settings, address, sealed, (email, phone))?;
+        let rest = match leaving.by_administrator {
+            ByAdministrator::No => Rest::Own,
+            _ => Rest::Administrators,
+        };
+        let text = enrolled::text(&settings, address, sealed, (email, phone), rest)?;
         if let (Some(new), Some(service)) = (&new_password, &settings.portal.service) {
             enrolled::queue_password(&service.state_dir, migration, address, new)
                 .map_err(|error| format!("the queue of new passwords: {error}"))?;
@@ -484,13 +505,14 @@ enum Late {
     EnrollmentChanged,
 }
 
-/// `proved`: the enrollment that was there when the password was proved; `now`: that which is there.
-/// Who had enrolled comes back also when the window has ended.
-fn may_finish(window: Window, proved: Option<Mark>, now: Option<Mark>) -> Result<(), Late> {
-    match (window, proved) {
-        _ if proved != now => Err(Late::EnrollmentChanged),
-        (Window::Open, _) | (_, Some(_)) => Ok(()),
-        (_, None) => Err(Late::WindowEnded),
+/// `is_enrolled`: it was when the password was proved, and who had enrolled comes back also when the
+/// window has ended; `is_unchanged`: the page's enrollment, or that there is none, is as it was then.
+fn may_finish(window: Window, is_enrolled: bool, is_unchanged: bool) -> Result<(), Late> {
+    match window {
+        _ if !is_unchanged => Err(Late::EnrollmentChanged),
+        Window::Open => Ok(()),
+        _ if is_enrolled => Ok(()),
+        _ => Err(Late::WindowEnded),
     }
 }
 
@@ -509,14 +531,14 @@ mod tests {
 
     #[test]
     fn who_has_proved_a_password_may_be_late_all_the_same() {
-        let (one, other) = (Some([1; 32]), Some([2; 32]));
         for window in [Window::NotYet, Window::Open, Window::Ended, Window::Over] {
-            let enrolls = may_finish(window, None, None);
+            let enrolls = may_finish(window, false, true);
             let closed = Err(Late::WindowEnded);
             assert_eq!(enrolls, if window == Window::Open { Ok(()) } else { closed });
-            assert_eq!(may_finish(window, one, one), Ok(()));
-            for (proved, now) in [(None, one), (one, other), (one, None)] {
-                assert_eq!(may_finish(window, proved, now), Err(Late::EnrollmentChanged));
+            assert_eq!(may_finish(window, true, true), Ok(()));
+            for is_enrolled in [false, true] {
+                let changed = may_finish(window, is_enrolled, false);
+                assert_eq!(changed, Err(Late::EnrollmentChanged));
             }
         }
     }

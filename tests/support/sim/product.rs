@@ -270,5 +270,6 @@ pub fn enrollment(cutover: Option<Timestamp>, wishes: &Wishes) -> Enrollment {
         contact: Default::default(),
         decree: Default::default(),
         file: PathBuf::from("conf.d/mario.toml"),
+        owners_file: None,
     }
 }
