@@ -245,6 +245,9 @@ fn the_page_is_told_what_it_shows_and_no_secret() {
     let service = settings.portal.service.unwrap();
     assert_eq!(service.public_url.origin, "https://migra.example.it");
     assert_eq!(service.public_url.path, "/webapp/");
+    assert_eq!(service.metrics_listen, None);
+    let elsewhere = format!("{portal}metrics_listen = \"192.0.2.1:9465\"\n{MIGRATION}");
+    assert!(load(&elsewhere).unwrap_err().contains("is not on this machine only"));
     let pages = &settings.portal.pages["epap"];
     assert_eq!((pages.new_password, pages.contacts), (NewPassword::None, false));
     assert_eq!(pages.new_provider, "new.example");

@@ -61,7 +61,14 @@ pub const HOST_LIMITS: Keys = settings(
 );
 pub const PORTAL: Keys = settings(
     "[portal]",
-    &["listen", "public_url", "trusted_proxies", "state_dir", "new_password_hook"],
+    &[
+        "listen",
+        "metrics_listen",
+        "public_url",
+        "trusted_proxies",
+        "state_dir",
+        "new_password_hook",
+    ],
     &[],
 );
 pub const MIGRATION: Keys = settings(

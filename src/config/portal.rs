@@ -33,6 +33,8 @@ pub struct Portal {
 pub struct Service {
     /// Where it listens for the reverse proxy.
     pub listen: SocketAddr,
+    /// Where Prometheus asks; on this machine only.
+    pub metrics_listen: Option<SocketAddr>,
     /// Where browsers find it: scheme, host, maybe a port, and the path, which ends in `/`.
     pub public_url: PublicUrl,
     /// Whose `X-Forwarded-For` is believed.
@@ -146,12 +148,8 @@ pub(super) fn service(table: Option<&Table<'_>>, dir: &Path) -> Option<Service> 
         table.missing(Wrong::new("\"public_url\" is missing", hint));
     }
     let url = table.parsed("public_url", public_url);
-    let listen = table.parsed("listen", |text| {
-        text.parse::<SocketAddr>().map_err(|_| {
-            let message = format!("{} is not an address with a port", quoted(text));
-            Wrong::new(message, "write it like \"127.0.0.1:8465\"")
-        })
-    });
+    let listens = table.parsed("listen", |text| listen(text, "127.0.0.1:8465"));
+    let metrics_listen = table.parsed("metrics_listen", listen_here);
     let proxies = table.list("trusted_proxies", |text| {
         text.parse::<IpAddr>().map(|address| address.to_canonical()).map_err(|_| {
             Wrong::new(format!("{} is not an IP address", quoted(text)), "write it like \"::1\"")
@@ -167,6 +165,25 @@ pub(super) fn service(table: Option<&Table<'_>>, dir: &Path) -> Option<Service> 
         state_dir: state_dir.map_or_else(|| STATE_DIR.into(), |it| it.value),
         new_password_hook: hook,
     })
+}
+
+fn listen(text: &str, example: &str) -> Result<SocketAddr, Wrong> {
+    text.parse().map_err(|_| {
+        let message = format!("{} is not an address with a port", quoted(text));
+        Wrong::new(message, format!("write it like {example:?}"))
+    })
+}
+
+fn listen_here(text: &str) -> Result<SocketAddr, Wrong> {
+    let example = "127.0.0.1:9465";
+    let address = listen(text, example)?;
+    match address.ip().to_canonical().is_loopback() {
+        true => Ok(address),
+        false => {
+            let message = format!("{} is not on this machine only", quoted(text));
+            Err(Wrong::new(message, format!("write it like {example:?}")))
+        }
+    }
 }
 
 /// Passwords are typed into it: TLS, or this machine.

@@ -36,6 +36,7 @@ use crate::words::Lang;
 use crate::{Refusal, enrolled, steps, trial};
 
 const CONNECTIONS_MAX: usize = 512;
+const METRICS_CONNECTIONS_MAX: usize = 16;
 /// Of a request's line and headers, also for the next one on the same connection.
 const HEADERS_WITHIN: Duration = Duration::from_secs(15);
 /// Of the body and all that comes of it, a login at the provider's among them.
@@ -173,28 +174,49 @@ pub async fn run(settings: Settings) -> Result<Infallible, Refusal> {
     let app = Arc::new(App::new(settings).map_err(|why| (crate::CONFIGURATION, why))?);
     let cannot = |error: std::io::Error| (1, format!("{}: {error}", app.service.listen));
     let listener = TcpListener::bind(app.service.listen).await.map_err(cannot)?;
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let router = router(app.clone());
-    let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
-    log(&format!("serving {} at {}", app.service.public_url.origin, app.service.listen));
-    loop {
-        tokio::select! {
-            _ = housekeeping.tick() => app.tidy(),
-            accepted = listener.accept() => {
-                let Ok((stream, peer)) = accepted else {
-                    // No descriptor is free: somebody's connection ends soon.
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                    continue;
-                };
-                // Beyond the bound they wait in the kernel's queue.
-                let place = places.clone().acquire_owned().await.expect("never closed");
-                let router = router.clone();
-                tokio::spawn(async move {
-                    let _ = timeout(CONNECTION_LASTS, connection(stream, peer, router)).await;
-                    drop(place);
-                });
-            }
+    if let Some(address) = app.service.metrics_listen {
+        let cannot = |error: std::io::Error| (1, format!("metrics_listen {address}: {error}"));
+        let listener = TcpListener::bind(address).await.map_err(cannot)?;
+        tokio::spawn(accept(listener, metrics_router(app.clone()), METRICS_CONNECTIONS_MAX, false));
+    }
+    let service = &app.service;
+    log(&format!("serving {} at {}", service.public_url.origin, service.listen));
+    let is_https = service.public_url.is_https;
+    let tidying = async {
+        let mut housekeeping = tokio::time::interval(HOUSEKEEPING);
+        loop {
+            housekeeping.tick().await;
+            app.tidy();
         }
+    };
+    tokio::select! {
+        never = accept(listener, router(app.clone()), CONNECTIONS_MAX, is_https) => Ok(never),
+        never = tidying => never,
+    }
+}
+
+/// Serves all who come, so many at once.
+async fn accept(
+    listener: TcpListener,
+    router: Router,
+    connections_max: usize,
+    is_https: bool,
+) -> Infallible {
+    let places = Arc::new(Semaphore::new(connections_max));
+    loop {
+        let Ok((stream, peer)) = listener.accept().await else {
+            // No descriptor is free: somebody's connection ends soon.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        // Beyond the bound they wait in the kernel's queue.
+        let place = places.clone().acquire_owned().await.expect("never closed");
+        let router = router.clone();
+        tokio::spawn(async move {
+            let serving = connection(stream, peer, router, is_https);
+            let _ = timeout(CONNECTION_LASTS, serving).await;
+            drop(place);
+        });
     }
 }
 
@@ -202,15 +224,22 @@ pub async fn run(settings: Settings) -> Result<Infallible, Refusal> {
 #[derive(Clone, Copy)]
 struct Peer(IpAddr);
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router) {
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, is_https: bool) {
     let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let is_form = request.method() == Method::POST;
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(Peer(peer.ip().to_canonical()));
         let router = router.clone();
         async move {
             let answer = timeout(ANSWER_WITHIN, call(router, request)).await;
             let late = || StatusCode::SERVICE_UNAVAILABLE.into_response();
-            Ok::<_, Infallible>(answer.unwrap_or_else(|_| late()))
+            let mut answer = answer.unwrap_or_else(|_| late());
+            guard(answer.headers_mut(), is_https);
+            if is_form {
+                // What it was read into is given back with the connection, and wiped.
+                answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(answer)
         }
     });
     let mut http = hyper::server::conn::http1::Builder::new();
@@ -239,13 +268,6 @@ fn router(app: Arc<App>) -> Router {
         let found = app.logos.get(&ui).map(|(kind, octets)| bounded(kind, octets.clone()));
         found.unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
     };
-    // Not for who comes through the reverse proxy.
-    let metrics = |State(app): State<Arc<App>>, headers: HeaderMap| async move {
-        match headers.contains_key("x-forwarded-for") {
-            true => refused(StatusCode::NOT_FOUND),
-            false => bounded("text/plain; version=0.0.4", app.metrics().into_bytes()),
-        }
-    };
     Router::new()
         .route("/", get(start).post(start))
         .route("/password", at(Step::Password))
@@ -256,8 +278,15 @@ fn router(app: Arc<App>) -> Router {
         .route("/style.css", get(css))
         .route("/portal.js", get(script))
         .route("/logo", get(picture))
-        .route("/metrics", get(metrics))
         .with_state(app)
+}
+
+/// At an address of its own, which no reverse proxy leads to.
+fn metrics_router(app: Arc<App>) -> Router {
+    let metrics = |State(app): State<Arc<App>>| async move {
+        bounded("text/plain; version=0.0.4", app.metrics().into_bytes())
+    };
+    Router::new().route("/metrics", get(metrics)).with_state(app)
 }
 
 async fn file(kind: &'static str, octets: &'static [u8]) -> Response {
@@ -266,7 +295,6 @@ async fn file(kind: &'static str, octets: &'static [u8]) -> Response {
 
 fn bounded(kind: &'static str, octets: Vec<u8>) -> Response {
     let mut answer = octets.into_response();
-    guard(answer.headers_mut());
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("max-age=300"));
     answer
@@ -276,7 +304,7 @@ fn bounded(kind: &'static str, octets: Vec<u8>) -> Response {
 async fn page(app: Arc<App>, request: Request, step: Option<Step>) -> Response {
     let asked = match Asked::of(&app, request).await {
         Ok(asked) => asked,
-        Err(status) => return refused(status),
+        Err(status) => return status.into_response(),
     };
     if step.is_none() && asked.form.is_none() {
         app.count("visits");
@@ -291,14 +319,8 @@ async fn page(app: Arc<App>, request: Request, step: Option<Step>) -> Response {
 async fn left(State(app): State<Arc<App>>, request: Request) -> Response {
     match Asked::of(&app, request).await {
         Ok(asked) => steps::leave(&app, &asked).response(&app.service.public_url, &asked),
-        Err(status) => refused(status),
+        Err(status) => status.into_response(),
     }
-}
-
-fn refused(status: StatusCode) -> Response {
-    let mut answer = status.into_response();
-    guard(answer.headers_mut());
-    answer
 }
 
 /// A request, as far as the steps need it.
@@ -467,7 +489,6 @@ impl Reply {
         let body = self.body.map(Markup::into_string).unwrap_or_default();
         let mut answer = (self.status, body).into_response();
         let headers = answer.headers_mut();
-        guard(headers);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         let html = HeaderValue::from_static("text/html; charset=utf-8");
         headers.insert(header::CONTENT_TYPE, html);
@@ -478,9 +499,6 @@ impl Reply {
                 headers.append(name, value);
             }
         };
-        if url.is_https {
-            put(header::STRICT_TRANSPORT_SECURITY, "max-age=31536000".to_owned());
-        }
         if let Some(location) = self.location {
             put(header::LOCATION, location);
         }
@@ -503,7 +521,11 @@ impl Reply {
 }
 
 /// What every answer says to browsers.
-fn guard(headers: &mut HeaderMap) {
+fn guard(headers: &mut HeaderMap, is_https: bool) {
+    if is_https {
+        let a_year = HeaderValue::from_static("max-age=31536000");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, a_year);
+    }
     for (name, value) in [
         (header::CONTENT_SECURITY_POLICY, POLICY),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -145,8 +145,10 @@ fn wrong_passwords_and_servers_are_told_apart() {
     assert!(!away.body.contains("Credenziali"));
     world.source.restart();
     visitor.password(&page, PASSWORD).says("Imposta password");
-    let (status, metrics) = (visitor.get("metrics").status, visitor.get("metrics").body);
-    assert_eq!(status, 200);
+    assert_eq!(visitor.get("metrics").status, 404, "they are not for visitors");
+    let metrics = world.metrics();
+    assert_eq!(metrics.status, 200);
+    let metrics = metrics.body;
     for line in ["credentials_rejected\"} 4", "unreachable\"} 1", "enrolled\"} 0"] {
         assert!(metrics.contains(line), "{metrics}");
     }
@@ -428,7 +430,7 @@ fn a_hook_that_fails_is_told_again_and_others_meanwhile() {
     std::fs::write(&hook, good).unwrap();
     // The page's word alone sets no password where no page asks for one.
     let queue = world.queue().into_iter();
-    let (queued, asked) = { queue }.find(|(path, _)| !path.ends_with("altro.json")).unwrap();
+    let (queued, asked) = { queue }.find(|(path, _)| !path.ends_with("altro.telling")).unwrap();
     let mut forged: serde_json::Value = serde_json::from_str(&asked).unwrap();
     forged["migration"] = "nessuna".into();
     std::fs::write(&queued, forged.to_string()).unwrap();

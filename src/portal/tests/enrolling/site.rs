@@ -41,6 +41,7 @@ pub struct World {
     pub target: Dovecot,
     pub site: Site,
     pub port: u16,
+    metrics_port: u16,
     /// What the odd server answers to a login, behind its tag.
     pub odd: Arc<Mutex<String>>,
     portal: Option<Child>,
@@ -67,6 +68,11 @@ fn odd_server() -> (u16, Arc<Mutex<String>>) {
 
 impl World {
     pub fn new() -> World {
+        World::with(|settings| settings)
+    }
+
+    /// With settings that were changed before anything read them.
+    pub fn with(change: impl FnOnce(String) -> String) -> World {
         let all = [EPAP, GEOMETRI, FNOFI, ISTRUZIONE, EARLY, LATE, ODD];
         let (odd_port, odd) = odd_server();
         let mut source = Dovecot::aruba();
@@ -77,7 +83,7 @@ impl World {
         }
         let (source, target) = (source.start(), target.start());
         let site = Plan::between(&source, &target).write();
-        let port = free_port();
+        let (port, metrics_port) = (free_port(), free_port());
         let hook = site.path("hook");
         fs::write(&hook, format!("#!/bin/sh\ncat >>{}\n", site.path("told").display())).unwrap();
         fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).unwrap();
@@ -87,6 +93,7 @@ impl World {
         let mut text = format!(
             "[daemon]\nstate_dir = \"{}\"\ncontrol_socket = \"{}\"\n[limits]\n\
              logins_per_second = 1000\n[portal]\nlisten = \"127.0.0.1:{port}\"\n\
+             metrics_listen = \"127.0.0.1:{metrics_port}\"\n\
              public_url = \"http://127.0.0.1:{port}/\"\nstate_dir = \"{}\"\n\
              new_password_hook = [\"{}\"]\n",
             site.state().display(),
@@ -134,12 +141,12 @@ impl World {
                 _ => String::new(),
             });
         }
-        write_private(&site.config(), &text);
+        write_private(&site.config(), &change(text));
         let made = site.command(&["seal", "--new-key"]);
         assert!(made.status.success(), "{made:?}");
         site.keep_out_of_logs(PASSWORD);
         site.keep_out_of_logs(NEW_PASSWORD);
-        let mut world = World { source, target, site, port, odd, portal: None };
+        let mut world = World { source, target, site, port, metrics_port, odd, portal: None };
         world.start_portal();
         world
     }
@@ -154,6 +161,15 @@ impl World {
             TcpStream::connect(("127.0.0.1", self.port)).ok().map(drop)
         });
         assert!(serves.is_some(), "the portal does not start: {}", self.portal_log());
+    }
+
+    pub fn portal_pid(&self) -> u32 {
+        self.portal.as_ref().expect("it runs").id()
+    }
+
+    /// What Prometheus is told.
+    pub fn metrics(&self) -> Answer {
+        Visitor { port: self.metrics_port, ..Visitor::new(self) }.get("metrics")
     }
 
     pub fn portal_log(&self) -> String {
