@@ -20,42 +20,27 @@ mod token;
 mod trial;
 mod words;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
 use pecsync::config::{Context, Settings, load_in};
+use zeroizing_alloc::ZeroAlloc;
+
+/// Passwords pass through this memory, and not all that holds them is ours: what is given back is
+/// wiped, whoever held it.
+#[global_allocator]
+static WIPED: ZeroAlloc<std::alloc::System> = ZeroAlloc(std::alloc::System);
 
 const CONFIGURATION: u8 = 78;
 
-#[derive(Parser)]
-#[command(name = "pecsync-portal", version, about = "The page on which mailboxes are enrolled")]
-struct Arguments {
-    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/pecsync/pecsync.toml")]
-    config: PathBuf,
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Serves the page
-    Run,
-    /// Tells the hook of new passwords that wait; needs the daemon's private keys
-    Provision {
-        /// Ends once nothing can be done now
-        #[arg(long)]
-        once: bool,
-    },
-}
-
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = arguments::command().get_matches();
     harden();
-    let done = match arguments.command {
-        Command::Run => read(&arguments, &Context::of_portal()).and_then(serve),
-        Command::Provision { once } => read(&arguments, &Context::of_provision())
-            .and_then(|settings| provision::run(&settings, once)),
+    let config: &PathBuf = arguments.get_one("config").expect("it has a default");
+    let done = match arguments.subcommand() {
+        Some(("provision", its)) => read(config, &Context::of_provision())
+            .and_then(|settings| provision::run(&settings, its.get_flag("once"))),
+        _ => read(config, &Context::of_portal()).and_then(serve),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

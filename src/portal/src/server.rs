@@ -137,7 +137,7 @@ impl App {
         self.visits.forget(Instant::now());
     }
 
-    /// For Prometheus, on the same port.
+    /// For Prometheus.
     fn metrics(&self) -> String {
         let mut text = String::from(
             "# HELP pecsync_portal_events_total Visits, tries of passwords, and how they ended.\n\
@@ -367,12 +367,7 @@ impl Asked {
                 let reading = timeout(BODY_WITHIN, to_bytes(body, BODY_OCTETS_MAX)).await;
                 let octets = reading.map_err(|_| StatusCode::REQUEST_TIMEOUT)?;
                 let octets = octets.map_err(|_| StatusCode::PAYLOAD_TOO_LARGE)?;
-                let form = Form::of(&octets);
-                // Whoever else holds the octets does not outlive the request.
-                if let Ok(mut octets) = octets.try_into_mut() {
-                    zeroize::Zeroize::zeroize(&mut octets[..]);
-                }
-                Some(form)
+                Some(Form::of(&octets))
             }
             _ => None,
         };
