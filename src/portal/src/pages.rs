@@ -300,8 +300,15 @@ impl<'f> Frame<'f> {
     }
 
     /// The end of the steps, and what somebody who comes back sees.
-    pub fn done(&self, visit: &Visit, state: &State, now: Timestamp) -> Markup {
-        let is_over = self.migration.cutover.is_some_and(|cutover| now >= cutover);
+    /// `cutover`: the mailbox's own, which an operator may have moved.
+    pub fn done(
+        &self,
+        visit: &Visit,
+        state: &State,
+        cutover: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Markup {
+        let is_over = cutover.is_some_and(|cutover| now >= cutover);
         let heading = match is_over {
             true => self.say("Stato della migrazione", "State of the move"),
             false => self.say(
@@ -329,7 +336,7 @@ impl<'f> Frame<'f> {
                     "Should it be necessary, begin again with the new password.",
                 )) }
             }
-            @if let Some(cutover) = self.migration.cutover {
+            @if let Some(cutover) = cutover {
                 p {
                     (self.say("Passaggio al nuovo gestore: ", "Move to the new provider: "))
                     (self.lang.instant(cutover, &self.migration.timezone))

@@ -221,7 +221,12 @@ async fn shown(app: &Arc<App>, frame: &Frame<'_>, visit: &Visit, asked: &Asked) 
             frame.contacts(visit, (&text(&visit.email), &text(&visit.phone)), None)
         }
         Step::NewPassword => frame.new_password(visit, &[], None),
-        Step::Done => frame.done(visit, &state(app, &visit.address).await, asked.now),
+        Step::Done => {
+            let account = status(app, &visit.address).await;
+            let own = account.as_ref().and_then(|it| it.cutover.as_ref()?.parse().ok());
+            let cutover = own.or(frame.migration.cutover);
+            frame.done(visit, &state(account.as_ref()), cutover, asked.now)
+        }
     }
 }
 
@@ -235,8 +240,8 @@ async fn status(app: &Arc<App>, address: &str) -> Option<AccountStatus> {
 }
 
 /// Where nothing is known of it, the file was left just now.
-async fn state(app: &Arc<App>, address: &str) -> State {
-    status(app, address).await.map_or(State::Preparing, |it| {
+fn state(account: Option<&AccountStatus>) -> State {
+    account.map_or(State::Preparing, |it| {
         State::of(&it.phase, &it.condition, (it.messages.source, it.messages.copied))
     })
 }

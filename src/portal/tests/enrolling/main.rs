@@ -1,6 +1,8 @@
 //! From the first page to the message at the target: a real portal, a real daemon, real servers.
 
 mod browser;
+mod guarding;
+mod returning;
 mod site;
 #[path = "../../../../tests/support/mod.rs"]
 mod support;
@@ -353,21 +355,6 @@ fn enrolling_again_brings_a_new_password_and_keeps_the_rest() {
     let token = form(&again.get("state"));
     again.post("leave", &[("form", &token)]).says("Inserisci il tuo indirizzo");
     again.get("state").says("utilizzare il link completo");
-}
-
-#[test]
-fn who_was_enrolled_by_an_administrator_is_told_so() {
-    let world = World::new();
-    let mut daemon = world.daemon();
-    let (_, address) = FNOFI;
-    let text = format!("address = \"{address}\"\n[source]\npassword = \"{PASSWORD}\"\n");
-    world.site.drop_file("anna.toml", &text);
-    daemon.wait_following(address);
-    let mut visitor = Visitor::new(&world);
-    let page = visitor.begin(FNOFI);
-    visitor.password(&page, "sbagliata").says("Credenziali non valide");
-    visitor.password(&page, PASSWORD).says("già stata avviata da un amministratore");
-    assert!(world.enrollments().is_empty());
 }
 
 #[test]
