@@ -21,7 +21,7 @@ BINARY ?= $(TARGET)/release/pecsync
 MANUAL ?= $(TARGET)/manual
 DATE ?= $(shell git log -1 --format=%cs 2>/dev/null)
 
-.PHONY: help build install deb deb-portal demo test soak mutants fuzz fmt clippy doc bench many parts
+.PHONY: help build install deb deb-portal demo demo-portal test soak mutants fuzz fmt clippy doc bench many parts
 
 help: ## shows this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
@@ -69,10 +69,14 @@ deb: build ## makes target/pecsync_VERSION_ARCHITECTURE.deb
 
 deb-portal: ## makes target/pecsync-portal_VERSION_ARCHITECTURE.deb: the enrollment page
 	cargo build --release -p pecsync-portal
-	systemd/debian/portal/build.sh $(TARGET) $(TARGET)/release/pecsync-portal
+	cargo run --release -p pecsync-manual -- $(MANUAL) $(DATE)
+	systemd/debian/portal/build.sh $(TARGET) $(TARGET)/release/pecsync-portal $(MANUAL)/portal
 
 demo: ## moves a mailbox between two real servers while you watch (at most two minutes after the build)
 	@tests/demo/run.sh </dev/null
+
+demo-portal: ## a mailbox is enrolled on the page and moves while you watch; DEMO_BY_HAND=1: by you
+	@tests/demo/portal.sh </dev/null
 
 test: ## all tests, those against real servers included
 	@tests/support/install.sh

@@ -76,6 +76,33 @@ fn every_command_has_a_page_with_all_its_arguments() {
 }
 
 #[test]
+fn the_enrollment_page_has_a_page_with_its_commands_options_and_chapters() {
+    let (name, page) = pages::portal("2026-02-04");
+    assert_eq!(name, "pecsync-portal.8");
+    let page = page.replace("\\-", "-");
+    for words in
+        ["run", "provision", "--config", "--once", "SETTING IT UP", "EXIT CODES", "METRICS"]
+    {
+        assert!(page.contains(words), "{words}: {page}");
+    }
+    let dir = tempfile::tempdir().expect("a directory");
+    let (name, text) = pages::portal("2026-02-04");
+    let path = dir.path().join(name);
+    fs::write(&path, text).expect("written");
+    assert_eq!(complaints(&path), Vec::<String>::new());
+}
+
+/// What mandoc has to say of a page.
+fn complaints(page: &Path) -> Vec<String> {
+    let lint = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(page).output();
+    let lint = lint.expect("mandoc").stdout;
+    let lint = String::from_utf8_lossy(&lint);
+    // clap_mangen leaves an empty line more than it needs before possible values.
+    let lines = lint.lines().filter(|line| !line.contains("skipping paragraph macro: br"));
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
 fn every_key_stands_below_its_table() {
     let written = written();
     let pages = [(Kind::Settings, "pecsync.toml.5"), (Kind::Enrollment, "pecsync-enrollment.5")];
@@ -105,14 +132,7 @@ fn every_key_stands_below_its_table() {
 fn programs_that_read_pages_have_nothing_to_complain_of() {
     let written = written();
     for name in written.files.keys().filter(|name| name.ends_with(['5', '8'])) {
-        let page = written.dir.path().join(name);
-        let lint = Command::new("mandoc").args(["-T", "lint", "-W", "warning"]).arg(&page).output();
-        let lint = lint.expect("mandoc").stdout;
-        let lint = String::from_utf8_lossy(&lint);
-        // clap_mangen leaves an empty line more than it needs before possible values.
-        let complaints: Vec<&str> =
-            lint.lines().filter(|line| !line.contains("skipping paragraph macro: br")).collect();
-        assert!(complaints.is_empty(), "{complaints:#?}");
+        assert_eq!(complaints(&written.dir.path().join(name)), Vec::<String>::new());
     }
 }
 

@@ -24,8 +24,12 @@ fn main() -> io::Result<()> {
     };
     let date = arguments.next().map(|date| date.to_string_lossy().into_owned());
     fs::create_dir_all(&dir)?;
-    for (name, text) in pages::all(&date.unwrap_or_default()) {
+    let date = date.unwrap_or_default();
+    for (name, text) in pages::all(&date) {
         fs::write(dir.join(name), text)?;
     }
-    Ok(())
+    // Of another package, which has its directory.
+    let (name, text) = pages::portal(&date);
+    fs::create_dir_all(dir.join("portal"))?;
+    fs::write(dir.join("portal").join(name), text)
 }

@@ -122,13 +122,13 @@ impl Writer<'_> {
             Event::Start(
                 Tag::Heading { .. }
                 | Tag::Link { .. }
-                | Tag::List(None)
+                | Tag::List(_)
                 | Tag::Table(_)
                 | Tag::TableHead
                 | Tag::TableRow
                 | Tag::TableCell,
             )
-            | Event::End(TagEnd::Link | TagEnd::List(false) | TagEnd::Table) => {}
+            | Event::End(TagEnd::Link | TagEnd::List(_) | TagEnd::Table) => {}
             other => panic!("the generator does not know {other:?}"),
         }
     }

@@ -1,5 +1,8 @@
 //! What is written: a page for each command, for pecsync.toml and for enrollments; completions.
 
+#[path = "../../../src/portal/src/arguments.rs"]
+mod arguments;
+
 use clap_complete::Shell;
 use clap_mangen::Man;
 use pecsync::config::keys::{self, Kind};
@@ -9,6 +12,7 @@ use super::markdown::{append, chapter, heading, verbatim};
 
 const CONFIGURATION: &str = include_str!("../../../docs/configuration.md");
 const OPERATING: &str = include_str!("../../../docs/operating.md");
+const PORTAL: &str = include_str!("../../../docs/portal.md");
 const SETTINGS: &str = include_str!("../../../docs/examples/pecsync.toml");
 const MIGRATION: &str = include_str!("../../../docs/examples/migrations.d/epap.toml");
 const ENROLLMENT: &str = include_str!("../../../conf.d/mario.rossi.toml.example");
@@ -34,6 +38,17 @@ const CHAPTERS: &[(&str, &[&str])] = &[
     ("forget", &["Forget"]),
 ];
 
+/// Chapters of `docs/portal.md` that belong on the page of the page's own program.
+const PORTAL_CHAPTERS: &[&str] = &[
+    "Setting it up",
+    "New passwords",
+    "What is told when it does not work",
+    "What guards it",
+    "Privacy",
+    "Metrics",
+    "Exit codes of the program",
+];
+
 /// Names of files with what is to stand in them. The date is for their footers.
 pub fn all(date: &str) -> Vec<(String, String)> {
     let mut files = commands(date);
@@ -41,6 +56,33 @@ pub fn all(date: &str) -> Vec<(String, String)> {
     files.push(enrollment(date));
     files.extend(completions());
     files
+}
+
+/// The enrollment page's, which is a package of its own.
+pub fn portal(date: &str) -> (String, String) {
+    let mut command = arguments::command().disable_help_subcommand(true);
+    command.build();
+    let source = format!("pecsync {}", pecsync::cli::command().get_version().unwrap_or_default());
+    let man = Man::new(command.clone()).section("8").date(date).source(source).manual("pecsync");
+    let mut text = Vec::new();
+    let parts = [
+        Man::render_title,
+        Man::render_name_section,
+        Man::render_synopsis_section,
+        Man::render_description_section,
+        Man::render_options_section,
+        Man::render_subcommands_section,
+    ];
+    for part in parts {
+        part(&man, &mut text).expect("written to memory");
+    }
+    let mut page = Roff::new();
+    for title in PORTAL_CHAPTERS {
+        section(&mut page, PORTAL, title);
+    }
+    see_also(&mut page, &["pecsync(8)", "pecsync.toml(5)", "pecsync-seal(8)"]);
+    page.to_writer(&mut text).expect("written to memory");
+    (man.get_filename(), String::from_utf8(text).expect("UTF-8"))
 }
 
 fn commands(date: &str) -> Vec<(String, String)> {

@@ -8,6 +8,7 @@
 //! and `limits` keep machines and haste away, `trial` tries a password, `enrolled` writes the file,
 //! `provision` hands new passwords on.
 
+mod arguments;
 mod captcha;
 mod enrolled;
 mod limits;
@@ -69,8 +70,8 @@ fn harden() {
 /// An exit code, and what to say.
 type Refusal = (u8, String);
 
-fn read(arguments: &Arguments, context: &Context) -> Result<Settings, Refusal> {
-    let loaded = load_in(&arguments.config, context);
+fn read(config: &Path, context: &Context) -> Result<Settings, Refusal> {
+    let loaded = load_in(config, context);
     let (settings, warnings) = loaded.map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         (CONFIGURATION, lines.join("\npecsync-portal: "))

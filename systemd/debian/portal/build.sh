@@ -2,11 +2,12 @@
 # Makes the Debian package OUTPUT_DIRECTORY/pecsync-portal_VERSION_ARCHITECTURE.deb around a built
 # BINARY. As systemd/debian/build.sh: no network, and the same package each time.
 #
-#   build.sh OUTPUT_DIRECTORY BINARY
+#   build.sh OUTPUT_DIRECTORY BINARY MANUAL_DIRECTORY
 set -euo pipefail
 umask 022
 output=$(realpath -m "$1")
 binary=$(realpath "$2")
+manual=$(realpath "$3")
 cd "$(dirname "$0")/../../.."
 
 version=${DEB_VERSION:-$(sed -nE '/^version = /{s/.*"(.*)"/\1/p;q}' src/portal/Cargo.toml)-1}
@@ -26,6 +27,8 @@ for unit in pecsync-portal pecsync-portal-provision; do
 done
 install -D -m 644 systemd/pecsync-portal.sysusers "$root/usr/lib/sysusers.d/pecsync-portal.conf"
 install -D -m 644 systemd/pecsync-portal.tmpfiles "$root/usr/lib/tmpfiles.d/pecsync-portal.conf"
+install -D -m 644 "$manual/pecsync-portal.8" "$root/usr/share/man/man8/pecsync-portal.8"
+gzip -9n "$root/usr/share/man/man8/pecsync-portal.8"
 install -D -m 644 docs/portal.md "$doc/portal.md"
 sed -i 's|](configuration.md|](../pecsync/configuration.md|' "$doc/portal.md"
 {
