@@ -110,3 +110,25 @@ deliver() {
     signed_message "$2" "$3" "$4" >"$file"
     append_command "$1" "$2" "$file" | sed -E '1s/\([^)]*\) "[^"]*" //' | feed_old
 }
+
+fill_account() {
+    heading "2. An account full of certified mail at the old server"
+    local folders=(INBOX INBOX INBOX INBOX.Inviata INBOX.Clienti "INBOX.Clienti.Rossi &- Figli"
+        "INBOX.Perch&AOk- no" INBOX.Cestino INBOX.Archivio.2024) folder number
+    for folder in "${folders[@]}" INBOX.Vuota; do
+        [[ $folder =~ ^INBOX(.Inviata|.Cestino)?$ ]] || printf 'c CREATE "%s"\r\n' "$folder"
+    done | feed_old
+    make_messages 1 "$messages"
+    {
+        for ((number = 1; number <= messages; number++)); do
+            append_command "${folders[number % ${#folders[@]}]}" "$number" "$dir/mail/$number.eml"
+        done
+        # Two receipts can be the same to the last bit: both have to arrive.
+        append_command INBOX 9 "$dir/mail/9.eml"
+        append_command INBOX 9 "$dir/mail/9.eml"
+    } | feed_old
+    take_all before old "$address"
+    say "$(wc -l <"$dir/before.index") messages and receipts in $(old mailbox list -u "$address" | wc -l) folders," \
+        "$(du -sh "$dir/before" | cut -f1), every one signed with S/MIME by a throw-away provider."
+    say "Some are read, flagged, answered or tagged; some are identical to the last bit; one folder is empty."
+}

@@ -13,6 +13,7 @@ PATH=$PATH:/usr/sbin:/sbin
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
+. "$here/show.sh"
 . "$here/servers.sh"
 . "$here/mail.sh"
 . "$here/verify.sh"
@@ -39,23 +40,6 @@ main() {
     watch_following
     watch_cutover
     verify
-}
-
-# --- what is shown ------------------------------------------------------------------------------
-
-if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' green=$'\e[32m' plain=$'\e[0m'; else bold='' dim='' red='' green='' plain=''; fi
-
-heading() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
-say() { printf '  %s\n' "$*"; }
-indented() { sed -u -E -e 's/^(.{150}).+/\1…/' -e "s/^/    $dim│$plain /"; }
-
-fail() {
-    printf '\n%sVERDICT: FAILED%s – %s\n' "$red$bold" "$plain" "$*"
-    if [ -s "$dir/daemon.log" ]; then
-        say "The end of the daemon's log:"
-        tail -n 15 "$dir/daemon.log" | indented
-    fi
-    exit 1
 }
 
 # --- before the clock runs ----------------------------------------------------------------------
@@ -87,42 +71,6 @@ clean_up() {
 }
 
 # --- the act ------------------------------------------------------------------------------------
-
-start_servers() {
-    heading "1. Two mail servers"
-    make_certificates
-    old_port=$(free_port)
-    start_server old "$old_port" CET-1 "$address" "$source_password" 'maildir:~/Maildir' . INBOX. \
-        Inviata '\Sent' Bozze '\Drafts' Cestino '\Trash' Spam '\Junk'
-    new_port=$(free_port)
-    start_server new "$new_port" UTC0 "$target_user" "$target_password" 'sdbox:~/sdbox' / '' \
-        INBOX/Spedite '\Sent' INBOX/Draft '\Drafts' INBOX/Trash '\Trash' 'INBOX/Posta Indesiderata' '\Junk'
-    say "old: laid out like Aruba      127.0.0.1:$old_port  login $address  folders INBOX.Inviata …"
-    say "new: laid out like Legalmail  127.0.0.1:$new_port  login $target_user  folders INBOX/Spedite …"
-    say "Both are Dovecot $(dovecot --version | cut -d' ' -f1), speak TLS, and live in other time zones."
-}
-
-fill_account() {
-    heading "2. An account full of certified mail at the old server"
-    local folders=(INBOX INBOX INBOX INBOX.Inviata INBOX.Clienti "INBOX.Clienti.Rossi &- Figli"
-        "INBOX.Perch&AOk- no" INBOX.Cestino INBOX.Archivio.2024) folder number
-    for folder in "${folders[@]}" INBOX.Vuota; do
-        [[ $folder =~ ^INBOX(.Inviata|.Cestino)?$ ]] || printf 'c CREATE "%s"\r\n' "$folder"
-    done | feed_old
-    make_messages 1 "$messages"
-    {
-        for ((number = 1; number <= messages; number++)); do
-            append_command "${folders[number % ${#folders[@]}]}" "$number" "$dir/mail/$number.eml"
-        done
-        # Two receipts can be the same to the last bit: both have to arrive.
-        append_command INBOX 9 "$dir/mail/9.eml"
-        append_command INBOX 9 "$dir/mail/9.eml"
-    } | feed_old
-    take_all before old "$address"
-    say "$(wc -l <"$dir/before.index") messages and receipts in $(old mailbox list -u "$address" | wc -l) folders," \
-        "$(du -sh "$dir/before" | cut -f1), every one signed with S/MIME by a throw-away provider."
-    say "Some are read, flagged, answered or tagged; some are identical to the last bit; one folder is empty."
-}
 
 start_daemon() {
     heading "3. The daemon starts; nobody is enrolled yet"
@@ -276,10 +224,6 @@ verify() {
 
 # --- the judge's questions ----------------------------------------------------------------------
 
-check() { # TEXT COMMAND
-    if "$2"; then say "${green}✓${plain} $1"; else say "${red}✗${plain} $1"; wrong=$((wrong + 1)); fi
-}
-
 # Two lines of the index changed by the owner (a flag, a move), the delivered ones came, that is all.
 source_is_untouched() {
     local lost come
@@ -292,61 +236,5 @@ source_is_untouched() {
 signatures_hold() { [ "$signed" -gt "$messages" ] && [ "$(verify_signatures copy)" -eq "$signed" ]; }
 
 log_keeps_secrets() { ! grep -qF -e "$source_password" -e "$target_password" "$dir/daemon.log"; }
-
-show_differences() {
-    say "< expected, > found: folder, SHA-256, instant, flags"
-    head -n 20 "$dir/differences" | indented
-    sed 's/^/missing folder: /' "$dir/missing.folders" | indented
-}
-
-# --- small things -------------------------------------------------------------------------------
-
-status_json() { "$pecsync" status --json --config "$dir/etc/pecsync.toml" 2>/dev/null; }
-status_answers() { status_json >/dev/null; }
-phase() { status_json | grep -oE '"phase": *"[a-z]+"' | head -n 1 | cut -d'"' -f4 || true; }
-reason() { status_json | tr -d '\n' | grep -oE '"reason": *\{[^}]*\}' | head -n 1; }
-now_ms() { echo $(($(date +%s%N) / 1000000)); }
-elapsed() { local ms=$(($(now_ms) - $1)); printf '%d.%d s' $((ms / 1000)) $((ms % 1000 / 100)); }
-
-# Nothing is to be waited for once the daemon has ended or holds the account.
-alive() {
-    kill -0 "$daemon" 2>/dev/null || fail "the daemon has ended too early"
-    ! status_json | grep -qE '"condition": *"held"' || fail "the account is held: $(reason)"
-}
-
-# The counts of the whole account stand under "messages"; there is one account here.
-show_progress() {
-    local counts source copied
-    counts=$(status_json | tr -d ' \n' | grep -oE '"messages":\{[^}]*\}' | head -n 1) || return 0
-    source=$(grep -oE '"source":[0-9]+' <<<"$counts" | cut -d: -f2) || return 0
-    copied=$(grep -oE '"copied":[0-9]+' <<<"$counts" | cut -d: -f2) || return 0
-    [ "${source:-0}" -gt 0 ] || return 0
-    local width=$((copied * 40 / source))
-    say "$(printf '%-40s' "$(printf '%*s' "$width" '' | tr ' ' '#')" | tr ' ' '.') $copied of $source"
-}
-
-wait_until() { # SECONDS COMMAND...
-    local tries=$(($1 * 5)) try
-    shift
-    for try in $(seq "$tries"); do
-        "$@" && return
-        sleep 0.2
-    done
-    return 1
-}
-
-# Waits until a search at the new server finds something. The last pass would mend what takes too
-# long here, and the verdict would tell, so this only says so. at_new search QUERY...
-at_new() {
-    local tries
-    shift
-    for tries in $(seq 60); do
-        [ -z "$(new search -u "$target_user" "$@" 2>/dev/null)" ] || return 0
-        alive
-        sleep 0.1
-    done
-    say "… not yet at the new server after 6 s; the pass after the cutover has to bring it."
-    return 1
-}
 
 main

@@ -26,6 +26,21 @@ free_port() {
     done
 }
 
+start_servers() {
+    heading "1. Two mail servers"
+    make_certificates
+    old_port=$(free_port)
+    start_server old "$old_port" CET-1 "$address" "$source_password" 'maildir:~/Maildir' . INBOX. \
+        Inviata '\Sent' Bozze '\Drafts' Cestino '\Trash' Spam '\Junk'
+    new_port=$(free_port)
+    start_server new "$new_port" UTC0 "$target_user" "$target_password" 'sdbox:~/sdbox' / '' \
+        INBOX/Spedite '\Sent' INBOX/Draft '\Drafts' INBOX/Trash '\Trash' 'INBOX/Posta Indesiderata' '\Junk'
+    say "old: laid out like Aruba      127.0.0.1:$old_port  login $address  folders INBOX.Inviata …"
+    say "new: laid out like Legalmail  127.0.0.1:$new_port  login $target_user  folders INBOX/Spedite …"
+    say "Both are Dovecot $(dovecot --version | cut -d' ' -f1), speak TLS, and live in other time zones."
+}
+
+# With $master_password the server takes the login of a service, migratore, too.
 # start_server NAME PORT TIME_ZONE USER PASSWORD LOCATION SEPARATOR PREFIX [FOLDER SPECIAL_USE]...
 start_server() {
     local name=$1 port=$2 zone=$3 user=$4 password=$5 location=$6 separator=$7 prefix=$8
@@ -59,6 +74,7 @@ service imap-login {
     ssl = yes
   }
 }
+$(master_login "$home")
 passdb {
   driver = passwd-file
   args = username_format=%u $home/users
@@ -89,6 +105,19 @@ CONF
     done
     cat "$home/errors" "$home/log" >&2
     return 1
+}
+
+master_login() {
+    [ -n "${master_password:-}" ] || return 0
+    printf 'migratore:{PLAIN}%s\n' "$master_password" >"$1/masters"
+    cat <<CONF
+auth_master_user_separator = *
+passdb {
+  driver = passwd-file
+  args = $1/masters
+  master = yes
+}
+CONF
 }
 
 # Ends a server by the id it wrote down itself.

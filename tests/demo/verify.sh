@@ -53,3 +53,9 @@ verify_signatures() {
         done
         echo "$good"' "$dir/ca/ca.pem" | awk '{ sum += $1 } END { print sum + 0 }'
 }
+
+show_differences() {
+    say "< expected, > found: folder, SHA-256, instant, flags"
+    head -n 20 "$dir/differences" | indented
+    sed 's/^/missing folder: /' "$dir/missing.folders" | indented
+}

@@ -17,6 +17,8 @@ unpacked=/var/cache/pecsync-tests
 missing=()
 command -v dovecot >/dev/null && command -v doveadm >/dev/null || missing+=(dovecot-imapd)
 command -v openssl >/dev/null || missing+=(openssl)
+# The visitor of one demo hashes.
+perl -MDigest::SHA -e 1 2>/dev/null || missing+=(perl)
 # One test boots a systemd of its own and reads its journal.
 [ -x /lib/systemd/systemd ] && command -v journalctl >/dev/null || missing+=(systemd)
 [ -d /usr/share/ca-certificates ] || missing+=(ca-certificates)
