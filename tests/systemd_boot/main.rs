@@ -3,6 +3,7 @@
 
 mod machine;
 mod package;
+mod portal;
 
 use std::path::Path;
 use std::time::{Duration, Instant};

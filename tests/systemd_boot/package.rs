@@ -4,7 +4,7 @@
 #[path = "../../docs/manual/src/markdown.rs"]
 mod markdown;
 #[path = "../../docs/manual/src/pages.rs"]
-mod pages;
+pub mod pages;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use super::machine::Machine;
 
 /// Where `install.sh` puts it.
-const DEBIAN_13: &str = "/var/cache/pecsync-tests/trixie";
+pub const DEBIAN_13: &str = "/var/cache/pecsync-tests/trixie";
 
 const MIGRATION: &str = r#"
 [migration.epap]
@@ -42,7 +42,7 @@ const FLOOD: usize = 300;
 
 /// One server, on which the old and the new mailbox are two users, in the language of either
 /// generation of Dovecot.
-const DOVECOT: &str = r#"
+pub const DOVECOT: &str = r#"
 version=$(dovecot --version | grep -oE '^[0-9.]+')
 install -d -o mail -g mail /srv/mail
 case $version in
@@ -180,7 +180,7 @@ fn lives_and_is_purged(machine: &Machine) {
 }
 
 /// What bears its name, but for the packages themselves.
-fn traces(machine: &Machine) -> String {
+pub fn traces(machine: &Machine) -> String {
     machine.sh(
         "find /etc /run /srv /usr/bin /usr/lib/systemd /usr/lib/sysusers.d /usr/lib/tmpfiles.d \
          /usr/share /var/lib -xdev -name '*pecsync*' | sort; \
@@ -364,7 +364,7 @@ fn is_cut_over(machine: &Machine) {
 }
 
 /// The package in two versions, built once.
-fn packages() -> &'static [PathBuf; 2] {
+pub fn packages() -> &'static [PathBuf; 2] {
     static BUILT: OnceLock<(TempDir, [PathBuf; 2])> = OnceLock::new();
     let (_, packages) = BUILT.get_or_init(|| {
         let dir = tempfile::tempdir().expect("a directory");
@@ -400,7 +400,7 @@ fn variables(manual: &Path) -> [String; 2] {
 }
 
 /// What it complains of without failing.
-fn run(command: &mut Command) -> String {
+pub fn run(command: &mut Command) -> String {
     let output = command.output().expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{command:?}: {said}");
