@@ -345,30 +345,40 @@ impl<'f> Frame<'f> {
             h2 { (self.say("Stato", "State")) }
             p.state role="status" { (state.say(self.lang)) }
             p { a href="state" { (self.say("Aggiorna", "Refresh")) } }
-            @if is_over {
-                @if let Some(link) = &self.pages.webmail {
-                    p { a href=(link) rel="noreferrer" {
-                        (self.say("Accesso alla nuova webmail", "The new webmail"))
-                    } }
-                }
-                @if !self.pages.client.is_empty() {
-                    h2 { (self.say(
-                        "Nuovi parametri di configurazione per il client di posta elettronica",
-                        "New settings for mail programs",
-                    )) }
-                    ul { @for line in &self.pages.client { li { (line) } } }
-                    p { (self.say(
-                        "Utente: l'indirizzo PEC. Password normale.",
-                        "User: the PEC address. Normal password.",
-                    )) }
-                }
-            }
+            @if is_over { (self.at_the_new_provider()) }
             form method="post" action="leave" {
                 (self.form_token(visit))
                 button.quiet type="submit" { (self.say("Esci", "Leave")) }
             }
         };
         self.page("state", heading, None, body)
+    }
+
+    /// The webmail, and what mail programs need.
+    fn at_the_new_provider(&self) -> Markup {
+        html! {
+            @if let Some(link) = &self.pages.webmail {
+                p { a href=(link) rel="noreferrer" {
+                    (self.say("Accesso alla nuova webmail", "The new webmail"))
+                } }
+            }
+            @if !self.pages.client.is_empty() {
+                h2 { (self.say(
+                    "Nuovi parametri di configurazione per il client di posta elettronica",
+                    "New settings for mail programs",
+                )) }
+                ul { @for line in &self.pages.client { li { (line) } } }
+                p { (self.say(
+                    "Utente: l'indirizzo PEC. Password normale.",
+                    "User: the PEC address. Normal password.",
+                )) }
+            }
+        }
+    }
+
+    /// The migration is over: nobody proves a password at the old provider any more.
+    pub fn over(&self, heading: &str, words: &str) -> Markup {
+        self.page("", heading, None, html! { p { (words) } (self.at_the_new_provider()) })
     }
 
     /// Something that is no step: the visit is over.

@@ -36,8 +36,14 @@ pub async fn start(app: &App, asked: &Asked) -> Reply {
     };
     let window = Window::of(frame.migration, asked.now);
     let closed = window.say(frame.migration, asked.lang);
-    if let (Window::NotYet | Window::Over, Some(words)) = (window, &closed) {
-        return Reply::page(frame.told(closed_heading(asked.lang), words));
+    match (window, &closed) {
+        (Window::NotYet, Some(words)) => {
+            return Reply::page(frame.told(closed_heading(asked.lang), words));
+        }
+        (Window::Over, Some(words)) => {
+            return Reply::page(frame.over(closed_heading(asked.lang), words));
+        }
+        _ => {}
     }
     let page = |mailbox: &str, wrong| {
         let challenge = app.captcha.challenge(asked.now);

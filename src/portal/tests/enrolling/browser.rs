@@ -70,6 +70,23 @@ impl Browser {
         self.command("POST", "refresh", json!({}));
     }
 
+    /// The one that is looked at.
+    pub fn tab(&self) -> String {
+        self.command("GET", "window", Value::Null).as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Opens another, and looks at it.
+    pub fn new_tab(&self) -> String {
+        let opened = self.command("POST", "window/new", json!({ "type": "tab" }));
+        let tab = opened["handle"].as_str().expect("a tab").to_owned();
+        self.switch(&tab);
+        tab
+    }
+
+    pub fn switch(&self, tab: &str) {
+        self.command("POST", "window", json!({ "handle": tab }));
+    }
+
     pub fn title(&self) -> String {
         self.command("GET", "title", Value::Null).as_str().unwrap_or_default().to_owned()
     }

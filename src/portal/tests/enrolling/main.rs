@@ -589,6 +589,28 @@ fn a_browser_takes_all_four_ways() {
     }
     assert_eq!(world.enrollments().len(), 4);
 
+    // Another tab begins anew: the first one's form does nothing, and says so.
+    begin(&browser, &world, FNOFI);
+    let first = browser.tab();
+    let second = browser.new_tab();
+    begin(&browser, &world, GEOMETRI);
+    browser.switch(&first);
+    browser.fill("#password", PASSWORD);
+    submit(&browser);
+    browser.wait("in un'altra scheda");
+    accessible(&browser);
+    browser.switch(&second);
+    // Enrolling again, with another password.
+    world.source.set_password(GEOMETRI.1, "Altra-parola9");
+    browser.fill("#password", PASSWORD);
+    submit(&browser);
+    browser.wait("Credenziali non valide");
+    browser.fill("#password", "Altra-parola9");
+    submit(&browser);
+    browser.wait("è iniziata");
+    accessible(&browser);
+    assert_eq!(world.enrollments().len(), 4);
+
     // Script in a field stays text; a link that is none, and one that is closed.
     browser.open(&world.url("?ui=fnofi"));
     browser.fill(

@@ -145,6 +145,22 @@ fn a_mailbox_that_an_operator_cuts_over_ahead_of_the_others_is_told_so() {
 }
 
 #[test]
+fn once_the_old_provider_is_gone_the_page_still_says_what_mail_programs_need() {
+    let world = World::with(|settings| {
+        let over = "enroll_until = \"2026-01-07\"\ncutover = \"2026-01-08T08:00\"\n\
+            source_until = \"2026-03-31\"\n";
+        let settings = settings.replace("enroll_until = \"2026-01-07\"\n", over);
+        let own = "[migration.tardi.portal]\nwebmail = \"https://webmail.infocert.it\"\n\
+            client = [\"IMAP: mbox.cert.legalmail.it, 993, SSL/TLS\"]\n";
+        settings.replace("[migration.tardi.portal]\n", own)
+    });
+    let page = Visitor::new(&world).get("?ui=tardi");
+    page.says("La migrazione si è conclusa.").says("https://webmail.infocert.it");
+    page.says("IMAP: mbox.cert.legalmail.it, 993, SSL/TLS");
+    assert!(!page.body.contains("<form"), "{}", page.body);
+}
+
+#[test]
 fn forget_erases_a_new_password_that_waits() {
     let world = World::new();
     let mut visitor = Visitor::new(&world);
