@@ -29,6 +29,7 @@ pub fn append(page: &mut Roff, markdown: &str) {
         line: Vec::new(),
         weight: Weight::Plain,
         table: Table::default(),
+        number: None,
         headed: true,
     };
     for event in Parser::new_ext(markdown, Options::ENABLE_TABLES) {
@@ -74,6 +75,8 @@ struct Writer<'p> {
     line: Vec<Inline>,
     weight: Weight,
     table: Table,
+    /// Of the next item of a list that is numbered.
+    number: Option<u64>,
     /// Nothing stands below the last heading yet.
     headed: bool,
 }
@@ -93,11 +96,22 @@ impl Writer<'_> {
                 heading(self.page, "SS", &title);
                 self.headed = true;
             }
+            Event::Start(Tag::List(first)) => self.number = first,
             Event::Start(Tag::Item) => {
-                self.headed = false;
-                self.page.control("IP", ["\\(bu", "2"]);
+                match &mut self.number {
+                    None => self.page.control("IP", ["\\(bu", "2"]),
+                    Some(number) => {
+                        *number += 1;
+                        self.page.control("IP", [&*format!("{}.", *number - 1), "4"])
+                    }
+                };
+                // It may hold paragraphs, of which it has begun the first.
+                self.headed = true;
             }
-            Event::End(TagEnd::Item) => self.end_line(),
+            Event::End(TagEnd::Item) => {
+                self.end_line();
+                self.headed = false;
+            }
             Event::Start(Tag::CodeBlock(CodeBlockKind::Fenced(_))) => {}
             Event::End(TagEnd::CodeBlock) => {
                 let text = plain(&std::mem::take(&mut self.line));
@@ -122,7 +136,6 @@ impl Writer<'_> {
             Event::Start(
                 Tag::Heading { .. }
                 | Tag::Link { .. }
-                | Tag::List(_)
                 | Tag::Table(_)
                 | Tag::TableHead
                 | Tag::TableRow

@@ -71,12 +71,16 @@ pub fn portal(date: &str) -> (String, String) {
         Man::render_synopsis_section,
         Man::render_description_section,
         Man::render_options_section,
-        Man::render_subcommands_section,
     ];
     for part in parts {
         part(&man, &mut text).expect("written to memory");
     }
     let mut page = Roff::new();
+    page.control("SH", ["COMMANDS"]);
+    for sub in command.get_subcommands() {
+        let about = sub.get_about().map(ToString::to_string).unwrap_or_default();
+        page.control("TP", []).text([bold(sub.get_name())]).text([roman(about)]);
+    }
     for title in PORTAL_CHAPTERS {
         section(&mut page, PORTAL, title);
     }

@@ -56,6 +56,32 @@ fn a_network_that_begins_visit_after_visit_is_told_to_wait() {
     assert!(world.metrics().body.contains("too_often\"} 1"), "{}", world.metrics().body);
 }
 
+#[test]
+fn who_sends_slowly_is_let_go() {
+    let world = World::new();
+    let port = world.port;
+    let begun = |head: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        std::thread::spawn(move || {
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        })
+    };
+    // Each waits for the page, which ends what does not come to an end.
+    let head = begun("GET /?ui=fnofi HTTP/1.1\r\nHost: x\r\n");
+    let body = begun(&format!(
+        "POST /?ui=fnofi HTTP/1.1\r\nHost: x\r\nOrigin: http://127.0.0.1:{port}\r\n\
+         Content-Length: 99\r\n\r\nmailbox="
+    ));
+    let idle = begun("");
+    let answer = body.join().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+    let (head, idle) = (head.join().unwrap(), idle.join().unwrap());
+    assert!(!head.contains(" 200 ") && idle.is_empty(), "{head}{idle}");
+}
+
 /// A reverse proxy keeps connections for later, and with them what a password was read into.
 #[test]
 fn a_connection_ends_with_the_form_that_came_over_it() {
