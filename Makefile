@@ -21,7 +21,7 @@ BINARY ?= $(TARGET)/release/pecsync
 MANUAL ?= $(TARGET)/manual
 DATE ?= $(shell git log -1 --format=%cs 2>/dev/null)
 
-.PHONY: help build install deb deb-portal demo demo-portal test soak mutants fuzz fmt clippy doc bench many parts
+.PHONY: help build install deb deb-portal demo demo-portal test axe soak mutants fuzz fmt clippy doc bench many parts
 
 help: ## shows this
 	@sed -nE 's/^([a-z-]+):.*## (.*)/make \1\t\2/p' Makefile | expand -t 16
@@ -81,6 +81,10 @@ demo-portal: ## a mailbox is enrolled on the page and moves while you watch; DEM
 test: ## all tests, those against real servers included
 	@tests/support/install.sh
 	@tests/support/run.sh --test-threads=$(TEST_THREADS)
+
+axe: ## has axe-core look at each page of the enrollment, in a browser: AXE=axe.min.js (npm pack axe-core)
+	@tests/support/install.sh
+	PECSYNC_AXE=$(realpath $(AXE)) cargo test -p pecsync -p pecsync-portal --bin pecsync --test enrolling a_browser
 
 fuzz: ## lets each fuzzer run for SECONDS_PER_TARGET=60, with the ordinary toolchain
 	@SECONDS_PER_TARGET=$(SECONDS_PER_TARGET) fuzz/run.sh
