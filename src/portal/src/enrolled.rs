@@ -73,17 +73,31 @@ pub fn text(
     }
 }
 
+/// When a file says that it was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Time {
+    Now,
+    /// When the one was whose place it takes: who comes back has enrolled then. The daemon goes by it
+    /// where it knows nothing else of an account, as to who came after the window or the cutover.
+    Kept,
+}
+
 /// Whole or not at all, over what was there. Blocking.
-pub fn write(path: &Path, octets: &[u8]) -> io::Result<()> {
+pub fn write(path: &Path, octets: &[u8], time: Time) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // Hidden, so that nobody takes half of it for an enrollment; of its own, should somebody
     // press the button twice.
     let draft = dir.join(format!(".{name}.{}", crate::token::new()));
     // The directory's group, that of the daemon, reads it.
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&draft)?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o640).open(&draft)?;
     let readable = file.set_permissions(PermissionsExt::from_mode(0o640));
-    let written = readable.and_then(|()| file.write_all(octets)).and_then(|()| file.sync_all());
+    let dated = || match (time, fs::metadata(path).and_then(|facts| facts.modified())) {
+        (Time::Kept, Ok(written)) => file.set_modified(written),
+        _ => Ok(()),
+    };
+    let written = readable.and_then(|()| (&file).write_all(octets)).and_then(|()| dated());
+    let written = written.and_then(|()| file.sync_all());
     if let Err(error) = written.and_then(|()| fs::rename(&draft, path)) {
         let _ = fs::remove_file(&draft);
         return Err(error);
@@ -102,5 +116,5 @@ pub fn queue_password(
     let waiting = serde_json::json!({
         "address": address, "migration": migration, "sealed_password": sealed,
     });
-    write(&queued(state_dir, address), waiting.to_string().as_bytes())
+    write(&queued(state_dir, address), waiting.to_string().as_bytes(), Time::Now)
 }

@@ -15,7 +15,7 @@ use pecsync::status::AccountStatus;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::task::spawn_blocking;
 
-use crate::enrolled::Rest;
+use crate::enrolled::{Rest, Time};
 use crate::limits::network;
 use crate::pages::{Frame, State, nowhere};
 use crate::server::{App, Asked, Reply, log};
@@ -483,7 +483,9 @@ async fn finish(
                 .map_err(|error| format!("the queue of new passwords: {error}"))?;
         }
         let file = enrolled::file(&settings, address);
-        enrolled::write(&file, text.as_bytes())
+        // Beside an administrator's file the later one counts.
+        let time = if rest == Rest::Own { Time::Kept } else { Time::Now };
+        enrolled::write(&file, text.as_bytes(), time)
             .map_err(|error| format!("{}: {error}", file.display()))
     });
     let written = written.await.unwrap_or_else(|error| Err(error.to_string()));

@@ -70,6 +70,8 @@ fn coming_back_with_the_same_password_replaces_nothing_and_wakes_who_is_held() {
     let (_, address) = FNOFI;
     proves(&world, FNOFI, PASSWORD).says("è iniziata");
     daemon.wait_following(address);
+    let enrolled_at = || world.enrollments()[0].0.metadata().unwrap().modified().unwrap();
+    let first = enrolled_at();
     proves(&world, FNOFI, PASSWORD).says("sincronizzata");
     // The provider refuses everybody for a while.
     world.source.set_password(address, "un-altra");
@@ -82,6 +84,8 @@ fn coming_back_with_the_same_password_replaces_nothing_and_wakes_who_is_held() {
     world.source.set_password(address, "Altra-parola9");
     proves(&world, FNOFI, "Altra-parola9").says("è iniziata");
     world.site.wait_event("enrollment_replaced", 30);
+    // Whether somebody enrolled in time is not to depend on when they came back.
+    assert_eq!(enrolled_at(), first);
 }
 
 #[test]
