@@ -86,6 +86,11 @@ impl Pass<'_> {
         if before.is_some_and(|seen| seen.uid_validity != selected.uid_validity) {
             self.unpair(look, &selected).await?;
         }
+        if before.is_none() {
+            // Renumbered before anybody had looked.
+            let edits = watch_on(look, &selected);
+            self.writer.commit(edits).await?;
+        }
         let next = listing.last().map_or(1, |message| message.uid.get().saturating_add(1));
         let since = before.filter(|seen| seen.uid_validity == selected.uid_validity);
         if since.is_some_and(|seen| lacks_new(&seen, &selected, &listing)) {
@@ -163,13 +168,7 @@ impl Pass<'_> {
 
     /// The target's UIDs mean nothing any more: its copies are paired anew.
     async fn unpair(&mut self, look: &mut Look, selected: &Selected) -> Result<(), Failure> {
-        let mut edits = Vec::new();
-        // What an earlier life has sent may still come, after all that is there.
-        for intent in look.intents.iter_mut().filter(|intent| intent.messages.is_empty()) {
-            intent.target_uid_validity = selected.uid_validity;
-            intent.target_uid_next = selected.uid_next.unwrap_or(u32::MAX);
-            edits.push(Edit::PutIntent(intent.clone()));
-        }
+        let mut edits = watch_on(look, selected);
         for (uid, known) in &mut look.known {
             if let Known::Linked(link) = known {
                 link.target_uid = None;
@@ -460,6 +459,20 @@ impl Pass<'_> {
     pub fn follows_flags(&self, link: &Link) -> bool {
         self.is_ours(link) || link.origin == Origin::Twin
     }
+}
+
+/// Under a new UIDVALIDITY of the target, what an earlier life has sent may still come, after all
+/// that is there.
+fn watch_on(look: &mut Look, selected: &Selected) -> Vec<Edit> {
+    let stale = look.intents.iter_mut().filter(|intent| {
+        intent.messages.is_empty() && intent.target_uid_validity != selected.uid_validity
+    });
+    let renewed = stale.map(|intent| {
+        intent.target_uid_validity = selected.uid_validity;
+        intent.target_uid_next = selected.uid_next.unwrap_or(u32::MAX);
+        Edit::PutIntent(intent.clone())
+    });
+    renewed.collect()
 }
 
 /// Is it looked for at the target, or for what may come late beside it?

@@ -190,7 +190,7 @@ impl Session {
 
 /// A message that has been at the source for longer than any listing is old; those that were
 /// there from the beginning have, too.
-const LONG_THERE: Duration = Duration::from_secs(150);
+const LONG_THERE: Duration = Duration::from_secs(240);
 
 /// A copy may go only when its message has: those that the source has had for long are all still
 /// to be at the target. Of one that lies elsewhere now, the last copy stays until it has another.

@@ -39,7 +39,10 @@ impl Stage {
             }
             Event::Expunge { folder, nth } => {
                 let wire = source.traits.wire(&folder);
-                source.with(|account| self.take_away(account, &folder, &wire, nth));
+                source.with(|account| {
+                    let uid = nth_of(account, &wire, nth, |_| true);
+                    self.take_away(account, &folder, &wire, &uid);
+                });
             }
             Event::Move { from, nth, to } => {
                 let (wire, to) = (source.traits.wire(&from), source.traits.wire(&to));
@@ -54,7 +57,7 @@ impl Stage {
                         put_off.extend(moved.map(Print::of));
                     }
                     account.copy(&wire, &uid, &to);
-                    self.take_away(account, &from, &wire, nth);
+                    self.take_away(account, &from, &wire, &uid);
                 });
             }
             Event::Rename { from, to } => {
@@ -124,9 +127,8 @@ impl Stage {
         }
     }
 
-    fn take_away(&self, account: &mut Account, folder: &str, wire: &str, nth: usize) {
-        let uid = nth_of(account, wire, nth, |_| true);
-        let removed = account.remove(wire, &uid);
+    fn take_away(&self, account: &mut Account, folder: &str, wire: &str, uids: &[u32]) {
+        let removed = account.remove(wire, uids);
         self.note_removed(folder, &removed);
     }
 }
