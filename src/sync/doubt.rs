@@ -275,9 +275,8 @@ impl Pass<'_> {
         } else {
             intent.messages.iter().map(of_intended).collect()
         };
-        // A message that was not listed may own what seems a twin, and who hides one message may
-        // hide others.
-        if !look.complete || !look.missing.is_empty() {
+        // A message that was not listed may own what seems a twin.
+        if !look.complete {
             return Ok(false);
         }
         let instants: HashSet<InternalDate> = ours.iter().map(|our| our.instant).collect();
@@ -289,6 +288,10 @@ impl Pass<'_> {
         let late: Vec<Message> = late.cloned().collect();
         if late.is_empty() {
             return Ok(true);
+        }
+        // Who hides one message may hide others.
+        if !look.missing.is_empty() {
+            return Ok(false);
         }
         let firsts = plan::links(&look.known)
             .filter(|(_, link)| late.iter().any(|message| message.instant == link.instant));
