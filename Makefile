@@ -108,8 +108,8 @@ bench: ## first copies and new mail beside peers and the ceiling: SETS=S,M,L RTT
 	@tests/support/install.sh interimap
 	SETS=$(SETS) RTTS=$(RTTS) RUNS=$(RUNS) TOOLS=$(TOOLS) NEWS=$(NEWS) cargo bench --bench peers
 
-many: ## follows many accounts on one daemon: ACCOUNTS=10000 RATE=250 (logins a second)
-	ACCOUNTS=$(ACCOUNTS) RATE=$(RATE) cargo bench --bench many
+many: ## follows many accounts on one daemon and cuts them over: ACCOUNTS=10000 RATE=250 (logins a second) REFUSED_SECS=0
+	ACCOUNTS=$(ACCOUNTS) RATE=$(RATE) PHASES=$(PHASES) REFUSED_SECS=$(REFUSED_SECS) cargo bench --bench many
 
 parts: ## measures single parts: framing, decoding, planning, commits, listing, fetching, checkpoint, report
 	cargo bench --bench parts
