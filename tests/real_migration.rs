@@ -73,6 +73,10 @@ fn all_cut_over_although_every_login_is_refused_for_a_while() {
     let screen = site.command(&["status", "--migration", "prova"]);
     let screen = String::from_utf8_lossy(&screen.stdout).into_owned();
     assert!(screen.contains("draining"), "{screen}");
+    let begins = site.wait_event("cutover_progress", 60);
+    assert_eq!(begins["PECSYNC_MIGRATION"], "prova");
+    let begins = begins["MESSAGE"].as_str().expect("words");
+    assert!(begins.contains("accounts whose cutover has come are not sealed; 0 are"), "{begins}");
 
     source.set_passwords(
         accounts.iter().map(|account| (&*account.address, &*account.source_password)),
@@ -95,6 +99,13 @@ fn all_cut_over_although_every_login_is_refused_for_a_while() {
     assert!(site.events("cutover_overdue").is_empty());
     let summary = site.wait_event("migration_completed", 30);
     println!("{screen}\n{summary}");
+    // As it began and at its end; between them an hour would have had to pass.
+    site.expect_events("cutover_progress", 2);
+    let ended = site.events("cutover_progress").pop().expect("the second");
+    let ended = ended["MESSAGE"].as_str().expect("words");
+    let expected =
+        format!("every account whose cutover has come is sealed: {ACCOUNTS} of {ACCOUNTS}");
+    assert_eq!(ended, expected);
     assert_eq!(summary["PECSYNC_MIGRATION"], "prova");
     let text = summary["MESSAGE"].as_str().expect("words");
     assert!(text.contains(&ACCOUNTS.to_string()), "{text}");

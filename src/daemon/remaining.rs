@@ -1,5 +1,5 @@
-//! When the journal is told what remains of a cutover: hourly on the day, daily after it, and once
-//! when nothing does. Pure; the instants are those of the caller.
+//! When the journal is told what remains of a cutover: when it begins, hourly on the day, daily
+//! after it, and once when nothing does. Pure; the instants are those of the caller.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ impl Remaining {
             (None, 0) => false,
             (None, _) => {
                 self.underway = Some(Underway { begun: now, told: now });
-                false
+                true
             }
             (Some(_), 0) => {
                 self.underway = None;
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hourly_on_the_day_then_daily_and_once_at_the_end() {
+    fn at_the_beginning_hourly_on_the_day_then_daily_and_once_at_the_end() {
         let begun = Instant::now();
         let mut remaining = Remaining::default();
         let mut told = Vec::new();
@@ -58,7 +58,7 @@ mod tests {
                 told.push(minute);
             }
         }
-        let hourly = (1..=24).map(|hour| 10 + hour * 60);
+        let hourly = (0..=24).map(|hour| 10 + hour * 60);
         let expected: Vec<u64> = hourly.chain([10 + 48 * 60, 60 * 60]).collect();
         assert_eq!(told, expected);
     }

@@ -122,7 +122,7 @@ events! {
     CutoverOverdue, "cutover_overdue", "f075e6d069214fbf8db21218ee147403", 3,
         "The cutover window is over and the account's last pass is not.";
     CutoverProgress, "cutover_progress", "211ce13f8ea34d4cb25cbd1c5bbce19b", 5,
-        "What remains of a migration's cutover: hourly on the day, then daily, and once at its end.";
+        "What remains of a migration's cutover: as it begins, hourly on the day, then daily, and at its end.";
     AccountSealed, "account_sealed", "3318fc8b94c549229424d196f549c164", 5,
         "The last reconciling pass ended: from now on only missing messages are added.";
     AccountReopened, "account_reopened", "9b1f7f4d0a6c4a55a6f1f6d1b7a1d3c2", 5,
