@@ -155,7 +155,7 @@ impl Accounts {
             status.reasons.clear();
             status.reason = None;
         }
-        for announcement in account.announcements.drain(..) {
+        for announcement in std::mem::take(&mut account.announcements) {
             self.journal.emit(announcement);
         }
         let (orders, inbox) = mpsc::channel(ORDERS_MAX);

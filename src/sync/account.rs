@@ -131,7 +131,7 @@ struct Life {
     /// What was learned of its archive, or with its password, means nothing any more.
     other_archive: bool,
     /// What the last session learned.
-    learned: Option<Learned>,
+    learned: Option<Box<Learned>>,
 }
 
 /// How a session ended.
@@ -149,36 +149,38 @@ impl Life {
         self.show_enrollment();
         // What an operator said to an account that was over starts its task again.
         while let Ok(order) = self.orders.try_recv() {
-            self.ordered(Some(order)).await;
+            Box::pin(self.ordered(Some(order))).await;
         }
         loop {
-            let mut book = match self.open_book().await {
+            // Boxed, whatever is rare: the task of a quiet account keeps no room for it.
+            let mut book = match Box::pin(self.open_book()).await {
                 Ok(Some(book)) => book,
                 Ok(None) => return,
                 Err(Gate::Held(trouble, until)) => {
-                    if self.hold(trouble, until).await == Flow::Stop {
+                    if Box::pin(self.hold(trouble, until)).await == Flow::Stop {
                         return;
                     }
                     if until.is_some() {
-                        self.forgive().await;
+                        Box::pin(self.forgive()).await;
                     }
                     continue;
                 }
                 Err(Gate::Paused) => {
-                    if self.pause().await == Flow::Stop {
+                    if Box::pin(self.pause()).await == Flow::Stop {
                         return;
                     }
                     continue;
                 }
                 Err(Gate::Failed(error)) => {
-                    if self.failed(Failure::Store(error), None).await == Flow::Stop {
+                    let failed = Box::pin(self.failed(Failure::Store(error), None));
+                    if failed.await == Flow::Stop {
                         return;
                     }
                     continue;
                 }
             };
             let ended = self.session(&mut book).await;
-            self.learned = Some(std::mem::take(&mut book.learned));
+            self.learned = Some(Box::new(std::mem::take(&mut book.learned)));
             match ended {
                 Ended::Finished => return,
                 Ended::Stopped => return,
@@ -190,7 +192,7 @@ impl Life {
                 }
                 Ended::Replaced => self.show_enrollment(),
                 Ended::Failed(failure) => {
-                    if self.failed(failure, Some(&mut book)).await == Flow::Stop {
+                    if Box::pin(self.failed(failure, Some(&mut book))).await == Flow::Stop {
                         return;
                     }
                 }
@@ -313,7 +315,7 @@ impl Life {
             }
         };
         drop(session);
-        self.carry(&control).await;
+        Box::pin(self.carry(&control)).await;
         if control.well.load(Ordering::Relaxed) {
             (self.told, self.attempts, self.suspect) = (None, 0, Suspect::default());
         }
@@ -356,7 +358,7 @@ impl Life {
             tokio::select! {
                 biased;
                 () = tokio::time::sleep(slice) => {}
-                order = self.orders.recv() => return self.ordered(order).await,
+                order = self.orders.recv() => return Box::pin(self.ordered(order)).await,
             }
         }
     }
@@ -429,5 +431,25 @@ pub fn completed_account(record: &AccountRecord) -> CompletedAccount {
         phase: record.phase,
         sealed_at: record.sealed_at,
         completed_at: record.completed_at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the future of such a call takes in memory.
+    fn size_of_future<A, F: Future>(_: impl FnOnce(A) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Ten thousand of them wait for news: what is rare and large is boxed.
+    #[test]
+    fn the_task_of_a_quiet_account_is_small() {
+        let life = size_of_future(|life: Life| life.live());
+        assert!(life <= 2048, "{life} octets");
+        type Session = (Following<'static>, &'static mut Book);
+        let session = size_of_future(|(following, book): Session| following.run(book));
+        assert!(session <= 3072, "{session} octets");
     }
 }

@@ -65,8 +65,8 @@ pub struct Learned {
     pub cut_in_idle: u32,
     /// IDLE is not tried again before.
     pub polls_until: Option<Instant>,
-    /// What the servers offer, as it was told last.
-    pub said_offers: String,
+    /// A hash of what the servers offer, as it was told last.
+    pub said_offers: Option<u64>,
     /// Trouble of a folder's own that was told, by its reason code.
     pub said_trouble: HashMap<FolderId, &'static str>,
     /// The server has no UIDPLUS, and that was said.

@@ -4,6 +4,7 @@
 //! finds every change. IDLE is armed before the sweep that it completes.
 
 use std::collections::{BTreeMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -153,8 +154,10 @@ pub fn open_pairs(shared: &Shared, book: &mut Book) -> Result<(), StoreError> {
 
 impl Following<'_> {
     /// Works until the account has completed or closed, is told to stop, makes room, or fails.
+    ///
+    /// All but the wait for news is boxed: a quiet account keeps room for nothing else.
     pub async fn run(self, book: &mut Book) -> Result<Over, Failure> {
-        if self.advance(book, None).await? {
+        if Box::pin(self.advance(book, None)).await? {
             return Ok(Over::Finished);
         }
         let mut target = Target::new(self.shared.clone(), self.enrollment.clone());
@@ -163,17 +166,18 @@ impl Following<'_> {
         if copies && !self.recovering {
             target.connect_ahead();
         }
-        let (source, berth) = connect(self.shared, self.enrollment, Side::Source).await?;
+        let connecting = Box::pin(connect(self.shared, self.enrollment, Side::Source));
+        let (source, berth) = connecting.await?;
         let mut source = Source::new(source);
-        let slot = self.copying_slot(book, source.own()).await?;
+        let slot = Box::pin(self.copying_slot(book, source.own())).await?;
         if self.stopping() {
             return Ok(Over::Stopped);
         }
-        self.connected(book, &source, &mut target).await?;
+        Box::pin(self.connected(book, &source, &mut target)).await?;
         let ended = self.live(book, &mut source, &mut target, slot).await;
         if ended.is_ok() {
-            source.logout().await;
-            target.close().await;
+            Box::pin(source.logout()).await;
+            Box::pin(target.close()).await;
         }
         drop(berth);
         ended
@@ -213,10 +217,13 @@ impl Following<'_> {
             target_session.server_name(),
             target_session.capabilities().atoms.join(" "),
         );
-        if book.learned.said_offers != text {
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let offers = Some(hasher.finish());
+        if book.learned.said_offers != offers {
             let host = &self.enrollment.migration.source.host;
-            self.emit(Entry::new(Event::AccountConnected, text.as_str()).host(host));
-            book.learned.said_offers = text;
+            self.emit(Entry::new(Event::AccountConnected, text).host(host));
+            book.learned.said_offers = offers;
         }
         let worked = Some(worked_digest(self.enrollment));
         // The archive's stand as long as they are those that were refused.
@@ -245,7 +252,10 @@ impl Following<'_> {
         target: &mut Target,
         mut slot: Option<SemaphorePermit<'_>>,
     ) -> Result<Over, Failure> {
-        self.pass(book, source, target, &mut Course::default()).suspect_targets().await?;
+        Box::pin(async {
+            self.pass(book, source, target, &mut Course::default()).suspect_targets().await
+        })
+        .await?;
         let mut watchers = JoinSet::new();
         match book.record.first_copy_completed {
             true => self.watch_others(book, &mut watchers),
@@ -254,7 +264,7 @@ impl Following<'_> {
         let mut course = Course::default();
         loop {
             let phase = book.record.phase;
-            if self.advance(book, course.clean_since).await? {
+            if Box::pin(self.advance(book, course.clean_since)).await? {
                 return Ok(Over::Finished);
             }
             if book.record.phase != phase {
@@ -270,7 +280,7 @@ impl Following<'_> {
             }
             let swept = Instant::now();
             let (by_news, had) = (course.told.is_some(), linked(book));
-            let verdict = self.one_pass(book, source, target, &mut course).await?;
+            let verdict = Box::pin(self.one_pass(book, source, target, &mut course)).await?;
             if by_news {
                 course.hurry.spend(linked(book) <= had, Instant::now());
             }
@@ -278,7 +288,8 @@ impl Following<'_> {
                 drop(slot.take());
             }
             if self.first_copy(book).await? {
-                watchers.abort_all();
+                // Dropped, not only aborted: what has ended keeps its memory until somebody asks.
+                watchers = JoinSet::new();
                 self.watch_others(book, &mut watchers);
             }
             if self.control.fresh.swap(false, Ordering::Relaxed) {
@@ -390,6 +401,7 @@ impl Following<'_> {
             self.archive_failed(book, &done);
         }
         let verdict = done?;
+        book.pairs.shrink_to_fit();
         if !verdict.again {
             source.close_archive().await;
         }
@@ -714,7 +726,7 @@ impl Following<'_> {
                 return Ok(Woken::Rest);
             }
             let inbox = inbox_of(book);
-            let news = match self.arm(book, &inbox, source).await {
+            let news = match Box::pin(self.arm(book, &inbox, source)).await {
                 Ok(Armed::Yes) => self.idle(book, source, target, course, until).await,
                 Ok(Armed::Stale) => {
                     return Ok(Woken::Pass(Scope::Changed, Some((inbox, News::default()))));
@@ -730,7 +742,7 @@ impl Following<'_> {
                     return Ok(Woken::Pass(Scope::Changed, None));
                 }
                 // Only renewed.
-                source.noop().await.map_err(at_source)?;
+                Box::pin(source.noop()).await.map_err(at_source)?;
                 self.board.proved_alive("idle");
             }
             let said = source.take_news();
@@ -880,7 +892,7 @@ impl Following<'_> {
 
     async fn rest_target(&self, target: &mut Target, now: Instant) {
         if target.is_open() && now.saturating_duration_since(target.last_used) >= TARGET_LINGERS {
-            target.close().await;
+            Box::pin(target.close()).await;
         }
     }
 

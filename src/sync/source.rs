@@ -15,7 +15,7 @@ use crate::imap::{Error, FolderStatus, Listed, Namespace, Selected, Session, Wir
 /// Dereferences to the session whose folder was examined last.
 pub struct Source {
     own: Session,
-    archive: Option<Archive>,
+    archive: Option<Box<Archive>>,
     now: Holding,
 }
 
@@ -56,7 +56,7 @@ impl Source {
     }
 
     pub fn add_archive(&mut self, session: Session, place: Place, berth: Berth) {
-        self.archive = Some(Archive { session, place, _berth: berth });
+        self.archive = Some(Box::new(Archive { session, place, _berth: berth }));
     }
 
     /// Was the archive asked last?
@@ -77,7 +77,7 @@ impl Source {
     pub async fn close_archive(&mut self) {
         self.now = Holding::Own;
         if let Some(archive) = self.archive.take() {
-            archive.session.logout().await;
+            Box::pin(archive.session.logout()).await;
         }
     }
 

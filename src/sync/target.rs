@@ -27,7 +27,7 @@ const CROWDED_FOR: Duration = Duration::from_secs(30);
 pub struct Target {
     shared: Arc<Shared>,
     enrollment: Arc<Enrollment>,
-    open: Option<(Session, Berth)>,
+    open: Option<Box<(Session, Berth)>>,
     /// A connection that is being made.
     coming: Option<JoinSet<Result<(Session, Berth), Failure>>>,
     pub last_used: Instant,
@@ -84,17 +84,18 @@ impl Target {
                     None => connect(&self.shared, &self.enrollment, Side::Target).await,
                 }
             };
-            self.open = Some(tokio::select! {
+            let open = tokio::select! {
                 biased;
                 open = connecting => open?,
                 () = crowded(&host) => {
                     let error = Error::TimedOut("a free connection");
                     return Err(Failure::Connect(Side::Target, error, HostSays::Nothing));
                 }
-            });
+            };
+            self.open = Some(Box::new(open));
         }
-        let (session, _) = self.open.as_mut().expect("made above");
-        Ok(session)
+        let open = self.open.as_mut().expect("made above");
+        Ok(&mut open.0)
     }
 
     /// Is there a connection, or one being made?
@@ -135,7 +136,7 @@ impl Target {
     /// Drops what was sent ahead and not used.
     pub async fn forget_ahead(&mut self) -> Result<(), Failure> {
         match &mut self.open {
-            Some((session, _)) => session.forget_ahead().await.map_err(at_target),
+            Some(open) => open.0.forget_ahead().await.map_err(at_target),
             None => Ok(()),
         }
     }
@@ -148,8 +149,9 @@ impl Target {
     /// Says goodbye.
     pub async fn close(&mut self) {
         self.coming = None;
-        if let Some((session, _)) = self.open.take() {
-            session.logout().await;
+        if let Some(open) = self.open.take() {
+            let (session, _berth) = *open;
+            Box::pin(session.logout()).await;
         }
     }
 

@@ -34,7 +34,7 @@ impl From<StoreError> for Gate {
 
 impl Life {
     /// Reads the checkpoint, or begins one. `None` if there is nothing left to do.
-    pub(super) async fn open_book(&mut self) -> Result<Option<Book>, Gate> {
+    pub(super) async fn open_book(&mut self) -> Result<Option<Box<Book>>, Gate> {
         let done = self.shared.completed.get(&self.enrollment.address);
         let done = done.filter(|done| self.is_same_place(&done.source, &done.target));
         let reopened = done.as_ref().is_some_and(|done| self.is_reopened(done.completed_at));
@@ -56,10 +56,11 @@ impl Life {
             }
             None => self.new_account().await?,
         };
-        let mut learned = self.learned.take().unwrap_or_else(|| Learned::new(self.shared.apart));
+        let learned = self.learned.take().map(|learned| *learned);
+        let mut learned = learned.unwrap_or_else(|| Learned::new(self.shared.apart));
         learned.removals_approved |= std::mem::take(&mut self.approved.removals);
-        let mut book =
-            Book { record, pairs: Vec::new(), left_out: Vec::new(), surveyed: false, learned };
+        let (pairs, left_out) = (Vec::new(), Vec::new());
+        let mut book = Box::new(Book { record, pairs, left_out, surveyed: false, learned });
         if book.learned.removals_approved && book.record.removals_suspended {
             book.record.removals_suspended = false;
             self.writer.commit(vec![Edit::PutAccount(book.record.clone())]).await?;
