@@ -14,8 +14,9 @@ use crate::journal::{Entry, Event, Journal};
 use crate::status::Status;
 
 const EVERY: Duration = Duration::from_secs(10);
-/// Writing may take this part of the time at most, however many accounts there are.
-const REST_PER_WORK: u32 = 50;
+/// Writing may take this part of the time at most, however many accounts there are; a daemon that
+/// ends writes it once more.
+const REST_PER_WORK: u32 = 400;
 
 fn state_file(state_dir: &Path) -> PathBuf {
     state_dir.join("status.json")

@@ -41,8 +41,8 @@ const TARGET_LINGERS: Duration = Duration::from_secs(30);
 /// IDLE is renewed this often, whatever the server promises (RFC 2177 says 29 minutes; NATs say
 /// less). A connection that waits for its first copy is kept alive as often.
 const IDLE_AT_MOST: Duration = Duration::from_secs(240);
-/// The wall clock is read at least this often …
-const CLOCK_EVERY: Duration = Duration::from_secs(30);
+/// The wall clock is read at least this often, sooner than it can matter …
+const CLOCK_EVERY: Duration = Duration::from_secs(60);
 /// … and every second when it matters.
 const CLOCK_EVERY_NEAR: Duration = Duration::from_secs(1);
 const NEAR_SECS: i64 = 90;
