@@ -121,11 +121,13 @@ fn write_all(dir: &Path, accounts: usize, rate: usize, certificate: &str) {
             "host = \"{host}\"\nport = {PORT}\ntls = \"implicit\"\nca_file = \"{place}/ca.pem\"\n"
         )
     };
+    // A first copy takes two.
+    let sweeps = 2 * rate;
     let text = format!(
         "[daemon]\nconf_dir = \"conf.d\"\nstate_dir = \"{place}/state\"\n\
          control_socket = \"{place}/run/control.sock\"\n\
          [limits]\naccounts_copying = 64\nlogins_per_second = {rate}\n\
-         connections_per_host = 20000\nsweeps_per_second = 100\n\
+         connections_per_host = 20000\nsweeps_per_second = {sweeps}\n\
          [migration.bench]\ndomains = [\"pec.example\"]\ncutover = \"2198-02-04\"\n\
          [migration.bench.source]\n{}[migration.bench.target]\n{}",
         side(SOURCE),

@@ -14,8 +14,9 @@ use server::Server;
 
 /// What the daemon takes before the first of the accounts counts.
 const BASE_ACCOUNTS: usize = 10;
-/// A target's connection is let go after half a minute of quiet, and what was freed is given back.
-const QUIET_AFTER: Duration = Duration::from_secs(45);
+/// A new folder is looked at once more after a minute, and a target's connection is let go half a
+/// minute later.
+const QUIET_AFTER: Duration = Duration::from_secs(110);
 const QUIET_FOR: Duration = Duration::from_secs(60);
 const NEWS_A_SECOND: usize = 50;
 const NEWS_SECS: usize = 30;
