@@ -742,10 +742,7 @@ impl<'a> Pass<'a> {
             copied_all &= look.troubled || look.all_blocked || look.wants.is_empty();
             edits.extend(self.conclude_look(look, began_at, interrupted, full));
         }
-        // A pass that had nothing to look at left nothing to be made durable.
-        if !looks.is_empty() {
-            self.writer.commit(edits).await?;
-        }
+        self.writer.commit(edits).await?;
         // Before the seal nobody waits for ever for an archive.
         let given_up = self.is_given_up();
         self.conclude_archive(&looks);
