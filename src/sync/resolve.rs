@@ -92,8 +92,12 @@ impl Pass<'_> {
             self.writer.commit(edits).await?;
         }
         let next = listing.last().map_or(1, |message| message.uid.get().saturating_add(1));
-        let since = before.filter(|seen| seen.uid_validity == selected.uid_validity);
-        if since.is_some_and(|seen| lacks_new(&seen, &selected, &listing)) {
+        // Of a folder never listed, the watch knows from where on.
+        let watched = look.intents.iter().filter(|intent| intent.messages.is_empty());
+        let watched = watched.map(|intent| (intent.target_uid_validity, intent.target_uid_next));
+        let since = before.map(|seen| (seen.uid_validity, seen.uid_next)).or(watched.last());
+        let since = since.filter(|(validity, _)| *validity == selected.uid_validity);
+        if since.is_some_and(|(_, next)| lacks_new(next, &selected, &listing)) {
             self.wait_for_unshown(look, &selected).await?;
         }
         let partly = !look.complete && self.fresh_from.is_none();
@@ -489,9 +493,9 @@ fn has_late(record: &FolderRecord, look: &Look) -> bool {
 }
 
 /// Were UIDs given since the folder was last seen that a listing of all lacks?
-fn lacks_new(before: &Seen, selected: &Selected, listing: &[Message]) -> bool {
-    let given = selected.uid_next.unwrap_or(0).saturating_sub(before.uid_next) as usize;
-    let shown = listing.iter().filter(|message| message.uid.get() >= before.uid_next);
+fn lacks_new(next: u32, selected: &Selected, listing: &[Message]) -> bool {
+    let given = selected.uid_next.unwrap_or(0).saturating_sub(next) as usize;
+    let shown = listing.iter().filter(|message| message.uid.get() >= next);
     given > shown.count()
 }
 

@@ -531,7 +531,8 @@ fn seeds_that_failed_once() {
 /// a session looked over and over at what another had seen; a listing of a server in trouble counted.
 #[test]
 fn seeds_with_an_archive_that_failed_once() {
-    const SEEDS: [u64; 16] = [
+    const SEEDS: [u64; 17] = [
+        912_524,
         71_008_664,
         99_120_407_748,
         74_007_708,
