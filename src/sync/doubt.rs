@@ -54,6 +54,22 @@ impl Pass<'_> {
         self.book.pairs[look.pair].record.target_seen.is_none() && look.intents.is_empty()
     }
 
+    /// An intent of nothing in particular: something may still show at the target.
+    pub fn fresh_intent(&self, at: usize) -> Result<Intent, Failure> {
+        let record = &self.book.pairs[at].record;
+        let target = record.target_seen.unwrap_or_default();
+        Ok(Intent {
+            id: self.shared.store.new_intent_id()?,
+            folder: record.id,
+            source_uid_validity: record.source_seen.unwrap_or_default().uid_validity,
+            target_uid_validity: target.uid_validity,
+            target_uid_next: target.uid_next,
+            written_at: self.shared.clock.now(),
+            repeated: false,
+            messages: Vec::new(),
+        })
+    }
+
     /// Settles every intent of the folder as far as it can be; the target was just listed.
     pub async fn resolve_intents(&mut self, look: &mut Look) -> Result<(), Failure> {
         let mut intents = std::mem::take(&mut look.intents);
@@ -421,6 +437,19 @@ pub fn may_have_made(
     let mut open = intent.messages.iter().filter(|it| is_open(&it.source_uid));
     (!comparable || copy.get() >= intent.target_uid_next)
         && open.any(|it| (it.sha256, it.instant) == print)
+}
+
+/// What an intent says of a linked message.
+pub fn intended(source_uid: Uid, link: &Link) -> Intended {
+    Intended {
+        source_uid,
+        size: link.size,
+        instant: link.instant,
+        header: link.header,
+        sha256: link.sha256,
+        flags: link.flags.clone(),
+        suspect: link.suspect,
+    }
 }
 
 fn of_intended(intended: &Intended) -> Candidate<Uid> {

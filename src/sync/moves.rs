@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::adopt::{self, Candidate};
 use super::copy::Failure;
-use super::pass::{Absence, Look, Pass, intended};
+use super::doubt::intended;
+use super::pass::{Absence, Look, Pass};
 use super::resolve::of_link;
 use crate::checkpoint::{Edit, Intent, IntentId, Known, Link, Seen};
 use crate::journal::{Entry, Event};

@@ -7,13 +7,111 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::book::Pair;
 use super::clock::Instant;
 use super::copy::Failure;
+use super::doubt::intended;
 use super::pass::{Absence, Look, Pass, Scope};
-use crate::checkpoint::{Edit, Intent, Known, Link, Origin, Orphan, Phase};
+use super::plan::{self, SourceLook};
+use crate::checkpoint::{
+    Edit, FolderId, Intended, Intent, Known, Link, Origin, Orphan, Phase, Seen,
+};
 use crate::config::Deletions;
+use crate::imap::Selected;
 use crate::journal::{Entry, Event};
 use crate::words::Uid;
 
 impl Pass<'_> {
+    /// Where a UID may mean another message than before, links of those that do are turned into
+    /// copies whose messages must be found anew.
+    pub(super) async fn settle_numbers(
+        &mut self,
+        at: usize,
+        known: &mut BTreeMap<Uid, Known>,
+        look: &SourceLook,
+    ) -> Result<(), Failure> {
+        if !self.source.selected().is_some_and(Selected::numbers_may_change) {
+            return Ok(());
+        }
+        let folder = self.book.pairs[at].record.id;
+        let mut edits = Vec::new();
+        let mut is_lost = false;
+        for uid in plan::renumbered(known, &look.messages) {
+            edits.push(Edit::DropKnown(folder, uid));
+            let known = known.remove(&uid);
+            is_lost |= known.as_ref().is_some_and(is_unpaired);
+            edits.extend(known.and_then(|known| into_orphan(folder, known)));
+        }
+        edits.extend(self.wait_for(at, is_lost)?);
+        self.writer.commit(edits).await?;
+        Ok(())
+    }
+
+    /// Copies whose UID nobody knows are lost with their links, and can only be found by content:
+    /// they get the time to show that an APPEND in doubt has.
+    fn wait_for(&self, at: usize, is_lost: bool) -> Result<Option<Edit>, Failure> {
+        if !is_lost {
+            return Ok(None);
+        }
+        Ok(Some(Edit::PutIntent(self.fresh_intent(at)?)))
+    }
+
+    /// That they are ours outlives their numbers.
+    fn remember_unpaired(
+        &self,
+        at: usize,
+        known: &[(Uid, Known)],
+    ) -> Result<Option<Edit>, Failure> {
+        let unpaired = known.iter().filter_map(|(uid, known)| match known {
+            Known::Linked(link) if link.target_uid.is_none() => Some(intended(*uid, link)),
+            _ => None,
+        });
+        let messages: Vec<Intended> = unpaired.collect();
+        if messages.is_empty() {
+            return Ok(None);
+        }
+        // Where each of them lies is not known.
+        Ok(Some(Edit::PutIntent(Intent { target_uid_next: 1, messages, ..self.fresh_intent(at)? })))
+    }
+
+    /// A new UIDVALIDITY turns the folder's links into copies whose messages must be found anew.
+    pub(super) async fn settle_validity(
+        &mut self,
+        at: usize,
+        selected: &Selected,
+    ) -> Result<(), Failure> {
+        let pair = &mut self.book.pairs[at];
+        let before = pair.record.source_seen.map(|seen| seen.uid_validity);
+        let any_will_do =
+            before.is_some() && self.source.selected().is_some_and(Selected::numbers_may_change);
+        if before == Some(selected.uid_validity) || any_will_do {
+            return Ok(());
+        }
+        let folder = pair.record.id;
+        let mut edits = Vec::new();
+        if before.is_some() {
+            pair.look_at_target = true;
+            let known = self.shared.store.known(folder)?;
+            let is_lost = known.iter().any(|(_, known)| is_unpaired(known));
+            edits.push(Edit::DropAllKnown(folder));
+            edits.extend(self.remember_unpaired(at, &known)?);
+            edits.extend(known.into_iter().filter_map(|(_, known)| into_orphan(folder, known)));
+            edits.extend(self.wait_for(at, is_lost)?);
+        }
+        // Durable before the first link, so that links never meet another UIDVALIDITY.
+        let pair = &mut self.book.pairs[at];
+        let validity = selected.uid_validity;
+        pair.record.source_seen = Some(Seen { uid_validity: validity, ..Seen::default() });
+        pair.listed_to = None;
+        edits.push(Edit::PutFolder(pair.record.clone()));
+        let shown = pair.shown().to_owned();
+        self.writer.commit(edits).await?;
+        self.book.learned.forget_folder(folder);
+        if before.is_some() {
+            let said = "UIDVALIDITY changed at the source; messages are paired with their copies \
+                        by content";
+            self.emit(Entry::new(Event::UidvalidityChanged, said).folder(&shown));
+        }
+        Ok(())
+    }
+
     /// Finds the orphans that two looks, a minute apart, found to be nobody's.
     pub(super) fn find_surplus_orphans(
         &mut self,
@@ -148,6 +246,22 @@ impl Pass<'_> {
         }
         self.writer.commit(edits).await?;
         Ok(())
+    }
+}
+
+/// Is it a link whose copy the target did not tell?
+pub fn is_unpaired(known: &Known) -> bool {
+    matches!(known, Known::Linked(link) if link.target_uid.is_none())
+}
+
+/// What is left of a link whose source message is not known any more.
+fn into_orphan(folder: FolderId, known: Known) -> Option<Edit> {
+    match known {
+        Known::Linked(link) => {
+            let target_uid = link.target_uid?;
+            Some(Edit::PutOrphan(folder, Orphan { target_uid, link }))
+        }
+        Known::Refused { .. } => None,
     }
 }
 

@@ -21,9 +21,7 @@ use super::shared::Shared;
 use super::source::{Source, is_archived};
 use super::target::Target;
 use super::trouble;
-use crate::checkpoint::{
-    Edit, FolderId, Intended, Intent, Known, Link, Orphan, Phase, Seen, Writer,
-};
+use crate::checkpoint::{Edit, FolderId, Intent, Known, Link, Phase, Seen, Writer};
 use crate::config::Enrollment;
 use crate::imap::{AHEAD_MAX, Changes, Code, Error, FolderStatus, News, Selected, WireName};
 use crate::journal::{Entry, Event, shown};
@@ -598,111 +596,6 @@ impl<'a> Pass<'a> {
         Ok((SourceLook { messages, changes: Changes::default(), present }, complete))
     }
 
-    /// Where a UID may mean another message than before, links of those that do are turned into
-    /// copies whose messages must be found anew.
-    async fn settle_numbers(
-        &mut self,
-        at: usize,
-        known: &mut BTreeMap<Uid, Known>,
-        look: &SourceLook,
-    ) -> Result<(), Failure> {
-        if !self.source.selected().is_some_and(Selected::numbers_may_change) {
-            return Ok(());
-        }
-        let folder = self.book.pairs[at].record.id;
-        let mut edits = Vec::new();
-        let mut is_lost = false;
-        for uid in plan::renumbered(known, &look.messages) {
-            edits.push(Edit::DropKnown(folder, uid));
-            let known = known.remove(&uid);
-            is_lost |= known.as_ref().is_some_and(is_unpaired);
-            edits.extend(known.and_then(|known| into_orphan(folder, known)));
-        }
-        edits.extend(self.wait_for(at, is_lost)?);
-        self.writer.commit(edits).await?;
-        Ok(())
-    }
-
-    /// Copies whose UID nobody knows are lost with their links, and can only be found by content:
-    /// they get the time to show that an APPEND in doubt has.
-    fn wait_for(&self, at: usize, is_lost: bool) -> Result<Option<Edit>, Failure> {
-        if !is_lost {
-            return Ok(None);
-        }
-        Ok(Some(Edit::PutIntent(self.fresh_intent(at)?)))
-    }
-
-    /// That they are ours outlives their numbers.
-    fn remember_unpaired(
-        &self,
-        at: usize,
-        known: &[(Uid, Known)],
-    ) -> Result<Option<Edit>, Failure> {
-        let unpaired = known.iter().filter_map(|(uid, known)| match known {
-            Known::Linked(link) if link.target_uid.is_none() => Some(intended(*uid, link)),
-            _ => None,
-        });
-        let messages: Vec<Intended> = unpaired.collect();
-        if messages.is_empty() {
-            return Ok(None);
-        }
-        // Where each of them lies is not known.
-        Ok(Some(Edit::PutIntent(Intent { target_uid_next: 1, messages, ..self.fresh_intent(at)? })))
-    }
-
-    /// An intent of nothing in particular: something may still show at the target.
-    pub fn fresh_intent(&self, at: usize) -> Result<Intent, Failure> {
-        let record = &self.book.pairs[at].record;
-        let target = record.target_seen.unwrap_or_default();
-        Ok(Intent {
-            id: self.shared.store.new_intent_id()?,
-            folder: record.id,
-            source_uid_validity: record.source_seen.unwrap_or_default().uid_validity,
-            target_uid_validity: target.uid_validity,
-            target_uid_next: target.uid_next,
-            written_at: self.shared.clock.now(),
-            repeated: false,
-            messages: Vec::new(),
-        })
-    }
-
-    /// A new UIDVALIDITY turns the folder's links into copies whose messages must be found anew.
-    async fn settle_validity(&mut self, at: usize, selected: &Selected) -> Result<(), Failure> {
-        let pair = &mut self.book.pairs[at];
-        let before = pair.record.source_seen.map(|seen| seen.uid_validity);
-        let any_will_do =
-            before.is_some() && self.source.selected().is_some_and(Selected::numbers_may_change);
-        if before == Some(selected.uid_validity) || any_will_do {
-            return Ok(());
-        }
-        let folder = pair.record.id;
-        let mut edits = Vec::new();
-        if before.is_some() {
-            pair.look_at_target = true;
-            let known = self.shared.store.known(folder)?;
-            let is_lost = known.iter().any(|(_, known)| is_unpaired(known));
-            edits.push(Edit::DropAllKnown(folder));
-            edits.extend(self.remember_unpaired(at, &known)?);
-            edits.extend(known.into_iter().filter_map(|(_, known)| into_orphan(folder, known)));
-            edits.extend(self.wait_for(at, is_lost)?);
-        }
-        // Durable before the first link, so that links never meet another UIDVALIDITY.
-        let pair = &mut self.book.pairs[at];
-        let validity = selected.uid_validity;
-        pair.record.source_seen = Some(Seen { uid_validity: validity, ..Seen::default() });
-        pair.listed_to = None;
-        edits.push(Edit::PutFolder(pair.record.clone()));
-        let shown = pair.shown().to_owned();
-        self.writer.commit(edits).await?;
-        self.book.learned.forget_folder(folder);
-        if before.is_some() {
-            let said = "UIDVALIDITY changed at the source; messages are paired with their copies \
-                        by content";
-            self.emit(Entry::new(Event::UidvalidityChanged, said).folder(&shown));
-        }
-        Ok(())
-    }
-
     fn set_backlog_aside(&self, look: &mut Look) {
         if let Some(from) = self.fresh_from {
             look.wants.retain(|uid, _| *uid >= from);
@@ -897,35 +790,6 @@ const BODIES_AHEAD_MAX: usize = 8;
 
 /// So many messages are listed without asking for memory: it is not worth a place in a queue.
 pub const LISTED_FREELY: u64 = 1000;
-
-/// Is it a link whose copy the target did not tell?
-pub fn is_unpaired(known: &Known) -> bool {
-    matches!(known, Known::Linked(link) if link.target_uid.is_none())
-}
-
-/// What an intent says of a linked message.
-pub fn intended(source_uid: Uid, link: &Link) -> Intended {
-    Intended {
-        source_uid,
-        size: link.size,
-        instant: link.instant,
-        header: link.header,
-        sha256: link.sha256,
-        flags: link.flags.clone(),
-        suspect: link.suspect,
-    }
-}
-
-/// What is left of a link whose source message is not known any more.
-fn into_orphan(folder: FolderId, known: Known) -> Option<Edit> {
-    match known {
-        Known::Linked(link) => {
-            let target_uid = link.target_uid?;
-            Some(Edit::PutOrphan(folder, Orphan { target_uid, link }))
-        }
-        Known::Refused { .. } => None,
-    }
-}
 
 fn folder_copied(pair: &Pair) -> Entry {
     let (to, linked) = (&pair.record.target_shown, pair.counts.linked);

@@ -93,9 +93,9 @@ impl Pass<'_> {
         }
         let next = listing.last().map_or(1, |message| message.uid.get().saturating_add(1));
         // Of a folder never listed, the watch knows from where on.
-        let watched = look.intents.iter().filter(|intent| intent.messages.is_empty());
+        let watched = look.intents.iter().find(|intent| intent.messages.is_empty());
         let watched = watched.map(|intent| (intent.target_uid_validity, intent.target_uid_next));
-        let since = before.map(|seen| (seen.uid_validity, seen.uid_next)).or(watched.last());
+        let since = before.map(|seen| (seen.uid_validity, seen.uid_next)).or(watched);
         let since = since.filter(|(validity, _)| *validity == selected.uid_validity);
         if since.is_some_and(|(_, next)| lacks_new(next, &selected, &listing)) {
             self.wait_for_unshown(look, &selected).await?;
