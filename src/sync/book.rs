@@ -101,6 +101,7 @@ impl Learned {
         self.missing.retain(|(of, _)| *of != folder);
         self.vanished.retain(|(of, _)| *of != folder);
         self.withheld.retain(|(of, _)| *of != folder);
+        self.orphans_left.retain(|(of, _)| *of != folder);
         self.recopied.retain(|(of, _)| *of != folder);
         self.refused_in_a_row.retain(|(of, _)| *of != folder);
     }

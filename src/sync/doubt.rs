@@ -11,7 +11,7 @@ use super::neighbours::Outline;
 use super::pass::{Look, Pass};
 use super::plan;
 use super::resolve::of_link;
-use crate::checkpoint::{Edit, Intended, Intent, Known, Link, Orphan, Proof};
+use crate::checkpoint::{Edit, Intended, Intent, Known, Link, Orphan, Phase, Proof};
 use crate::imap::Selected;
 use crate::journal::{Entry, Event};
 use crate::words::{Digests, InternalDate, Message, Sha256, Uid};
@@ -162,7 +162,9 @@ impl Pass<'_> {
         for intended in &intent.messages {
             let Some(target_uid) = found.get(&intended.source_uid).copied() else { continue };
             let mut link = Link { proof: Proof::ReadBack, ..link_of(intended, Some(target_uid)) };
-            if let Some(copy) = look.listing.as_ref().and_then(|listing| listing.get(&target_uid)) {
+            let copy = look.listing.as_ref().and_then(|listing| listing.get(&target_uid));
+            // After the cutover its flags may be its owner's.
+            if let Some(copy) = copy.filter(|_| self.phase() < Phase::Draining) {
                 link.flags = copy.flags.clone();
             }
             look.orphans.insert(target_uid, link.clone());

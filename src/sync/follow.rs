@@ -412,7 +412,8 @@ impl Following<'_> {
         if scope == Scope::Full {
             course.full_since = Some(verdict.began_at);
             // Also what is due already, and was not yet gone when this pass began.
-            if book.learned.missing.keys().next().is_none() {
+            let waits = book.learned.orphans_left.due(Instant::now()).is_some();
+            if !waits && book.learned.missing.keys().next().is_none() {
                 book.learned.removals_approved = false;
             }
         }

@@ -59,8 +59,10 @@ impl Pass<'_> {
                     _ => beside.unpaired.push(of_link(uid, &link)),
                 }
             }
-            let orphans = self.shared.store.orphans(folder)?;
-            beside.explained.extend(orphans.iter().map(|orphan| orphan.target_uid));
+            if same {
+                let orphans = self.shared.store.orphans(folder)?;
+                beside.explained.extend(orphans.iter().map(|orphan| orphan.target_uid));
+            }
             for intent in self.shared.store.intents(folder)? {
                 let open = intent.messages.iter().filter(|it| !linked.contains(&it.source_uid));
                 beside.in_doubt.extend(open.map(|it| (it.sha256, it.instant)));

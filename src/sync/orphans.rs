@@ -13,7 +13,6 @@ use super::plan::{self, SourceLook};
 use crate::checkpoint::{
     Edit, FolderId, Intended, Intent, Known, Link, Origin, Orphan, Phase, Seen,
 };
-use crate::config::Deletions;
 use crate::imap::Selected;
 use crate::journal::{Entry, Event};
 use crate::words::Uid;
@@ -118,6 +117,10 @@ impl Pass<'_> {
         looks: &mut [Look],
         now: Instant,
     ) -> Result<(), Failure> {
+        let evidence = &mut self.book.learned.orphans_left;
+        for look in looks.iter() {
+            evidence.retain(|(of, uid)| *of != look.folder || look.orphans.contains_key(uid));
+        }
         if !self.takes_surplus() || !self.has_all(looks) {
             return Ok(());
         }
@@ -149,7 +152,7 @@ impl Pass<'_> {
         let surplus = looks.iter().flat_map(|look| {
             look.surplus.keys().filter_map(|uid| Some(print(look.orphans.get(uid)?)))
         });
-        let mut elsewhere: HashMap<_, bool> = surplus.map(|print| (print, false)).collect();
+        let mut elsewhere: HashMap<_, usize> = surplus.map(|print| (print, 0)).collect();
         if elsewhere.is_empty() {
             return Ok(());
         }
@@ -158,14 +161,20 @@ impl Pass<'_> {
                 if let Known::Linked(link) = known
                     && let Some(found) = elsewhere.get_mut(&print(&link))
                 {
-                    *found = true;
+                    *found += 1;
                 }
             })?;
         }
         for look in looks {
-            let Look { surplus, orphans, .. } = look;
-            for (uid, moved) in surplus {
-                *moved = orphans.get(uid).is_some_and(|link| elsewhere[&print(link)]);
+            let Look { surplus, orphans, known, .. } = look;
+            // A folder that shows nothing at all may be filled again.
+            let is_empty = plan::links(known).next().is_none();
+            for (uid, moved) in surplus.iter_mut().filter(|_| !is_empty) {
+                let left = orphans.get(uid).and_then(|link| elsewhere.get_mut(&print(link)));
+                if let Some(left) = left.filter(|left| **left > 0) {
+                    *left -= 1;
+                    *moved = true;
+                }
             }
         }
         Ok(())
@@ -178,18 +187,18 @@ impl Pass<'_> {
             && look.orphans.values().any(|link| link.origin == Origin::Copied)
     }
 
-    /// What waits for the cutover may hold the message, and is not listed for that.
+    /// What waits for the cutover, or is held, may have the message, and is not listed for that.
     fn takes_surplus(&self) -> bool {
-        let mirrors = self.enrollment.migration.sync.deletions == Deletions::Mirror;
-        mirrors && !self.has_archive() && !self.book.has_deferred()
+        let is_held = self.book.left_out.iter().any(|left_out| left_out.state == "held");
+        !is_held && !self.has_archive() && !self.book.has_deferred()
     }
 
     /// Does every message of the account have its copy, as far as all its folders show?
     fn has_all(&self, looks: &[Look]) -> bool {
         let seen: BTreeSet<usize> = looks.iter().map(|look| look.pair).collect();
         let unchanged = |(at, pair): (usize, &Pair)| {
-            let is_done =
-                self.scope == Scope::Changed && !pair.unfinished && pair.trouble.is_none();
+            let is_quiet = !pair.unfinished && pair.trouble.is_none() && pair.counts.refused == 0;
+            let is_done = self.scope == Scope::Changed && is_quiet;
             is_done || seen.contains(&at)
         };
         let is_settled = |look: &Look| {
@@ -197,7 +206,11 @@ impl Pass<'_> {
             let in_doubt = !look.blocked.is_empty() || look.intents.iter().any(is_open);
             let hidden = matches!(look.absence, Absence::Suspected | Absence::Unknown);
             let shown = look.complete && !look.troubled && !hidden;
-            shown && !in_doubt && look.wants.is_empty() && look.withheld.is_empty()
+            // A message that one of the servers refuses may have its only copy among them.
+            let has_refused =
+                look.known.values().any(|known| matches!(known, Known::Refused { .. }));
+            let is_wanted = has_refused || !look.wants.is_empty() || !look.withheld.is_empty();
+            shown && !in_doubt && !is_wanted
         };
         self.scope != Scope::Told
             && self.fresh_from.is_none()

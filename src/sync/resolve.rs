@@ -2,6 +2,7 @@
 //! needed, and what no link explains is paired by content with messages that need a copy.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
 use super::adopt::{self, Candidate};
 use super::clock::Instant;
@@ -14,6 +15,9 @@ use crate::checkpoint::{Edit, FolderRecord, Intent, Known, Link, Origin, Proof, 
 use crate::imap::{Error, HeaderSeen, Selected};
 use crate::journal::{Entry, Event};
 use crate::words::{Digests, Message, Uid};
+
+/// So long after a folder's watch began it may begin anew.
+const RENEWED_AT_MOST: Duration = Duration::from_secs(600);
 
 /// A copy that some message may turn out to own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -126,8 +130,12 @@ impl Pass<'_> {
             return Ok(());
         }
         if let Some(waits) = look.intents.iter().find(|intent| intent.messages.is_empty()) {
-            // Just now it came true: the wait begins anew.
-            self.book.learned.doubted.insert(waits.id, Instant::now());
+            // Just now it came true: the wait begins anew. Not for ever: where mail comes and goes all
+            // the time, some UID is always missing.
+            let waited = (self.shared.clock.now() - waits.written_at).unsigned_abs();
+            if waited < RENEWED_AT_MOST.as_secs() {
+                self.book.learned.doubted.insert(waits.id, Instant::now());
+            }
             return Ok(());
         }
         // What is there already is no late twin.

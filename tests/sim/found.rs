@@ -5,7 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use crate::run_all;
-use crate::sim::habits::{Habit, Next};
+use crate::sim::habits::{Habit, MARK, Next, Withheld};
 use crate::sim::worlds::{archived, post, random, small, tiny};
 use crate::sim::{Crash, Event, Late, Lie, Memory, Moment, Post, Reply, Side, Traits, World};
 
@@ -378,6 +378,21 @@ fn an_approval_lasts_until_nothing_is_missing() {
         let asked = ended.events.iter().filter(|event| **event == "removals_suspended").count();
         assert_eq!(asked, 1, "{}", world.name);
     }
+}
+
+/// A source that renumbers a folder and has lost a body with it: the copy made before is the last one.
+#[test]
+fn the_last_copy_of_a_message_without_a_body_stays() {
+    let mut world = World::new("renumbered, and a body lost".to_owned());
+    world.source.habits.push(Habit::Withholds(Withheld::Lost));
+    let mut mails: Vec<Post> = (0..4).map(|number| post(number, "")).collect();
+    mails[2].octets.extend_from_slice(MARK.as_bytes());
+    world.mail.extend(mails.into_iter().map(|mail| ("Archivio".to_owned(), mail)));
+    let renumber = Event::Renumber { side: Side::Source, folder: "Archivio".into() };
+    world.plan.events.insert((Side::Source, 999_999), vec![renumber]);
+    world.refused = Some(1);
+    let ended = world.live().unwrap_or_else(|report| panic!("{report}"));
+    assert!(!ended.events.contains(&"message_removed"), "{:?}", ended.events);
 }
 
 /// Nor are copies removed by the dozen because their folder got new numbers and showed little just

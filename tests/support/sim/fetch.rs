@@ -4,7 +4,7 @@ use std::io;
 
 use super::dates;
 use super::habits::{Habit, Withheld, is_marked};
-use super::model::{Folder, Message};
+use super::model::{Folder, Message, RENUMBERED};
 use super::plan::Side;
 use super::session::Session;
 use super::wire::Token;
@@ -74,13 +74,15 @@ impl Session {
         let mut octets = vanished.into_bytes();
         let content = asked.header || asked.body;
         let withheld = |how| self.does(Habit::Withholds(how));
+        let is_renumbered = self.view.as_ref().is_some_and(|view| view.validity > RENUMBERED);
+        let is_silent = withheld(Withheld::Silent) || withheld(Withheld::Lost) && is_renumbered;
         for (sequence, message) in &found {
             let marked = content && is_marked(&message.octets);
             if marked && withheld(Withheld::Refused) {
                 self.wire.send(&octets).await?;
                 return self.finish(tag, "", "NO [SERVERBUG] Internal error occurred").await;
             }
-            if marked && withheld(Withheld::Silent) {
+            if marked && is_silent {
                 continue;
             }
             self.write_message(&mut octets, *sequence, message, &asked);

@@ -87,6 +87,8 @@ pub enum Withheld {
     Empty,
     /// No answer about the message.
     Silent,
+    /// The same, once its folder has been renumbered: the body was lost with the numbers.
+    Lost,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -64,6 +64,8 @@ pub fn differences(stage: &Stage, mercy: &Mercy) -> Vec<String> {
     messages.for_each(|message| message.octets = stage.target.traits.stored(&message.octets));
     let wanted =
         contents(&source, |name| stage.goes_to(name), |name, message| !listed(name, message), kept);
+    // What is refused may have a copy from before.
+    let refused = contents(&source, |name| stage.goes_to(name), listed, kept);
     let target = stage.target.account();
     let shown = |name: &str| stage.target.traits.shown(name);
     let there = contents(&target, shown, |_, message| !message.foreign, |_| true);
@@ -76,7 +78,9 @@ pub fn differences(stage: &Stage, mercy: &Mercy) -> Vec<String> {
         let prints: BTreeSet<&Print> = wanted.keys().chain(there.keys()).collect();
         for print in prints {
             let taken_away = removed.get(&(folder.clone(), print.clone())).copied().unwrap_or(0);
-            let leftovers = if mercy.leftovers { taken_away } else { 0 } + mercy.twins;
+            let copied_once = refused.get(folder).and_then(|it| it.get(print)).map_or(0, Vec::len);
+            let taken_away = if mercy.leftovers { taken_away } else { 0 };
+            let leftovers = taken_away + mercy.twins + copied_once;
             let of = |contents: &BTreeMap<Print, Vec<Flags>>| {
                 contents.get(print).cloned().unwrap_or_default()
             };

@@ -53,6 +53,9 @@ pub struct Account {
     uids: (u32, u32),
 }
 
+/// A renumbered folder's UIDVALIDITY is higher.
+pub const RENUMBERED: u32 = 1000;
+
 impl Account {
     pub fn new(first_validity: u32, uids: (u32, u32)) -> Account {
         let folders = BTreeMap::new();
@@ -133,7 +136,7 @@ impl Account {
     /// A new UIDVALIDITY, as after a restore: all UIDs are given anew.
     pub fn renumber(&mut self, name: &str) {
         let Some(folder) = self.folders.get_mut(name) else { return };
-        folder.validity = self.next_validity + 1000;
+        folder.validity = self.next_validity + RENUMBERED;
         self.next_validity += 1001;
         folder.modseq += 1;
         folder.vanished.clear();
