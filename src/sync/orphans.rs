@@ -227,9 +227,8 @@ impl Pass<'_> {
         }
         let removable = self.removes().await?;
         let name = self.book.pairs[look.pair].target.clone();
-        let links = surplus.keys().filter_map(|uid| Some((*uid, look.orphans.get(uid)?.clone())));
-        let links: BTreeMap<Uid, Link> = links.collect();
-        let copies: Vec<(Uid, Link)> = links.clone().into_iter().collect();
+        let copies = surplus.keys().filter_map(|uid| Some((*uid, look.orphans.get(uid)?.clone())));
+        let copies: Vec<(Uid, Link)> = copies.collect();
         let verified = self.target.verify(&name, &copies).await?;
         let may_go = copies
             .iter()
@@ -241,13 +240,13 @@ impl Pass<'_> {
         }
         let shown = self.book.pairs[look.pair].shown().to_owned();
         let mut edits = Vec::new();
-        for (uid, link) in links {
+        for (uid, link) in copies {
             if verified.absent.contains(&uid) {
                 continue;
             }
             self.book.learned.orphans_left.settled((look.folder, uid));
             if going.contains(&uid) {
-                let text = "removed: its message is in none of the source's folders any more";
+                let text = "removed: its message is not in this folder of the source any more";
                 let entry = Entry::new(Event::MessageRemoved, text).folder(&shown);
                 self.emit(entry.target_uid(Some(uid)));
             }
