@@ -22,10 +22,10 @@ copy_tree() { # only what differs, so that cargo builds only that
     done
 }
 
-worlds() { # a first part of the worlds, then the others
+worlds() { # a first part of the worlds, then the others; what does not end is no mutant caught
     local part
     for part in found:: faults:: crash:: everywhere:: capabilities::; do
-        (cd "$tree" && timeout 900 cargo test --test sim -- "$part" --nocapture) >"$output" 2>&1 || return 1
+        (cd "$tree" && timeout 1800 cargo test --test sim -- "$part" --nocapture) >"$output" 2>&1 || return 1
     done
 }
 
@@ -43,7 +43,7 @@ for patch in tests/mutants/*.patch; do
         exit 1
     fi
     SECONDS=0
-    if worlds; then
+    if worlds || ! grep --quiet '^test result: FAILED' "$output"; then
         survived+=("$name")
         printf '%-28s SURVIVED  %4s s  %s\n' "$name" "$SECONDS" "$(head -n 1 "$patch")"
     else
