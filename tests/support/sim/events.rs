@@ -81,6 +81,7 @@ impl Stage {
                     account.folders.get_mut(&wire).into_iter().for_each(Folder::lose_index);
                 });
             }
+            Event::Together(events) => events.into_iter().for_each(|event| self.happen(event)),
             Event::Jump { side, folder, by } => {
                 let half = self.half(side);
                 let wire = half.traits.wire(&folder);

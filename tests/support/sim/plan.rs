@@ -239,6 +239,8 @@ pub enum Event {
         side: Side,
         folder: String,
     },
+    /// All of these, before anybody looks.
+    Together(Vec<Event>),
     /// Another account's folder stands in the place of the target's: other messages with the same
     /// UIDs under the same UIDVALIDITY.
     Stranger {
