@@ -4,6 +4,7 @@ use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use pecsync::checkpoint::{Completed, CompletedAccount, Phase, Place};
 
@@ -103,6 +104,51 @@ fn lines_of_others_are_counted_and_kept() {
     );
     assert_eq!(phase(dir.path(), "c@pec.it"), Some(Phase::Completed));
     assert_eq!(Completed::open(dir.path()).unwrap().unreadable_lines(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_that_complete_together_share_the_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let completed = Arc::new(Completed::open(dir.path()).unwrap());
+    let mut recording = tokio::task::JoinSet::new();
+    for number in 0..1_000 {
+        let completed = completed.clone();
+        let address = format!("{number}@pec.it");
+        recording.spawn(async move {
+            let account = account(&address, Phase::Completed);
+            completed.record_with_others(account).await.unwrap();
+            // Durable for whoever opens it from here on.
+            assert!(completed.get(&address).is_some());
+        });
+    }
+    while let Some(done) = recording.join_next().await {
+        done.unwrap();
+    }
+    let mut odd = account("a@pec.it", Phase::Following);
+    completed.record_with_others(odd.clone()).await.unwrap_err();
+    odd.phase = Phase::Closed;
+    completed.record_with_others(odd).await.unwrap();
+    let again = Completed::open(dir.path()).unwrap();
+    assert_eq!(again.unreadable_lines(), 0);
+    assert!((0..1_000).all(|number| again.get(&format!("{number}@pec.it")).is_some()));
+    assert!(again.get("a@pec.it").is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_forgotten_while_it_is_recorded_does_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let completed = Arc::new(Completed::open(dir.path()).unwrap());
+    for _ in 0..100 {
+        let recording = completed.clone();
+        let task = tokio::spawn(async move {
+            let _ = recording.record_with_others(account("a@pec.it", Phase::Completed)).await;
+        });
+        tokio::task::yield_now().await;
+        task.abort();
+        let _ = task.await;
+        completed.forget("a@pec.it").unwrap();
+        assert_eq!(phase(dir.path(), "a@pec.it"), None);
+    }
 }
 
 #[test]

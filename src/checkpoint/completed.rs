@@ -10,10 +10,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::oneshot;
 
 use super::{Phase, Place};
 
@@ -35,6 +37,14 @@ pub struct CompletedAccount {
 pub struct Completed {
     path: PathBuf,
     state: Mutex<State>,
+    /// Taken out with `state` locked.
+    waiting: Mutex<Vec<Waiting>>,
+}
+
+struct Waiting {
+    account: CompletedAccount,
+    line: Line,
+    told: oneshot::Sender<Result<(), Arc<io::Error>>>,
 }
 
 struct State {
@@ -60,7 +70,7 @@ impl Completed {
             unreadable: 0,
         };
         state.read(&octets);
-        Ok(Completed { path, state: Mutex::new(state) })
+        Ok(Completed { path, state: Mutex::new(state), waiting: Mutex::default() })
     }
 
     /// The record of nobody, for who only looks where no daemon has worked yet: what is recorded
@@ -69,7 +79,7 @@ impl Completed {
         let path = PathBuf::from("/dev/null");
         let file = OpenOptions::new().append(true).open(&path)?;
         let state = State { file, torn: false, accounts: HashMap::new(), unreadable: 0 };
-        Ok(Completed { path, state: Mutex::new(state) })
+        Ok(Completed { path, state: Mutex::new(state), waiting: Mutex::default() })
     }
 
     /// The account of that (case-folded) address, if it is past its seal and was not reopened.
@@ -85,9 +95,49 @@ impl Completed {
     /// Durable on return. Replaces what was recorded of the same address.
     pub fn record(&self, account: CompletedAccount) -> io::Result<()> {
         let mut state = self.state();
-        state.append(&Line::of(&account, false)?)?;
+        state.append(&[&Line::of(&account, false)?])?;
         state.accounts.insert(account.address.clone(), account);
         Ok(())
+    }
+
+    /// [`Completed::record`] beside the runtime: ten thousand accounts that complete at one instant
+    /// share few syncs, and no other waits for the disk. Where it is dropped before it resolves,
+    /// the account may be recorded all the same.
+    pub async fn record_with_others(self: &Arc<Self>, account: CompletedAccount) -> io::Result<()> {
+        let line = Line::of(&account, false)?;
+        let (told, outcome) = oneshot::channel();
+        let is_first = {
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            waiting.push(Waiting { account, line, told });
+            waiting.len() == 1
+        };
+        if is_first {
+            let this = self.clone();
+            let write = move || this.write_waiting(&mut this.state());
+            // A runtime of one thread has nobody who could go on meanwhile.
+            match Handle::current().runtime_flavor() {
+                RuntimeFlavor::CurrentThread => write(),
+                _ => drop(tokio::task::spawn_blocking(write)),
+            }
+        }
+        let outcome = outcome.await.unwrap_or_else(|_| Err(Arc::new(io::Error::other("panic"))));
+        outcome.map_err(|error| io::Error::new(error.kind(), error.to_string()))
+    }
+
+    /// Who comes while it waits for the disk is the next one's.
+    fn write_waiting(&self, state: &mut State) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let batch = std::mem::take(&mut *waiting);
+        drop(waiting);
+        let lines: Vec<&Line> = batch.iter().map(|one| &one.line).collect();
+        let outcome = if lines.is_empty() { Ok(()) } else { state.append(&lines) };
+        let outcome = outcome.map_err(Arc::new);
+        for Waiting { account, told, .. } in batch {
+            if outcome.is_ok() {
+                state.accounts.insert(account.address.clone(), account);
+            }
+            let _ = told.send(outcome.clone());
+        }
     }
 
     /// The operator returned the account to following: durable on return.
@@ -95,7 +145,7 @@ impl Completed {
         let mut state = self.state();
         if let Some(account) = state.accounts.get(address) {
             let line = Line::of(account, true)?;
-            state.append(&line)?;
+            state.append(&[&line])?;
             state.accounts.remove(address);
         }
         Ok(())
@@ -104,6 +154,8 @@ impl Completed {
     /// Erases every line of the account.
     pub fn forget(&self, address: &str) -> io::Result<()> {
         let mut state = self.state();
+        // Whoever gave up waiting for it does not come back after this.
+        self.write_waiting(&mut state);
         let octets = fs::read(&self.path)?;
         let other =
             |line: &&[u8]| parse(line).is_none_or(|(account, _)| account.address != address);
@@ -137,10 +189,12 @@ impl State {
         }
     }
 
-    fn append(&mut self, line: &Line) -> io::Result<()> {
+    fn append(&mut self, lines: &[&Line]) -> io::Result<()> {
         let mut octets = if self.torn { vec![b'\n'] } else { Vec::new() };
-        serde_json::to_writer(&mut octets, line)?;
-        octets.push(b'\n');
+        for line in lines {
+            serde_json::to_writer(&mut octets, line)?;
+            octets.push(b'\n');
+        }
         // Until it has succeeded, nobody knows where the file ends.
         self.torn = true;
         self.file.write_all(&octets)?;

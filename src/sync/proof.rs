@@ -22,6 +22,7 @@ pub async fn write<'l>(
     left_out: impl IntoIterator<Item = (&'l str, &'l str, &'l str)>,
 ) {
     let Some(reports) = shared.reports.clone() else { return };
+    let _turn = shared.reporting.acquire().await;
     let left_out: Vec<LeftOut> = left_out
         .into_iter()
         .map(|(name, state, why)| LeftOut {

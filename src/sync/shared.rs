@@ -23,7 +23,7 @@ use crate::words::Side;
 pub struct Shared {
     pub store: Store,
     /// Accounts that have completed, outside the store.
-    pub completed: Completed,
+    pub completed: Arc<Completed>,
     pub journal: Journal,
     pub hosts: Arc<Hosts>,
     pub dialler: Dialler,
@@ -33,6 +33,8 @@ pub struct Shared {
     pub copying: Semaphore,
     /// What listings may take in memory at once.
     pub memory: Memory,
+    /// Reports that may be written at once: each has a thread, and thousands may complete together.
+    pub reporting: Semaphore,
     /// How fast message bodies may flow.
     pub throttle: Arc<Throttle>,
     /// Connections that stand, by side.
@@ -47,6 +49,9 @@ pub struct Shared {
     pub apart: Duration,
 }
 
+/// They mostly wait for the disk.
+const REPORTS_AT_ONCE: usize = 16;
+
 impl Shared {
     pub fn new(store: Store, completed: Completed, journal: Journal, limits: &Limits) -> Shared {
         let chance = Chance::default();
@@ -54,7 +59,7 @@ impl Shared {
         dialler.listing_octets_max = usize::try_from(limits.memory_bytes).unwrap_or(usize::MAX);
         Shared {
             store,
-            completed,
+            completed: Arc::new(completed),
             hosts: Arc::new(Hosts::new(limits, journal.clone(), chance.clone())),
             journal,
             dialler,
@@ -62,6 +67,7 @@ impl Shared {
             chance,
             copying: Semaphore::new(limits.accounts_copying),
             memory: Memory::new(limits.memory_bytes),
+            reporting: Semaphore::new(REPORTS_AT_ONCE),
             throttle: Arc::default(),
             connections: Arc::default(),
             retries: Arc::default(),
