@@ -51,6 +51,8 @@ pub struct Supervisor {
     pub(super) shared: Arc<Shared>,
     pub(super) board: Arc<Board>,
     pub(super) accounts: Accounts,
+    /// A task ended since the last tick.
+    some_ended: bool,
     pub(super) decrees: Decrees,
     pub(super) hooks: Hooks,
     /// The one in use: another in the settings waits for a restart.
@@ -115,6 +117,7 @@ impl Supervisor {
             shared,
             board,
             accounts,
+            some_ended: false,
             decrees,
             hooks,
             snapshot: Snapshot::default(),
@@ -163,10 +166,7 @@ impl Supervisor {
                         watch = Watch::new(conf_dir, &self.shared.journal);
                     }
                 }
-                () = self.accounts.next_end() => {
-                    self.post();
-                    self.tell_completed_migrations(Instant::now());
-                }
+                () = self.accounts.next_end() => self.some_ended = true,
                 Some(verified) = self.proofs.verified.recv() => self.take_verified(verified),
                 Some(step) = self.forgetting.steps.recv() => self.go_on_forgetting(step),
                 _ = tick.tick() => {
@@ -202,6 +202,11 @@ impl Supervisor {
     }
 
     fn tick(&mut self) {
+        // Of all that ended since the last tick at once: what follows looks at every account.
+        if std::mem::take(&mut self.some_ended) {
+            self.post();
+            self.tell_completed_migrations(Instant::now());
+        }
         self.watch_the_clock();
         self.limit_bandwidth();
         self.accounts.start_some(STARTS_A_TICK);
