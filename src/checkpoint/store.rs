@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
@@ -204,13 +205,14 @@ impl Store {
 
     /// A writer for one account's task.
     pub fn writer(&self) -> Writer {
-        Writer { shared: self.shared.clone(), lost: Lost::default() }
+        let (lost, owed) = (Lost::default(), Arc::default());
+        Writer { shared: self.shared.clone(), lost, owed }
     }
 
     /// Resolves when the committer has done a (possibly empty) durable commit: the watchdog's
     /// question.
     pub async fn alive(&self) -> Result<(), StoreError> {
-        self.writer().commit(Vec::new()).await
+        self.writer().flush().await
     }
 
     fn records<R: Record>(&self, prefix: &[u8]) -> Result<Vec<R>, StoreError> {
@@ -278,6 +280,15 @@ fn small(number: u64) -> Result<u32, StoreError> {
 pub struct Writer {
     shared: Arc<Shared>,
     lost: Lost,
+    owed: Arc<Owed>,
+}
+
+/// Lazy commits of a writer, counted.
+#[derive(Default)]
+struct Owed {
+    queued: AtomicU64,
+    /// Of these it is known that they are durable, or that they are lost and that was told.
+    settled: AtomicU64,
 }
 
 impl Writer {
@@ -285,10 +296,25 @@ impl Writer {
     /// the edits may or may not be applied.
     ///
     /// An error may be that of lazy edits before: then these edits were not applied either.
+    /// Without edits it waits for those before, and for nothing where there are none.
     pub async fn commit(&self, edits: Vec<Edit>) -> Result<(), StoreError> {
+        let owed = &self.owed;
+        let is_settled = owed.settled.load(Ordering::SeqCst) >= owed.queued.load(Ordering::SeqCst);
+        if edits.is_empty() && is_settled { Ok(()) } else { self.commit_anyway(edits).await }
+    }
+
+    /// Resolves when the committer has come to it, which nothing is too small for.
+    pub async fn flush(&self) -> Result<(), StoreError> {
+        self.commit_anyway(Vec::new()).await
+    }
+
+    async fn commit_anyway(&self, edits: Vec<Edit>) -> Result<(), StoreError> {
+        let queued = self.owed.queued.load(Ordering::SeqCst);
         let (waiting, answer) = oneshot::channel();
         self.send(edits, Some(waiting)).await?;
-        answer.await.unwrap_or_else(|_| Err(gone()))
+        answer.await.unwrap_or_else(|_| Err(gone()))?;
+        self.owed.settled.fetch_max(queued, Ordering::SeqCst);
+        Ok(())
     }
 
     /// Queues edits behind those already queued, to be made durable soon: with the next commit of
@@ -296,7 +322,10 @@ impl Writer {
     /// see them before. An error shows at the next `commit`, and until then nothing further from
     /// this writer is applied.
     pub async fn commit_lazily(&self, edits: Vec<Edit>) -> Result<(), StoreError> {
-        self.send(edits, None).await
+        self.send(edits, None).await?;
+        // After it: a commit that begins meanwhile does not wait for it.
+        self.owed.queued.fetch_add(1, Ordering::SeqCst);
+        Ok(())
     }
 
     async fn send(

@@ -102,6 +102,29 @@ async fn nothing_is_applied_behind_lost_lazy_edits_until_it_was_told() {
 }
 
 #[tokio::test]
+async fn a_commit_of_nothing_waits_for_what_was_queued_before_it_and_for_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    let folder = FolderId(1);
+    let writer = store.writer();
+    let commits = || store.shared.disk.get(keys::BATCHES).unwrap();
+    let at_first = commits();
+    writer.commit(Vec::new()).await.unwrap();
+    assert_eq!(commits(), at_first);
+    for uid in [1, 2] {
+        writer.commit_lazily(put(folder, uid)).await.unwrap();
+        // Another handle of it, as the two ends of a relay have.
+        writer.clone().commit(Vec::new()).await.unwrap();
+        assert_eq!(store.known(folder).unwrap().len(), uid as usize);
+    }
+    let then = commits();
+    writer.commit(Vec::new()).await.unwrap();
+    assert_eq!(commits(), then);
+    writer.flush().await.unwrap();
+    assert_ne!(commits(), then);
+}
+
+#[tokio::test]
 async fn a_store_of_a_later_pecsync_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     {

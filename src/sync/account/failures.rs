@@ -160,7 +160,7 @@ impl Life {
     /// The account in the store, if it is damaged there. What a write left half done passes for
     /// damage until the store is open again, as it is after a write that succeeds.
     async fn damaged(&self) -> Result<Option<(AccountId, Option<AccountRecord>)>, StoreError> {
-        self.writer.commit(Vec::new()).await?;
+        self.writer.flush().await?;
         let (store, address) = (&self.shared.store, &self.enrollment.address);
         let Some(account) = store.account_id(address)? else { return Ok(None) };
         match store.check(account) {
