@@ -269,3 +269,53 @@ fn the_page_is_told_what_it_shows_and_no_secret() {
     let link = "[migration.epap.portal]\ntwo_factor = \"javascript:alert(1)\"\n";
     assert!(load(&format!("{MIGRATION}{link}")).unwrap_err().contains("is not a link"));
 }
+
+#[test]
+fn passwords_reach_the_page_over_tls_or_on_this_machine() {
+    let site = Site::new();
+    private(&site.path("key.pem"), "");
+    let check = |portal: &str, expected: &str| {
+        let text = format!("[portal]\n{portal}\n{MIGRATION}");
+        private(&site.path("pecsync.toml"), &text);
+        let checking = Context { checking: true, ..Context::of_daemon() };
+        let said = match load_in(&site.path("pecsync.toml"), &checking) {
+            Ok((settings, _)) => {
+                let service = settings.portal.service.unwrap();
+                format!("{} {:?}", service.listen, service.certificate.map(|it| it.key))
+            }
+            Err(problems) => {
+                let problems = problems.iter().map(ToString::to_string);
+                problems.collect::<Vec<_>>().join("\n")
+            }
+        };
+        assert!(said.contains(expected), "{said}");
+    };
+    let url = "public_url = \"https://migra.example.it/\"\n";
+    let files = "certificate = \"chain.pem\"\ncertificate_key = \"key.pem\"\n";
+    check(url, "127.0.0.1:8465 None");
+    check(&format!("{url}listen = \"[::1]:80\""), "[::1]:80 None");
+    let key = site.path("key.pem");
+    check(&format!("{url}{files}listen = \"0.0.0.0:443\""), &format!("0.0.0.0:443 Some({key:?})"));
+    for listen in ["0.0.0.0:80", "[::]:80", "192.0.2.1:8465", "[::ffff:192.0.2.1]:8465"] {
+        let said = format!(
+            "pecsync.toml:3:10: \"{listen}\" would have passwords sent over the network in the \
+             clear; add certificate and certificate_key, or write it like \"127.0.0.1:8465\""
+        );
+        check(&format!("{url}listen = \"{listen}\""), &said);
+    }
+    let one = |key: &str| format!("{url}{key} = \"a.pem\"\n");
+    let said = "3:1: \"certificate\" without \"certificate_key\"; add certificate_key";
+    check(&one("certificate"), said);
+    check(&one("certificate_key"), "3:1: \"certificate_key\" without \"certificate\"");
+    let here = format!("public_url = \"http://127.0.0.1:8465/\"\n{files}");
+    check(&here, "pecsync.toml:2:14: the page speaks TLS itself; write https:// in public_url");
+    // Where it is not there yet, or cannot be seen from here, the page says so as it starts.
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let said = format!(
+        "pecsync.toml:4:19: a private key that everybody on this machine can read; chmod o-rwx {}",
+        key.display()
+    );
+    check(&format!("{url}{files}"), &said);
+    fs::remove_file(&key).unwrap();
+    check(&format!("{url}{files}"), "127.0.0.1:8465 Some");
+}

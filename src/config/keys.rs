@@ -63,6 +63,8 @@ pub const PORTAL: Keys = settings(
     "[portal]",
     &[
         "listen",
+        "certificate",
+        "certificate_key",
         "metrics_listen",
         "public_url",
         "trusted_proxies",

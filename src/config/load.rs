@@ -108,13 +108,13 @@ struct Main {
 }
 
 impl Main {
-    fn of(root: Option<&Table<'_>>, dir: &Path) -> Main {
+    fn of(root: Option<&Table<'_>>, dir: &Path, context: &Context) -> Main {
         let table = |key: &str| root.and_then(|root| root.table(key));
         Main {
             daemon: limits::daemon(table("daemon").as_ref(), dir),
             hooks: hooks::hooks(table("hooks").as_ref()),
             limits: limits::limits(table("limits").as_ref()),
-            portal: portal::service(table("portal").as_ref(), dir),
+            portal: portal::service(table("portal").as_ref(), dir, context),
         }
     }
 }
@@ -133,7 +133,7 @@ struct Loading {
 
 impl Loading {
     fn main_file(&mut self, path: &Path, dir: &Path, context: &Context) -> Main {
-        let Some(text) = self.read(path, dir) else { return Main::of(None, dir) };
+        let Some(text) = self.read(path, dir) else { return Main::of(None, dir, context) };
         self.main_text(path, dir, &text, context)
     }
 
@@ -141,7 +141,7 @@ impl Loading {
         self.text(path, dir, text, |loading, root| {
             root.allow(&keys::TOP);
             loading.migrations_in(&root, dir, dir, context);
-            Main::of(Some(&root), dir)
+            Main::of(Some(&root), dir, context)
         })
     }
 

@@ -3,10 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
+use super::load::Context;
 use super::presets;
 use super::problem::{Wrong, quoted};
 use super::settings::Endpoint;
@@ -31,8 +34,9 @@ pub struct Portal {
 /// `[portal]`: the program.
 #[derive(Clone, Debug)]
 pub struct Service {
-    /// Where it listens for the reverse proxy.
+    /// Where it listens: for browsers with a certificate, else for a reverse proxy of this machine.
     pub listen: SocketAddr,
+    pub certificate: Option<Certificate>,
     /// Where Prometheus asks; on this machine only.
     pub metrics_listen: Option<SocketAddr>,
     /// Where browsers find it: scheme, host, maybe a port, and the path, which ends in `/`.
@@ -43,6 +47,66 @@ pub struct Service {
     pub state_dir: PathBuf,
     /// Program and arguments that are told of each new password.
     pub new_password_hook: Option<Vec<String>>,
+}
+
+/// The PEM files with which the page speaks TLS itself.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Certificate {
+    /// Its own first, then those that lead to a root.
+    pub chain: PathBuf,
+    pub key: PathBuf,
+}
+
+/// What stands in them.
+pub struct CertificateTexts {
+    pub chain: Zeroizing<Vec<u8>>,
+    /// Wiped when dropped.
+    pub key: Zeroizing<Vec<u8>>,
+}
+
+/// Of either file.
+const PEM_OCTETS_MAX: u64 = 256 << 10;
+
+impl Certificate {
+    /// As they are now; or why they cannot be used, in words that tell nothing of what stands in
+    /// them. Links are followed: those who renew certificates lay them. Blocking.
+    pub fn read(&self) -> Result<CertificateTexts, String> {
+        let read = |path| files::read_octets(path, PEM_OCTETS_MAX, true);
+        let told = |name, path: &Path, wrong| format!("{name} {}: {wrong}", path.display());
+        let found = |name, path| match read(path) {
+            Ok(Some(found)) => Ok(found),
+            Ok(None) => {
+                let wrong = Wrong::new("no such file", "create it, or correct its name");
+                Err(told(name, path, wrong))
+            }
+            Err(unreadable) => Err(told(name, path, for_page(path, unreadable.wrong))),
+        };
+        let chain = found("certificate", &self.chain)?.octets;
+        let key = found("certificate_key", &self.key)?;
+        match key.others_read {
+            true => {
+                let wrong = files::others_read(&self.key, PRIVATE_KEY);
+                Err(told("certificate_key", &self.key, wrong))
+            }
+            false => Ok(CertificateTexts { chain, key: key.octets }),
+        }
+    }
+}
+
+const PRIVATE_KEY: &str = "a private key";
+
+/// It is the page that is to be let in, not the daemon.
+fn for_page(path: &Path, wrong: Wrong) -> Wrong {
+    match wrong.hint.starts_with("chown") {
+        false => wrong,
+        true => {
+            let file = files::shell_word(path);
+            Wrong::new(
+                wrong.message,
+                format!("chown root:pecsync-portal {file} && chmod 640 {file}"),
+            )
+        }
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -140,7 +204,7 @@ pub(super) fn keep_within(root: &Table<'_>, file: &Path, address: Option<&str>) 
 }
 
 /// `[portal]`; `dir` is that of pecsync.toml.
-pub(super) fn service(table: Option<&Table<'_>>, dir: &Path) -> Option<Service> {
+pub(super) fn service(table: Option<&Table<'_>>, dir: &Path, context: &Context) -> Option<Service> {
     let table = table?;
     table.allow(&keys::PORTAL);
     if !table.has("public_url") {
@@ -148,8 +212,21 @@ pub(super) fn service(table: Option<&Table<'_>>, dir: &Path) -> Option<Service> 
         table.missing(Wrong::new("\"public_url\" is missing", hint));
     }
     let url = table.parsed("public_url", public_url);
-    let listens = table.parsed("listen", |text| listen(text, "127.0.0.1:8465"));
-    let metrics_listen = table.parsed("metrics_listen", listen_here);
+    let certificate = certificate(table, dir, context);
+    let listens = table.parsed("listen", |text| match table.has("certificate") {
+        true => listen(text, "0.0.0.0:443"),
+        false => {
+            let hint = "add certificate and certificate_key, or write it like \"127.0.0.1:8465\"";
+            listen_here(text, hint, "would have passwords sent over the network in the clear")
+        }
+    });
+    if let Some(url) = url.as_ref().filter(|url| certificate.is_some() && !url.value.is_https) {
+        let wrong = Wrong::new("the page speaks TLS itself", "write https:// in public_url");
+        table.wrong(&url.at, wrong);
+    }
+    let metrics_listen = table.parsed("metrics_listen", |text| {
+        listen_here(text, "write it like \"127.0.0.1:9465\"", "is not on this machine only")
+    });
     let proxies = table.list("trusted_proxies", |text| {
         text.parse::<IpAddr>().map(|address| address.to_canonical()).map_err(|_| {
             Wrong::new(format!("{} is not an IP address", quoted(text)), "write it like \"::1\"")
@@ -159,6 +236,7 @@ pub(super) fn service(table: Option<&Table<'_>>, dir: &Path) -> Option<Service> 
     let hook = hooks::program(table, "new_password_hook");
     Some(Service {
         listen: listens.map_or(SocketAddr::from(([127, 0, 0, 1], 8465)), |found| found.value),
+        certificate,
         metrics_listen: metrics_listen.map(|found| found.value),
         public_url: url?.value,
         trusted_proxies: proxies.unwrap_or_default().into_iter().map(|it| it.value).collect(),
@@ -174,16 +252,32 @@ fn listen(text: &str, example: &str) -> Result<SocketAddr, Wrong> {
     })
 }
 
-fn listen_here(text: &str) -> Result<SocketAddr, Wrong> {
-    let example = "127.0.0.1:9465";
-    let address = listen(text, example)?;
+fn listen_here(text: &str, hint: &str, else_: &str) -> Result<SocketAddr, Wrong> {
+    let address = listen(text, "127.0.0.1:8465")?;
     match address.ip().to_canonical().is_loopback() {
         true => Ok(address),
-        false => {
-            let message = format!("{} is not on this machine only", quoted(text));
-            Err(Wrong::new(message, format!("write it like {example:?}")))
+        false => Err(Wrong::new(format!("{} {else_}", quoted(text)), hint)),
+    }
+}
+
+/// Both files or none. That they can be read is the page's matter: neither the daemon nor who asks
+/// `pecsync check` is let in, maybe.
+fn certificate(table: &Table<'_>, dir: &Path, context: &Context) -> Option<Certificate> {
+    for (one, other) in [("certificate", "certificate_key"), ("certificate_key", "certificate")] {
+        if table.has(one) && !table.has(other) {
+            let wrong = Wrong::new(format!("{one:?} without {other:?}"), format!("add {other}"));
+            table.wrong(&table.at_key(one), wrong);
         }
     }
+    let file = |key: &str| table.parsed(key, |written| files::beside(dir, written));
+    let (chain, key) = (file("certificate"), file("certificate_key"));
+    if let Some(key) = key.as_ref().filter(|_| context.checking) {
+        let mode = key.value.metadata().map_or(0, |facts| facts.permissions().mode());
+        if mode & 0o004 != 0 {
+            table.wrong(&key.at, files::others_read(&key.value, PRIVATE_KEY));
+        }
+    }
+    Some(Certificate { chain: chain?.value, key: key?.value })
 }
 
 /// Passwords are typed into it: TLS, or this machine.

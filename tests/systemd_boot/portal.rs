@@ -48,6 +48,7 @@ fn the_page_on_this_debian() {
     is_kept_in(&machine);
     enrolls(&machine);
     hands_new_passwords_on(&machine);
+    has_tls_of_its_own(&machine);
     goes_without_a_trace(&machine, &before);
 }
 
@@ -206,6 +207,42 @@ fn hands_new_passwords_on(machine: &Machine) {
         machine.sh("journalctl -u pecsync-portal-provision --no-pager").contains("a.telling: ")
     });
     machine.sh(&format!("rm {queue}/a.telling"));
+}
+
+/// At port 443, with what the manual says, and a key that only its group reads.
+fn has_tls_of_its_own(machine: &Machine) {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/portal.md");
+    let manual = fs::read_to_string(manual).expect("read");
+    let drop_in = manual.split("```ini\n").nth(1).expect("a drop-in").split("```").next().unwrap();
+    machine.write(
+        drop_in,
+        "/etc/systemd/system/pecsync-portal.service.d/port.conf",
+        "0644 root:root",
+    );
+    let made = rcgen::generate_simple_self_signed(["migra.example.it".to_owned()]).expect("made");
+    let (dir, access) = ("/etc/pecsync/portal-tls", "0640 root:pecsync-portal");
+    machine.sh(&format!("install -d -g pecsync-portal -m 0750 {dir}"));
+    machine.write(&made.cert.pem(), &format!("{dir}/fullchain.pem"), access);
+    machine.write(&made.signing_key.serialize_pem(), &format!("{dir}/privkey.pem"), access);
+    let own = "https://migra.example.it/\"\nlisten = \"0.0.0.0:443\"\n\
+        certificate = \"portal-tls/fullchain.pem\"\ncertificate_key = \"portal-tls/privkey.pem\"";
+    let settings = SETTINGS.replace("http://127.0.0.1:8465/\"", own);
+    machine.write(&settings, "/etc/pecsync/pecsync.toml", "0644 root:root");
+    machine.sh("pecsync check && systemctl daemon-reload && systemctl restart pecsync-portal");
+    let ask = format!(
+        "(printf 'GET /?ui=epap HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n'; sleep 1) | \
+         openssl s_client -quiet -verify_return_error -CAfile {dir}/fullchain.pem \
+         -verify_hostname migra.example.it -connect 127.0.0.1:443"
+    );
+    machine.wait("the page", || {
+        let output = machine.run(&["sh", "-c", &ask]);
+        String::from_utf8_lossy(&output.stdout).contains("Inserisci il tuo indirizzo PEC")
+    });
+    let capable =
+        machine.sh("grep CapEff /proc/$(systemctl show -p MainPID --value pecsync-portal)/status");
+    assert!(capable.trim().ends_with("0000000000000400"), "that of its port alone: {capable}");
+    machine.sh(&format!("rm -r {dir} /etc/systemd/system/pecsync-portal.service.d"));
+    machine.sh("systemctl daemon-reload");
 }
 
 fn goes_without_a_trace(machine: &Machine, before: &str) {

@@ -3,20 +3,24 @@
 //! It ends in the file that an administrator would drop into conf.d, and holds no power of its
 //! own: passwords are tried once, sealed for the daemon at that moment, and cannot be read back.
 //!
-//! Reading order: `server` speaks HTTP and keeps its bounds, `steps` is what each page does,
+//! Reading order: `server` is what is served, `connections` to whom, within which bounds, and `tls`
+//! with which certificate; `exchange` is a request and its answer, `steps` what each page does,
 //! `pages` what it shows and `words` in which language; `session` remembers a visitor, `captcha`
 //! and `limits` keep machines and haste away, `trial` tries a password, `enrolled` writes the file,
 //! `provision` hands new passwords on.
 
 mod arguments;
 mod captcha;
+mod connections;
 mod enrolled;
+mod exchange;
 mod limits;
 mod pages;
 mod provision;
 mod server;
 mod session;
 mod steps;
+mod tls;
 mod token;
 mod trial;
 mod words;

@@ -16,9 +16,10 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::task::spawn_blocking;
 
 use crate::enrolled::{Rest, Time};
+use crate::exchange::{Asked, Reply};
 use crate::limits::network;
 use crate::pages::{Frame, State, nowhere};
-use crate::server::{App, Asked, Reply, log};
+use crate::server::{App, log};
 use crate::session::{ByAdministrator, Step, Visit};
 use crate::trial::{Failed, try_once};
 use crate::words::{Lang, Wrong};

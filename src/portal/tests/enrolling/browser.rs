@@ -23,6 +23,11 @@ pub struct Browser {
 impl Browser {
     /// Needs chromium and chromium-driver, which `tests/support/install.sh` sees to.
     pub fn new() -> Browser {
+        Browser::with(&[])
+    }
+
+    /// With more of Chromium's arguments.
+    pub fn with(more: &[String]) -> Browser {
         let profile = tempfile::tempdir().unwrap();
         let mut command = Command::new("chromedriver");
         command.arg("--port=0").env("HOME", profile.path());
@@ -38,7 +43,7 @@ impl Browser {
         let port = port.expect("chromedriver says its port");
         let mut browser = Browser { driver, port, session: String::new(), _profile: profile };
         let data = browser._profile.path().join("profile");
-        let arguments = [
+        let mut arguments = vec![
             "--headless=new".to_owned(),
             // Tests run as root, where Chromium has no sandbox of its own.
             "--no-sandbox".to_owned(),
@@ -48,6 +53,7 @@ impl Browser {
             "--no-first-run".to_owned(),
             format!("--user-data-dir={}", data.display()),
         ];
+        arguments.extend_from_slice(more);
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
             "goog:chromeOptions": { "args": arguments, "binary": "/usr/bin/chromium" },
@@ -114,6 +120,11 @@ impl Browser {
     /// What a script gives back, run in the page by the driver.
     pub fn script(&self, script: &str) -> Value {
         self.command("POST", "execute/sync", json!({ "script": script, "args": [] }))
+    }
+
+    /// Cookies that the page which is shown would be sent, those that no script sees among them.
+    pub fn cookies(&self) -> Vec<Value> {
+        self.command("GET", "cookie", Value::Null).as_array().cloned().unwrap_or_default()
     }
 
     /// What the browser complained of since it was asked last: refused scripts and styles, errors.

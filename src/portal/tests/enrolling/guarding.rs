@@ -5,7 +5,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::FileExt;
 
-use crate::site::{FNOFI, GEOMETRI, NEW_PASSWORD, PASSWORD, Visitor, World, form};
+use crate::site::{FNOFI, GEOMETRI, NEW_PASSWORD, PASSWORD, World};
+use crate::visitor::{Visitor, form, solution};
 
 #[test]
 fn every_answer_of_an_https_page_says_so_and_what_browsers_may_do() {
@@ -43,6 +44,48 @@ fn every_answer_of_an_https_page_says_so_and_what_browsers_may_do() {
         assert!(header("content-security-policy").unwrap().starts_with("default-src 'none'"));
         assert_eq!(header("x-content-type-options"), Some("nosniff"));
     }
+}
+
+#[test]
+fn machines_other_pages_and_floods_are_kept_away() {
+    let world = World::new();
+    let mut visitor = Visitor::new(&world);
+    let mailbox = ("mailbox", "anna.neri");
+    visitor.post("?ui=fnofi", &[mailbox]).says("Conferma di non essere un robot");
+    visitor.post("?ui=fnofi", &[mailbox, ("solution", "{}")]).says("Conferma di non essere");
+    let solved = solution(&visitor.get("?ui=fnofi"));
+    let fields = [mailbox, ("solution", &*solved)];
+    let page = visitor.post("?ui=fnofi", &fields);
+    page.says("Password della casella:");
+    visitor.post("?ui=fnofi", &fields).says("Conferma di non essere un robot");
+    // A page elsewhere cannot send our forms, nor can one tab send another's.
+    let own = std::mem::replace(&mut visitor.origin, "https://altrove.example".to_owned());
+    assert_eq!(visitor.password(&page, PASSWORD).status, 403);
+    visitor.origin = own;
+    let stale = page;
+    let page = visitor.begin(FNOFI);
+    visitor.password(&stale, PASSWORD).says("in un'altra scheda");
+    assert_eq!(visitor.send("POST", "password", &"a".repeat(17 << 10)).status, 413);
+    // Script in every field comes back as text.
+    let script = "\"><script>alert(1)</script>";
+    for fields in
+        [[("mailbox", script), ("solution", "")], [("mailbox", script), ("solution", script)]]
+    {
+        let answer = visitor.post("?ui=fnofi", &fields);
+        assert!(!answer.body.contains("<script>"), "{}", answer.body);
+    }
+    let answer = visitor.post("password", &[("form", script), ("password", script)]);
+    assert!(!answer.body.contains("<script>"), "{}", answer.body);
+    // Each try is a login at the provider: an address has five, then it waits.
+    let mut page = page;
+    for try_ in 0..6 {
+        if try_ % 2 == 0 {
+            page = visitor.begin(FNOFI);
+        }
+        let answer = visitor.password(&page, "sbagliata");
+        answer.says(if try_ < 5 { "Credenziali non valide" } else { "Troppi tentativi" });
+    }
+    assert_eq!(world.source.refusals(FNOFI.1), 5);
 }
 
 #[test]
@@ -96,7 +139,7 @@ fn a_connection_ends_with_the_form_that_came_over_it() {
 }
 
 /// Of what a process holds in memory that it may write to.
-fn is_in_memory(pid: u32, needle: &[u8]) -> bool {
+pub fn is_in_memory(pid: u32, needle: &[u8]) -> bool {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
     maps.lines().filter(|line| line.contains(" rw")).any(|line| {

@@ -3,13 +3,85 @@
 use std::fs;
 use std::time::{Duration, SystemTime};
 
-use crate::site::{EPAP, FNOFI, GEOMETRI, NEW_PASSWORD, PASSWORD, Visitor, World, form};
+use crate::site::{EPAP, FNOFI, GEOMETRI, ISTRUZIONE, NEW_PASSWORD, PASSWORD, World};
 use crate::support::daemon::rfc3339;
+use crate::visitor::{Answer, Visitor, form};
 
-fn proves(world: &World, migration: (&str, &str), password: &str) -> crate::site::Answer {
+fn proves(world: &World, migration: (&str, &str), password: &str) -> Answer {
     let mut visitor = Visitor::new(world);
     let page = visitor.begin(migration);
     visitor.password(&page, password)
+}
+
+#[test]
+fn enrolling_again_brings_a_new_password_and_keeps_the_rest() {
+    let world = World::new();
+    let mut daemon = world.daemon();
+    world.plant(EPAP.1);
+    let mut visitor = Visitor::new(&world);
+    let page = visitor.begin(EPAP);
+    let token = form(&page);
+    visitor.password(&page, PASSWORD);
+    visitor.post("contacts", &[("form", &token), ("email", "m@x.it"), ("phone", "+391234567890")]);
+    let new = [("form", token.as_str()), ("new", NEW_PASSWORD), ("again", NEW_PASSWORD)];
+    visitor.post("new-password", &new).says("è iniziata");
+    daemon.wait_following(EPAP.1);
+    world.wait_moved(EPAP.1, "M0");
+    let before = world.enrollments();
+    world.source.set_password(EPAP.1, "Altra-parola9");
+    world.source.kick(EPAP.1);
+    daemon.wait("the old password is refused", EPAP.1, 60, |it| it["reason"].is_object());
+    world.plant(EPAP.1);
+    let mut again = Visitor::new(&world);
+    let page = again.begin(EPAP);
+    again.password(&page, PASSWORD).says("Credenziali non valide");
+    assert_eq!(world.enrollments(), before);
+    again.password(&page, "Altra-parola9").says("è iniziata").says("Stato");
+    let after = world.enrollments();
+    assert_eq!(after.len(), 1);
+    assert!(after != before && after[0].1.contains("m@x.it"), "{after:?}");
+    daemon.wait_following(EPAP.1);
+    world.wait_moved(EPAP.1, "M0");
+    assert_eq!(world.queue().len(), 1, "the new password for the target stays as it was");
+    // Whoever leaves is gone.
+    let token = form(&again.get("state"));
+    again.post("leave", &[("form", &token)]).says("Inserisci il tuo indirizzo");
+    again.get("state").says("utilizzare il link completo");
+}
+
+#[test]
+fn coming_back_queues_no_password_again() {
+    let world = World::new();
+    let come = || {
+        let mut visitor = Visitor::new(&world);
+        let page = visitor.begin(ISTRUZIONE);
+        visitor.password(&page, PASSWORD).says("è iniziata");
+    };
+    come();
+    let (_, told) = world.provision();
+    assert!(told.contains(PASSWORD), "{told}");
+    come();
+    assert!(world.queue().is_empty(), "the password at the new provider may be another by now");
+}
+
+#[test]
+fn who_has_proved_a_password_does_not_take_the_place_of_who_enrolled_since() {
+    let world = World::new();
+    let proves = |visitor: &mut Visitor| {
+        let page = visitor.begin(GEOMETRI);
+        visitor.password(&page, PASSWORD);
+        form(&page)
+    };
+    let sets = |visitor: &mut Visitor, token: &str, new: &str| {
+        visitor.post("new-password", &[("form", token), ("new", new), ("again", new)])
+    };
+    let (mut waits, mut owner) = (Visitor::new(&world), Visitor::new(&world));
+    let early = proves(&mut waits);
+    let token = proves(&mut owner);
+    sets(&mut owner, &token, NEW_PASSWORD).says("è iniziata");
+    let (files, queue) = (world.enrollments(), world.queue());
+    sets(&mut waits, &early, "Un'altra-parola-9");
+    assert_eq!((world.enrollments(), world.queue()), (files, queue));
 }
 
 #[test]
@@ -162,25 +234,4 @@ fn once_the_old_provider_is_gone_the_page_still_says_what_mail_programs_need() {
     page.says("La migrazione si è conclusa.").says("https://webmail.infocert.it");
     page.says("IMAP: mbox.cert.legalmail.it, 993, SSL/TLS");
     assert!(!page.body.contains("<form"), "{}", page.body);
-}
-
-#[test]
-fn forget_erases_a_new_password_that_waits() {
-    let world = World::new();
-    let mut visitor = Visitor::new(&world);
-    let page = visitor.begin(GEOMETRI);
-    let token = form(&page);
-    visitor.password(&page, PASSWORD);
-    let new = [("form", token.as_str()), ("new", NEW_PASSWORD), ("again", NEW_PASSWORD)];
-    visitor.post("new-password", &new).says("è iniziata");
-    // Of which one is being told, too.
-    let (queued, _) = &world.queue()[0];
-    fs::copy(queued, queued.with_extension("telling")).unwrap();
-    let (file, _) = &world.enrollments()[0];
-    let stranger = world.site.path("portal/queue/altri.json");
-    fs::write(&stranger, "{}").unwrap();
-    fs::remove_file(file).unwrap();
-    world.site.order(&["forget", GEOMETRI.1]);
-    let left: Vec<_> = world.queue().into_iter().map(|(path, _)| path).collect();
-    assert_eq!(left, [stranger]);
 }

@@ -1,9 +1,7 @@
-//! The four published migrations between two real servers, with a daemon and a portal; and a
-//! visitor without a browser.
+//! The four published migrations between two real servers, with a daemon and a portal.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -18,6 +16,7 @@ use crate::support::mail;
 use crate::support::port::free_port;
 use crate::support::server::Server;
 use crate::support::{poll, tie_to_this_thread};
+use crate::visitor::{Answer, Visitor};
 
 /// A guide's migration: its `ui`, whose mailbox is moved, and what `[migration.NAME.portal]` says.
 pub const EPAP: (&str, &str) = ("epap", "mario.rossi@pec.epap.it");
@@ -41,29 +40,49 @@ pub struct World {
     pub target: Dovecot,
     pub site: Site,
     pub port: u16,
+    public_url: String,
     metrics_port: u16,
-    /// What the odd server answers to a login, behind its tag.
-    pub odd: Arc<Mutex<String>>,
+    pub odd: Arc<Odd>,
     portal: Option<Child>,
 }
 
-/// An IMAP server that refuses every login in the words it is given.
-fn odd_server() -> (u16, Arc<Mutex<String>>) {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let words = Arc::new(Mutex::new(String::new()));
-    let said = words.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] odd\r\n");
-            let mut line = String::new();
-            let _ = BufReader::new(stream.try_clone().unwrap()).read_line(&mut line);
-            let tag = line.split(' ').next().unwrap();
-            let _ = stream.write_all(format!("{tag} {}\r\n", said.lock().unwrap()).as_bytes());
-        }
-    });
-    (port, words)
+/// An IMAP server that refuses every login in the words it is given, and remembers what it heard.
+#[derive(Default)]
+pub struct Odd {
+    words: Mutex<String>,
+    /// The lines of each connection, once it has ended.
+    heard: Mutex<Vec<Vec<String>>>,
+}
+
+impl Odd {
+    fn serve(listener: TcpListener) -> Arc<Odd> {
+        let odd = Arc::<Odd>::default();
+        let own = odd.clone();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map(Result::unwrap) {
+                let _ = stream.write_all(b"* OK [CAPABILITY IMAP4rev1 SASL-IR AUTH=PLAIN] odd\r\n");
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let lines = lines.map_while(Result::ok).inspect(|line| {
+                    let (tag, words) = (line.split(' ').next().unwrap(), own.words.lock().unwrap());
+                    let _ = stream.write_all(format!("{tag} {words}\r\n").as_bytes());
+                });
+                let lines = lines.collect();
+                own.heard.lock().unwrap().push(lines);
+            }
+        });
+        odd
+    }
+
+    /// What it answers, behind the tag.
+    pub fn says(&self, words: &str) {
+        words.clone_into(&mut self.words.lock().unwrap());
+    }
+
+    /// What one connection brought, now or soon.
+    pub fn heard(&self) -> Vec<String> {
+        let heard = poll(Duration::from_secs(60), || self.heard.lock().unwrap().pop());
+        heard.expect("a connection that ended")
+    }
 }
 
 impl World {
@@ -74,7 +93,9 @@ impl World {
     /// With settings that were changed before anything read them.
     pub fn with(change: impl FnOnce(String) -> String) -> World {
         let all = [EPAP, GEOMETRI, FNOFI, ISTRUZIONE, EARLY, LATE, ODD];
-        let (odd_port, odd) = odd_server();
+        let odd_listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let odd_port = odd_listener.local_addr().unwrap().port();
+        let odd = Odd::serve(odd_listener);
         let mut source = Dovecot::aruba();
         let mut target = Dovecot::legalmail().master("migratore", "padrone-segreto");
         for (number, (_, address)) in all.iter().enumerate() {
@@ -141,26 +162,35 @@ impl World {
                 _ => String::new(),
             });
         }
-        write_private(&site.config(), &change(text));
+        let text = change(text);
+        let url = text.split("public_url = \"").nth(1).and_then(|rest| rest.split('"').next());
+        let public_url = url.unwrap().to_owned();
+        write_private(&site.config(), &text);
         let made = site.command(&["seal", "--new-key"]);
         assert!(made.status.success(), "{made:?}");
         site.keep_out_of_logs(PASSWORD);
         site.keep_out_of_logs(NEW_PASSWORD);
-        let mut world = World { source, target, site, port, metrics_port, odd, portal: None };
+        let mut world =
+            World { source, target, site, port, public_url, metrics_port, odd, portal: None };
         world.start_portal();
         world
     }
 
     pub fn start_portal(&mut self) {
         let log = fs::File::create(self.site.path("portal.log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pecsync-portal"));
-        command.arg("run").arg("--config").arg(self.site.config());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        let mut command = self.portal_command();
+        command.stdout(Stdio::null()).stderr(log);
         self.portal = Some(tie_to_this_thread(&mut command).spawn().unwrap());
         let serves = poll(Duration::from_secs(20), || {
             TcpStream::connect(("127.0.0.1", self.port)).ok().map(drop)
         });
         assert!(serves.is_some(), "the portal does not start: {}", self.portal_log());
+    }
+
+    pub fn portal_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pecsync-portal"));
+        command.arg("run").arg("--config").arg(self.site.config()).stdin(Stdio::null());
+        command
     }
 
     pub fn portal_pid(&self) -> u32 {
@@ -169,7 +199,7 @@ impl World {
 
     /// What Prometheus is told.
     pub fn metrics(&self) -> Answer {
-        Visitor { port: self.metrics_port, ..Visitor::new(self) }.get("metrics")
+        Visitor::to(self.metrics_port).get("metrics")
     }
 
     pub fn portal_log(&self) -> String {
@@ -177,7 +207,7 @@ impl World {
     }
 
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}/{path}", self.port)
+        format!("{}{path}", self.public_url)
     }
 
     pub fn daemon(&self) -> Daemon<'_> {
@@ -245,127 +275,8 @@ impl Drop for World {
     }
 }
 
-/// An answer, as it came.
-pub struct Answer {
-    pub status: u16,
-    pub headers: BTreeMap<String, String>,
-    pub body: String,
-}
-
-impl Answer {
-    #[track_caller]
-    pub fn says(&self, words: &str) -> &Answer {
-        assert!(self.text().contains(words), "{words:?} is not in {}", self.body);
-        self
-    }
-
-    /// As somebody reads it: without entities.
-    pub fn text(&self) -> String {
-        let text = self.body.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">");
-        text.replace("&amp;", "&")
-    }
-
-    /// The value of a hidden or other field.
-    pub fn field(&self, before: &str) -> String {
-        let text = self.text();
-        let at = text.find(before).unwrap_or_else(|| panic!("no {before} in {text}"));
-        let rest = &text[at + before.len()..];
-        rest[..rest.find(if before.ends_with('\'') { '\'' } else { '"' }).unwrap()].to_owned()
-    }
-}
-
-/// Somebody with cookies and no browser.
-pub struct Visitor {
-    port: u16,
-    pub cookies: BTreeMap<String, String>,
-    pub origin: String,
-}
-
 impl Visitor {
     pub fn new(world: &World) -> Visitor {
-        let origin = format!("http://127.0.0.1:{}", world.port);
-        Visitor { port: world.port, cookies: BTreeMap::new(), origin }
+        Visitor::to(world.port)
     }
-
-    pub fn get(&mut self, path: &str) -> Answer {
-        self.send("GET", path, "")
-    }
-
-    /// Sends a form; a redirect is followed.
-    pub fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
-        let body: Vec<String> =
-            fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
-        let answer = self.send("POST", path, &body.join("&"));
-        match answer.headers.get("location") {
-            Some(location) if answer.status == 303 => self.get(location.trim_start_matches("./")),
-            _ => answer,
-        }
-    }
-
-    pub fn send(&mut self, method: &str, path: &str, body: &str) -> Answer {
-        let cookies: Vec<String> =
-            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let request = format!(
-            "{method} /{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nOrigin: {}\r\n\
-             Cookie: {}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            self.origin,
-            cookies.join("; "),
-            body.len(),
-        );
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut octets = Vec::new();
-        stream.read_to_end(&mut octets).unwrap();
-        let text = String::from_utf8(octets).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text}"));
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let mut headers = BTreeMap::new();
-        for (name, value) in head.lines().skip(1).filter_map(|line| line.split_once(": ")) {
-            if name == "set-cookie" {
-                let (name, value) = value.split(';').next().unwrap().split_once('=').unwrap();
-                self.cookies.insert(name.to_owned(), value.to_owned());
-            }
-            headers.insert(name.to_owned(), value.to_owned());
-        }
-        Answer { status, headers, body: body.to_owned() }
-    }
-
-    /// Through the first page, its captcha solved, to that of the password.
-    pub fn begin(&mut self, (ui, address): (&str, &str)) -> Answer {
-        let first = self.get(&format!("?ui={ui}"));
-        assert_eq!(first.status, 200, "{}", first.body);
-        let solution = solution(&first);
-        let (local_part, domain) = address.split_once('@').unwrap();
-        let fields = [("mailbox", local_part), ("domain", domain), ("solution", &solution)];
-        let answer = self.post(&format!("?ui={ui}"), &fields);
-        answer.says("Password della casella:").says(address);
-        answer
-    }
-
-    /// The password on that page.
-    pub fn password(&mut self, page: &Answer, password: &str) -> Answer {
-        self.post("password", &[("form", &form(page)), ("password", password)])
-    }
-}
-
-pub fn form(page: &Answer) -> String {
-    page.field("name=\"form\" value=\"")
-}
-
-pub fn solution(first: &Answer) -> String {
-    let text = first.text();
-    let at = text.find("data-challenge=\"").unwrap() + "data-challenge=\"".len();
-    let end = text[at..].find("}\"").unwrap() + 1;
-    let challenge: altcha_lib_rs::Challenge = serde_json::from_str(&text[at..at + end]).unwrap();
-    let altcha_lib_rs::Challenge { algorithm, challenge, maxnumber, salt, signature } = challenge;
-    let number =
-        altcha_lib_rs::solve_challenge(&challenge, &salt, None, Some(maxnumber), 0).unwrap();
-    let solved =
-        altcha_lib_rs::Payload { algorithm, challenge, number, salt, signature, took: None };
-    serde_json::to_string(&solved).unwrap()
-}
-
-fn encoded(value: &str) -> String {
-    value.bytes().map(|octet| format!("%{octet:02X}")).collect()
 }
