@@ -127,6 +127,23 @@ impl Browser {
         self.command("GET", "cookie", Value::Null).as_array().cloned().unwrap_or_default()
     }
 
+    /// Shows pages as on a telephone of that size in CSS pixels; windows are never so narrow.
+    pub fn phone(&self, (width, height): (u32, u32)) {
+        let size = json!({
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": true,
+        });
+        self.devtools("Emulation.setDeviceMetricsOverride", size);
+    }
+
+    /// As on a desk again.
+    pub fn desk(&self) {
+        self.devtools("Emulation.clearDeviceMetricsOverride", json!({}));
+    }
+
+    fn devtools(&self, command: &str, params: Value) {
+        self.command("POST", "goog/cdp/execute", json!({ "cmd": command, "params": params }));
+    }
+
     /// What the browser complained of since it was asked last: refused scripts and styles, errors.
     pub fn complaints(&self) -> Vec<String> {
         let entries = self.command("POST", "se/log", json!({ "type": "browser" }));

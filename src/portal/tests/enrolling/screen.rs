@@ -1,9 +1,12 @@
 //! A real browser: what somebody sees, hears, and does on the way, on a phone, too.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use crate::browser::Browser;
 use crate::site::{EPAP, FNOFI, GEOMETRI, ISTRUZIONE, NEW_PASSWORD, PASSWORD, World};
+use crate::support::poll;
 
 /// Through the first page to that of the password, as a person does it.
 pub fn begin(browser: &Browser, world: &World, (ui, address): (&str, &str)) {
@@ -29,6 +32,7 @@ pub fn submit(browser: &Browser) {
 /// by axe-core, too.
 #[track_caller]
 fn accessible(browser: &Browser) {
+    fits_phones(browser);
     if let Some(axe) = std::env::var_os("PECSYNC_AXE") {
         let axe = std::fs::read_to_string(axe).expect("axe-core");
         let violations = "r.violations.map((v) => [v.id, v.nodes.map((node) => node.html)])";
@@ -72,11 +76,92 @@ fn accessible(browser: &Browser) {
           const contrast = (Math.max(one, two) + 0.05) / (Math.min(one, two) + 0.05);
           if (contrast < 4.5) say("contrast " + contrast.toFixed(2), it);
         }
-        if (document.documentElement.scrollWidth > innerWidth) wrong.push("wider than the window");
         return wrong;
         "##,
     );
     assert_eq!(found, json!([]), "{}", browser.title());
+}
+
+/// WCAG 2.2 on a phone of the usual kind and on the narrowest (1.4.10): nothing lies outside, all
+/// that is pressed is large enough (2.5.8), and fields do not make the browser zoom.
+#[track_caller]
+fn fits_phones(browser: &Browser) {
+    for size @ (width, _) in [(360, 640), (320, 568)] {
+        browser.phone(size);
+        let is_so_wide = || {
+            let shown = browser.script("return document.documentElement.clientWidth");
+            (shown == width).then_some(())
+        };
+        assert!(poll(Duration::from_secs(20), is_so_wide).is_some(), "no phone of {width}");
+        let found = browser.script(
+            r##"
+            const wrong = [];
+            const say = (what, it) => wrong.push(what + ": " + it.outerHTML.slice(0, 120));
+            const page = document.documentElement;
+            const width = page.clientWidth;
+            if (page.scrollWidth > width) wrong.push("scrolls sideways, to " + page.scrollWidth);
+            for (const it of document.querySelectorAll("body *"))
+              if (it.getBoundingClientRect().right > width + 0.5) say("lies outside", it);
+            const fields = "input:not([type=hidden]):not([hidden]), select";
+            for (const it of document.querySelectorAll("a, button, " + fields)) {
+              const { width, height } = it.getBoundingClientRect();
+              if (width < 24 || height < 24) say("only " + width + " by " + height, it);
+            }
+            for (const it of document.querySelectorAll(fields))
+              if (parseFloat(getComputedStyle(it).fontSize) < 16) say("small text", it);
+            return wrong;
+            "##,
+        );
+        assert_eq!(found, json!([]), "{width}: {}", browser.title());
+    }
+    browser.desk();
+}
+
+/// One way from end to end on a telephone, with all that is on a page at its longest.
+#[test]
+fn a_browser_on_a_phone_enrolls() {
+    let world = World::with(|settings| {
+        let more = "[migration.pec-istruzione.portal]\n\
+            title = \"Ministero dell'Istruzione e del Merito – Posta Elettronica Certificata\"\n\
+            two_factor = \"https://guide.pec.it/verifica\"\ncontacts = true\n\
+            notice = [\"Guida: https://www.example.it/assistenza/posta-elettronica-certificata\"]\n\
+            help = [\"https://contatta.infocert.it/consip/posta-elettronica-certificata/index.php\"]\n";
+        let settings = settings.replace("[migration.pec-istruzione.portal]\n", more);
+        settings.replace("\"same-unless-noncompliant\"", "\"free\"")
+    });
+    let browser = Browser::new();
+    let phone = || browser.phone((360, 640));
+    let (ui, _) = ISTRUZIONE;
+    browser.open(&world.url(&format!("?ui={ui}")));
+    browser.wait("Inserisci il tuo indirizzo PEC");
+    accessible(&browser);
+    phone();
+    let long = format!("{}@postacert.istruzione.it", "a".repeat(64));
+    begin(&browser, &world, (ui, &long));
+    browser.wait(&long);
+    phone();
+    begin(&browser, &world, ISTRUZIONE);
+    phone();
+    browser.fill("#password", PASSWORD);
+    submit(&browser);
+    browser.wait("Conferma o modifica i dati presenti");
+    accessible(&browser);
+    phone();
+    browser.fill("#phone", "+391234567890");
+    submit(&browser);
+    browser.wait("Imposta password");
+    accessible(&browser);
+    phone();
+    browser.fill("#new", NEW_PASSWORD);
+    browser.fill("#again", NEW_PASSWORD);
+    submit(&browser);
+    browser.wait("L'importazione dei suoi messaggi PEC è iniziata.");
+    accessible(&browser);
+    phone();
+    browser.click("header a");
+    browser.wait("The import of your PEC messages has begun.");
+    accessible(&browser);
+    assert_eq!(world.enrollments().len(), 1);
 }
 
 #[test]
