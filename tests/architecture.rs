@@ -68,7 +68,9 @@ fn adapters_do_not_import_each_other() {
 fn each_dependency_lives_in_one_place() {
     forbid("src", &["sled::"], &["src/checkpoint/"]);
     forbid("src", &["use notify::"], &["src/config/watcher"]);
-    forbid("src", &["rustls", "imap_codec", "imap_types", "imap_proto"], &["src/imap/"]);
+    forbid("src", &["imap_codec", "imap_types", "imap_proto"], &["src/imap/"]);
+    // Towards servers, and towards browsers; the page's tests are browsers, too.
+    forbid("src", &["rustls"], &["src/imap/", "src/portal/src/tls.rs", "src/portal/tests/"]);
     forbid("src", &["clap::", "rpassword"], &["src/cli/", "src/portal/"]);
     forbid("src", &["axum", "hyper", "maud", "governor", "altcha"], &["src/portal/"]);
     forbid("src", &["hpke"], &["src/config/sealing.rs"]);
