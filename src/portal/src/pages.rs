@@ -401,7 +401,7 @@ pub fn nowhere(lang: Lang) -> Markup {
     let other = lang.other().code();
     let header = html! {
         strong { (heading) }
-        a href={ "./?lang=" (other) } lang=(other) { (lang.say("English", "Italiano")) }
+        a href={ "./?lang=" (other) } lang=(other) hreflang=(other) { (lang.say("English", "Italiano")) }
     };
     document(lang, heading, header, html! { h1 { (heading) } p { (words) } }, html! {})
 }

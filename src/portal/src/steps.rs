@@ -109,11 +109,14 @@ impl Window {
         };
         match self {
             Window::Open => None,
-            Window::NotYet => Some(format!(
-                "{} {}.",
-                lang.say("Il link sarà attivo dal", "This link will work from"),
-                at(migration.enroll_from)
-            )),
+            Window::NotYet => {
+                let begins = lang.say("Il link sarà attivo dal", "This link will work from");
+                let ends = match migration.enroll_until {
+                    None => String::new(),
+                    until => format!(" {} {}", lang.say("al", "to"), at(until)),
+                };
+                Some(format!("{begins} {}{ends}.", at(migration.enroll_from)))
+            }
             Window::Ended => Some(format!(
                 "{} {}. {}",
                 lang.say("Le adesioni si sono chiuse il", "Enrolling ended on"),

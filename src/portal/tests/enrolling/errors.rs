@@ -77,7 +77,9 @@ fn closed_unknown_and_others() {
             );
         }
     }
-    visitor.get("?ui=presto").says("Il link sarà attivo dal 07/01/2126, 00:00");
+    visitor
+        .get("?ui=presto")
+        .says("Il link sarà attivo dal 07/01/2126, 00:00 al 31/03/2126, 23:59.");
     assert!(!visitor.get(&format!("?ui={}", EARLY.0)).body.contains("<form"));
     // After the end only who has proved the password is told whether they had enrolled.
     let page = visitor.begin(LATE);

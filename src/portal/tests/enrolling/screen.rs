@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::browser::Browser;
-use crate::site::{EPAP, FNOFI, GEOMETRI, ISTRUZIONE, NEW_PASSWORD, PASSWORD, World};
+use crate::site::{EPAP, FNOFI, GEOMETRI, ISTRUZIONE, LATE, NEW_PASSWORD, PASSWORD, World};
 use crate::support::poll;
 
 /// Through the first page to that of the password, as a person does it.
@@ -45,6 +45,8 @@ fn accessible(browser: &Browser) {
         const say = (what, it) => wrong.push(what + ": " + it.outerHTML.slice(0, 120));
         if (!document.documentElement.lang) wrong.push("no language");
         if (!document.title) wrong.push("no title");
+        const other = document.documentElement.lang === "it" ? "en" : "it";
+        if (!document.querySelector(`header a[hreflang=${other}]`)) wrong.push("no other language");
         if (document.querySelectorAll("h1").length !== 1) wrong.push("not one h1");
         if (document.querySelectorAll("main").length !== 1) wrong.push("not one main");
         const ids = Array.from(document.querySelectorAll("[id]"), (it) => it.id);
@@ -237,9 +239,26 @@ fn a_browser_takes_all_four_ways() {
         browser.fill("#new", typed);
         assert_eq!(ticked(), json!(kept), "{typed}");
     }
-    browser.fill("#again", "altra");
-    submit(&browser);
-    browser.wait("Le due password non coincidono");
+    submit_script("#again", "Le due password non coincidono");
+    // Rule by rule, as the server says it.
+    for (typed, rule) in [
+        ("Cav-7", "length"),
+        ("cavallo-7", "letters"),
+        ("CAVALLO-7", "letters"),
+        ("Cavallo-!", "digit"),
+        ("Cavallo77", "special"),
+        ("Cavallo-777", "repeated"),
+        ("7-Rossini", "name"),
+    ] {
+        browser.fill("#new", typed);
+        browser.fill("#again", typed);
+        browser.script("document.title = document.querySelector('.error').textContent = '…'");
+        submit(&browser);
+        browser.wait("Password non valida");
+        let broken =
+            "return [...document.querySelectorAll('#rules .broken')].map((it) => it.dataset.rule)";
+        assert_eq!(browser.script(broken), json!([rule]), "{typed}");
+    }
     accessible(&browser);
     browser.fill("#new", NEW_PASSWORD);
     browser.fill("#again", NEW_PASSWORD);
@@ -307,6 +326,12 @@ fn a_browser_takes_all_four_ways() {
     accessible(&browser);
     browser.open(&world.url("?ui=presto"));
     browser.wait("Il link sarà attivo dal");
+    accessible(&browser);
+    begin(&browser, &world, LATE);
+    browser.fill("#password", PASSWORD);
+    submit(&browser);
+    browser.wait("Procedura non attiva");
+    browser.wait("Le adesioni si sono chiuse il 07/01/2026");
     accessible(&browser);
     // Statuses that say a form is shown again are no complaint; a refused script or style is.
     let complaints = browser.complaints();

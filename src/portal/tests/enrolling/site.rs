@@ -135,7 +135,7 @@ impl World {
             };
             let window = match ui {
                 "epap" => "enroll_until = \"2126-02-03\"\ncutover = \"2126-02-04T08:00\"\n",
-                "presto" => "enroll_from = \"2126-01-07\"\n",
+                "presto" => "enroll_from = \"2126-01-07\"\nenroll_until = \"2126-03-31\"\n",
                 "tardi" => "enroll_until = \"2026-01-07\"\n",
                 _ => "",
             };

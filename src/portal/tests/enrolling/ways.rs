@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::site::{EPAP, FNOFI, GEOMETRI, ISTRUZIONE, NEW_PASSWORD, PASSWORD, World};
-use crate::visitor::{Answer, Visitor, form};
+use crate::site::{EPAP, FNOFI, GEOMETRI, ISTRUZIONE, LATE, NEW_PASSWORD, ODD, PASSWORD, World};
+use crate::visitor::{Answer, Visitor, form, solution};
 
 #[test]
 fn four_migrations_from_the_first_page_to_the_message_at_the_target() {
@@ -43,6 +43,7 @@ fn four_migrations_from_the_first_page_to_the_message_at_the_target() {
     page.says("Almeno un carattere numerico (0-9)")
         .says("Almeno un carattere speciale (es. ? ! ; @)");
     page.says("Non avere più di due caratteri uguali consecutivi");
+    page.says("Non contenere parti del nome casella");
     let fields = [("form", &*form(&page)), ("new", NEW_PASSWORD), ("again", NEW_PASSWORD)];
     let page = mario.post("new-password", &fields);
     page.says("L'importazione dei suoi messaggi PEC è iniziata.");
@@ -92,6 +93,7 @@ fn four_migrations_from_the_first_page_to_the_message_at_the_target() {
     first.says(
         "All'apertura della procedura verificare che la URL del browser faccia riferimento a",
     );
+    first.says("cliccare sul simbolo del lucchetto");
     let page = anna.begin(FNOFI);
     let page = anna.password(&page, PASSWORD);
     page.says("è possibile avviare nuovamente la procedura inserendo la nuova Password.");
@@ -106,6 +108,101 @@ fn four_migrations_from_the_first_page_to_the_message_at_the_target() {
     let (output, told) = world.provision();
     assert!(output.status.success());
     assert!(told.contains(&format!("\"{PASSWORD}\"")), "{told}");
+}
+
+#[test]
+fn a_present_password_that_breaks_the_policy_has_to_be_followed_by_another() {
+    let world = World::new();
+    let (_, address) = ISTRUZIONE;
+    world.source.set_password(address, "debole");
+    let mut school = Visitor::new(&world);
+    let page = school.begin(ISTRUZIONE);
+    let page = school.password(&page, "debole");
+    page.says("Inserisci una nuova password per la tua casella InfoCert");
+    page.says("La password attuale non risulta conforme agli standard attuali");
+    assert!(world.queue().is_empty() && world.enrollments().is_empty());
+    let token = form(&page);
+    let mut sets =
+        |new| school.post("new-password", &[("form", &token), ("new", new), ("again", new)]);
+    sets("debole").says("Password non valida");
+    sets(NEW_PASSWORD).says("è iniziata");
+    let (_, told) = world.provision();
+    assert!(told.contains(&format!("\"{NEW_PASSWORD}\"")) && !told.contains("debole"), "{told}");
+    // At the source it is still the old one.
+    world.plant(address);
+    let _daemon = world.daemon();
+    world.wait_moved(address, "M3");
+}
+
+/// On every page, what is wrong among it; but for what the configuration says.
+#[test]
+fn in_english_nothing_is_left_in_italian() {
+    let world = World::new();
+    let english = |page: Answer| {
+        let text = page.text().to_lowercase();
+        assert!(text.contains("<html lang=\"en\">"), "{text}");
+        assert!(text.contains("hreflang=\"it\">italiano</a>"), "no switch: {text}");
+        let rest = text.replace("numero verde", "").replace(">italiano<", "");
+        for word in [
+            "casella",
+            "inserisci",
+            "inserire",
+            "continua<",
+            " della ",
+            " per ",
+            " il ",
+            " non ",
+            "errore",
+            "stato",
+            "aggiorna",
+            "esci<",
+            "torna ",
+            "procedura",
+            "conferma",
+            "accesso",
+        ] {
+            assert!(!rest.contains(word), "{word:?} is in {text}");
+        }
+        page
+    };
+    let mut visitor = Visitor::new(&world);
+    english(visitor.get("?lang=en"));
+    for ui in ["fnofi", "pec-istruzione", "presto", "tardi"] {
+        english(visitor.get(&format!("?ui={ui}")));
+    }
+    english(visitor.post("?ui=epap", &[("mailbox", "a")]));
+    let begin = |visitor: &mut Visitor, (ui, address): (&str, &str)| {
+        let first = visitor.get(&format!("?ui={ui}"));
+        let fields = [("mailbox", address), ("solution", &*solution(&first))];
+        english(visitor.post(&format!("?ui={ui}"), &fields))
+    };
+    begin(&mut visitor, ("epap", "a@altrove.example"));
+    let page = begin(&mut visitor, EPAP);
+    english(visitor.password(&page, ""));
+    english(visitor.password(&page, "sbagliata"));
+    let page = english(visitor.password(&page, PASSWORD));
+    let token = form(&page);
+    let mut posts = |path, fields: [(&str, &str); 2]| {
+        let [one, other] = fields;
+        english(visitor.post(path, &[("form", &token), one, other]))
+    };
+    posts("contacts", [("email", "m"), ("phone", "1")]);
+    posts("contacts", [("email", "m@x.it"), ("phone", "1")]);
+    posts("contacts", [("email", "m@x.it"), ("phone", "+391234567890")]);
+    posts("new-password", [("new", "corta"), ("again", "corta")]);
+    posts("new-password", [("new", NEW_PASSWORD), ("again", "altra")]);
+    posts("new-password", [("new", NEW_PASSWORD), ("again", NEW_PASSWORD)]);
+    let token = form(&english(visitor.get("state")));
+    english(visitor.post("state", &[("form", "another's")]));
+    english(visitor.post("leave", &[("form", &token)]));
+    english(visitor.get("state"));
+    let page = begin(&mut visitor, LATE);
+    english(visitor.password(&page, PASSWORD));
+    for words in ["[LIMIT] Too many", "[ALERT] IMAP disabled", "[ALERT] OTP", "[UNAVAILABLE] No"] {
+        world.odd.says(&format!("NO {words}"));
+        let page = begin(&mut visitor, ODD);
+        english(visitor.password(&page, PASSWORD));
+    }
 }
 
 #[test]
