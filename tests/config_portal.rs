@@ -298,7 +298,7 @@ fn passwords_reach_the_page_over_tls_or_on_this_machine() {
     check(&format!("{url}{files}listen = \"0.0.0.0:443\""), &format!("0.0.0.0:443 Some({key:?})"));
     for listen in ["0.0.0.0:80", "[::]:80", "192.0.2.1:8465", "[::ffff:192.0.2.1]:8465"] {
         let said = format!(
-            "pecsync.toml:3:10: \"{listen}\" would have passwords sent over the network in the \
+            "pecsync.toml:3:10: listen: \"{listen}\" would have passwords sent over the network in the \
              clear; add certificate and certificate_key, or write it like \"127.0.0.1:8465\""
         );
         check(&format!("{url}listen = \"{listen}\""), &said);

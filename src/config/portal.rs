@@ -402,3 +402,23 @@ fn logo(dir: &Path, written: &str) -> Result<PathBuf, Wrong> {
     }
     Ok(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn it_is_the_page_that_is_let_in() {
+        let path = Path::new("/etc/pecsync/portal-tls/privkey.pem");
+        let hint =
+            |kind: io::ErrorKind| for_page(path, files::cannot_read(path, &kind.into())).hint;
+        assert_eq!(
+            hint(io::ErrorKind::PermissionDenied),
+            "chown root:pecsync-portal /etc/pecsync/portal-tls/privkey.pem && \
+             chmod 640 /etc/pecsync/portal-tls/privkey.pem"
+        );
+        assert_eq!(hint(io::ErrorKind::NotFound), "create it, or correct its name");
+    }
+}

@@ -36,7 +36,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
 
 /// What is served at an address, and how.
 #[derive(Clone)]
-pub struct Door {
+pub struct HttpServer {
     pub router: Router,
     pub connections_max: usize,
     /// Browsers came by TLS, be it a reverse proxy's.
@@ -48,7 +48,7 @@ pub struct Door {
 #[derive(Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
-impl Door {
+impl HttpServer {
     /// Serves all who come, so many at once.
     pub async fn serve(self, listener: TcpListener) -> Infallible {
         let places = Arc::new(Semaphore::new(self.connections_max));
@@ -60,9 +60,9 @@ impl Door {
             };
             // Beyond the bound they wait in the kernel's queue.
             let place = places.clone().acquire_owned().await.expect("never closed");
-            let door = self.clone();
+            let server = self.clone();
             tokio::spawn(async move {
-                let _ = timeout(CONNECTION_LASTS, door.connection(stream, peer)).await;
+                let _ = timeout(CONNECTION_LASTS, server.connection(stream, peer)).await;
                 drop(place);
             });
         }
@@ -81,7 +81,7 @@ impl Door {
             let is_form = request.method() == Method::POST;
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Peer(peer.ip().to_canonical()));
-            let Door { router, is_https, .. } = self.clone();
+            let HttpServer { router, is_https, .. } = self.clone();
             async move {
                 let answer = timeout(ANSWER_WITHIN, call(router, request)).await;
                 let late = || StatusCode::SERVICE_UNAVAILABLE.into_response();

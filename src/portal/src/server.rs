@@ -24,7 +24,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::captcha::Captcha;
-use crate::connections::Door;
+use crate::connections::HttpServer;
 use crate::exchange::{Asked, query};
 use crate::limits::{Arrivals, Limits};
 use crate::session::{Step, Visits};
@@ -167,18 +167,20 @@ pub async fn run(settings: Settings) -> Result<Infallible, Refusal> {
         let listener = TcpListener::bind(address).await.map_err(cannot)?;
         let router = metrics_router(app.clone());
         let connections_max = METRICS_CONNECTIONS_MAX;
-        tokio::spawn(Door { router, connections_max, is_https: false, tls: None }.serve(listener));
+        tokio::spawn(
+            HttpServer { router, connections_max, is_https: false, tls: None }.serve(listener),
+        );
     }
     let by = if tls.is_some() { "with TLS" } else { "for a reverse proxy" };
     log(&format!("serving {} at {}, {by}", service.public_url.origin, service.listen));
-    let door = Door {
+    let server = HttpServer {
         router: router(app.clone()),
         connections_max: CONNECTIONS_MAX,
         is_https: service.public_url.is_https,
         tls: tls.clone(),
     };
     tokio::select! {
-        never = door.serve(listener) => Ok(never),
+        never = server.serve(listener) => Ok(never),
         never = keep_house(&app, tls) => Ok(never),
     }
 }
