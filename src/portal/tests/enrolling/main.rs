@@ -10,5 +10,6 @@ mod screen;
 mod site;
 #[path = "../../../../tests/support/mod.rs"]
 mod support;
+mod timing;
 mod visitor;
 mod ways;
