@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::limits::Crowds;
 use crate::tls::Tls;
 
 /// Of TLS, before anything is asked.
@@ -41,7 +42,14 @@ pub struct HttpServer {
     pub connections_max: usize,
     /// Browsers came by TLS, be it a reverse proxy's.
     pub is_https: bool,
-    pub tls: Option<Arc<Tls>>,
+    pub direct: Option<Direct>,
+}
+
+/// What it takes where browsers come without a reverse proxy.
+#[derive(Clone)]
+pub struct Direct {
+    pub tls: Arc<Tls>,
+    pub crowds: Arc<Crowds>,
 }
 
 /// Who connected.
@@ -58,18 +66,28 @@ impl HttpServer {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
             };
+            let crowd = match &self.direct {
+                None => None,
+                Some(direct) => match direct.crowds.enter(peer.ip()) {
+                    // Of its network there are too many.
+                    None => continue,
+                    entered => entered,
+                },
+            };
             // Beyond the bound they wait in the kernel's queue.
             let place = places.clone().acquire_owned().await.expect("never closed");
             let server = self.clone();
             tokio::spawn(async move {
                 let _ = timeout(CONNECTION_LASTS, server.connection(stream, peer)).await;
-                drop(place);
+                drop((place, crowd));
             });
         }
     }
 
     async fn connection(self, stream: TcpStream, peer: SocketAddr) {
-        let Some(tls) = self.tls.clone() else { return self.http(stream, peer).await };
+        let Some(Direct { tls, .. }) = self.direct.clone() else {
+            return self.http(stream, peer).await;
+        };
         // Who speaks no TLS is told nothing, plain HTTP least of all.
         if let Ok(Ok(stream)) = timeout(HANDSHAKE_WITHIN, tls.accept(stream)).await {
             self.http(stream, peer).await;

@@ -1,8 +1,10 @@
 //! How often somebody may try, because each try is a login at the provider, which locks mailboxes
 //! and slows down whole networks.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -27,6 +29,8 @@ const ARRIVAL_EACH: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(15);
 /// Connections to providers at once.
 const CONNECTIONS_MAX: usize = 16;
+/// Connections of a network to the page at once: what an office needs, and a small part of all.
+const NETWORK_CONNECTIONS_MAX: usize = 64;
 
 pub struct Limits {
     pairs: DefaultKeyedRateLimiter<(String, IpAddr)>,
@@ -109,6 +113,47 @@ impl Arrivals {
     }
 }
 
+/// How many connections a network has, where nobody stands before the page: one that takes all there
+/// are would leave none to others.
+pub struct Crowds {
+    counts: Mutex<HashMap<IpAddr, usize>>,
+    /// They come for everybody.
+    proxies: Vec<IpAddr>,
+}
+
+/// One connection's, until it is dropped.
+pub struct InCrowd(Arc<Crowds>, IpAddr);
+
+impl Crowds {
+    pub fn new(proxies: &[IpAddr]) -> Crowds {
+        Crowds { counts: Mutex::default(), proxies: proxies.to_vec() }
+    }
+
+    /// `None` where the network has as many as it may.
+    pub fn enter(self: &Arc<Crowds>, client: IpAddr) -> Option<InCrowd> {
+        let network = network(client);
+        let mut counts = self.counts.lock().expect("no panic while held");
+        let count = counts.entry(network).or_default();
+        let is_full = *count >= NETWORK_CONNECTIONS_MAX;
+        if is_full && !self.proxies.contains(&client.to_canonical()) {
+            return None;
+        }
+        *count += 1;
+        Some(InCrowd(self.clone(), network))
+    }
+}
+
+impl Drop for InCrowd {
+    fn drop(&mut self) {
+        let mut counts = self.0.counts.lock().expect("no panic while held");
+        let Some(count) = counts.get_mut(&self.1) else { return };
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&self.1);
+        }
+    }
+}
+
 fn quota(each: Duration, burst: NonZeroU32) -> Quota {
     Quota::with_period(each).expect("not zero").allow_burst(burst)
 }
@@ -168,6 +213,23 @@ mod tests {
         let burst = ARRIVALS.get() as usize;
         assert!((burst..256).contains(&from(2)));
         assert!((burst..256).contains(&from(3)));
+    }
+
+    #[test]
+    fn a_network_has_so_many_connections_and_others_theirs() {
+        let proxy = client(9, 1);
+        let crowds = Arc::new(Crowds::new(&[proxy]));
+        let enters = |network| crowds.enter(client(network, 7));
+        let mut inside: Vec<_> = (0..NETWORK_CONNECTIONS_MAX).map(|_| enters(2).unwrap()).collect();
+        assert!(enters(2).is_none() && crowds.enter(client(2, 200)).is_none());
+        assert!(enters(3).is_some());
+        inside.pop();
+        inside.push(enters(2).unwrap());
+        assert!(enters(2).is_none());
+        let many: Vec<_> = (0..=NETWORK_CONNECTIONS_MAX).map(|_| crowds.enter(proxy)).collect();
+        assert!(many.iter().all(Option::is_some));
+        drop((inside, many));
+        assert!(crowds.counts.lock().unwrap().is_empty(), "who has gone is forgotten");
     }
 
     #[tokio::test]

@@ -24,9 +24,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::captcha::Captcha;
-use crate::connections::HttpServer;
+use crate::connections::{Direct, HttpServer};
 use crate::exchange::{Asked, query};
-use crate::limits::{Arrivals, Limits};
+use crate::limits::{Arrivals, Crowds, Limits};
 use crate::session::{Step, Visits};
 use crate::tls::Tls;
 use crate::{Refusal, enrolled, steps, trial};
@@ -168,16 +168,17 @@ pub async fn run(settings: Settings) -> Result<Infallible, Refusal> {
         let router = metrics_router(app.clone());
         let connections_max = METRICS_CONNECTIONS_MAX;
         tokio::spawn(
-            HttpServer { router, connections_max, is_https: false, tls: None }.serve(listener),
+            HttpServer { router, connections_max, is_https: false, direct: None }.serve(listener),
         );
     }
     let by = if tls.is_some() { "with TLS" } else { "for a reverse proxy" };
     log(&format!("serving {} at {}, {by}", service.public_url.origin, service.listen));
+    let crowds = Crowds::new(&service.trusted_proxies);
     let server = HttpServer {
         router: router(app.clone()),
         connections_max: CONNECTIONS_MAX,
         is_https: service.public_url.is_https,
-        tls: tls.clone(),
+        direct: tls.clone().map(|tls| Direct { tls, crowds: crowds.into() }),
     };
     tokio::select! {
         never = server.serve(listener) => Ok(never),

@@ -1,7 +1,7 @@
 //! The page with TLS of its own, and nobody before it.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -159,6 +159,33 @@ fn it_speaks_http_within_tls_alone() {
     assert!(shaken(client(&made, rustls::ALL_VERSIONS), world.port).is_ok());
 }
 
+/// Seven networks would have to come together to take all connections.
+#[test]
+fn one_network_does_not_take_all_connections() {
+    let made = made();
+    let (world, _dir) = served_with(&made);
+    let connect = || {
+        let stream = TcpStream::connect(("127.0.0.1", world.port)).unwrap();
+        stream.set_nonblocking(true).unwrap();
+        stream
+    };
+    let is_open = |mut stream: &TcpStream| match stream.read(&mut [0]) {
+        Err(error) => error.kind() == ErrorKind::WouldBlock,
+        Ok(octets) => octets > 0,
+    };
+    // Who says nothing is let go after a while: so it is looked at more than once.
+    let is_bounded = poll(Duration::from_secs(200), || {
+        let streams: Vec<_> = (0..70).map(|_| connect()).collect();
+        let last = &streams[64..];
+        let refused = poll(Duration::from_secs(5), || (!last.iter().any(is_open)).then_some(()));
+        (refused.is_some() && streams[..64].iter().all(is_open)).then_some(())
+    });
+    assert!(is_bounded.is_some());
+    // They are gone, and others are served.
+    let serves = || shaken(client(&made, rustls::ALL_VERSIONS), world.port).ok().map(drop);
+    assert!(poll(Duration::from_secs(60), serves).is_some());
+}
+
 #[test]
 fn a_renewed_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
     let (first, second) = (made(), made());
@@ -166,7 +193,9 @@ fn a_renewed_certificate_is_served_without_a_restart_and_a_broken_one_is_not() {
     let serves = |made: &Made| shaken(client(made, rustls::ALL_VERSIONS), world.port).is_ok();
     assert!(serves(&first) && !serves(&second));
     let pid = world.portal_pid();
-    fs::write(dir.path().join("key.pem"), second.signing_key.serialize_pem()).unwrap();
+    // At once, lest half of it be seen.
+    write_private(&dir.path().join("draft"), &second.signing_key.serialize_pem());
+    fs::rename(dir.path().join("draft"), dir.path().join("key.pem")).unwrap();
     let within = Duration::from_secs(200);
     let said = |words: &str| poll(within, || world.portal_log().contains(words).then_some(()));
     assert!(said("the certificate that is served stays: ").is_some(), "{}", world.portal_log());
