@@ -209,16 +209,14 @@ fn hands_new_passwords_on(machine: &Machine) {
     machine.sh(&format!("rm {queue}/a.telling"));
 }
 
+const UNIT_D: &str = "/etc/systemd/system/pecsync-portal.service.d";
+
 /// At port 443, with what the manual says, and a key that only its group reads.
 fn has_tls_of_its_own(machine: &Machine) {
     let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/portal.md");
     let manual = fs::read_to_string(manual).expect("read");
     let drop_in = manual.split("```ini\n").nth(1).expect("a drop-in").split("```").next().unwrap();
-    machine.write(
-        drop_in,
-        "/etc/systemd/system/pecsync-portal.service.d/port.conf",
-        "0644 root:root",
-    );
+    machine.write(drop_in, &format!("{UNIT_D}/port.conf"), "0644 root:root");
     let made = rcgen::generate_simple_self_signed(["migra.example.it".to_owned()]).expect("made");
     let (dir, access) = ("/etc/pecsync/portal-tls", "0640 root:pecsync-portal");
     machine.sh(&format!("install -d -g pecsync-portal -m 0750 {dir}"));
@@ -228,20 +226,32 @@ fn has_tls_of_its_own(machine: &Machine) {
         certificate = \"portal-tls/fullchain.pem\"\ncertificate_key = \"portal-tls/privkey.pem\"";
     let settings = SETTINGS.replace("http://127.0.0.1:8465/\"", own);
     machine.write(&settings, "/etc/pecsync/pecsync.toml", "0644 root:root");
-    machine.sh("pecsync check && systemctl daemon-reload && systemctl restart pecsync-portal");
     let ask = format!(
         "(printf 'GET /?ui=epap HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n'; sleep 1) | \
          openssl s_client -quiet -verify_return_error -CAfile {dir}/fullchain.pem \
          -verify_hostname migra.example.it -connect 127.0.0.1:443"
     );
-    machine.wait("the page", || {
-        let output = machine.run(&["sh", "-c", &ask]);
-        String::from_utf8_lossy(&output.stdout).contains("Inserisci il tuo indirizzo PEC")
-    });
+    let serves = || {
+        machine.sh("pecsync check && systemctl daemon-reload && systemctl restart pecsync-portal");
+        machine.wait("the page", || {
+            let output = machine.run(&["sh", "-c", &ask]);
+            String::from_utf8_lossy(&output.stdout).contains("Inserisci il tuo indirizzo PEC")
+        });
+    };
+    serves();
     let capable =
         machine.sh("grep CapEff /proc/$(systemctl show -p MainPID --value pecsync-portal)/status");
     assert!(capable.trim().ends_with("0000000000000400"), "that of its port alone: {capable}");
-    machine.sh(&format!("rm -r {dir} /etc/systemd/system/pecsync-portal.service.d"));
+    // Or the key stays root's, and systemd hands it over.
+    machine.sh(&format!("mv {dir}/privkey.pem /root/ && chown root /root/privkey.pem"));
+    machine.sh("chmod 0600 /root/privkey.pem");
+    let handed = "[Service]\nLoadCredential=privkey.pem:/root/privkey.pem\n";
+    machine.write(handed, &format!("{UNIT_D}/key.conf"), "0644 root:root");
+    let key = "/run/credentials/pecsync-portal.service/privkey.pem";
+    let settings = settings.replace("portal-tls/privkey.pem", key);
+    machine.write(&settings, "/etc/pecsync/pecsync.toml", "0644 root:root");
+    serves();
+    machine.sh(&format!("rm -r {dir} {UNIT_D}"));
     machine.sh("systemctl daemon-reload");
 }
 
