@@ -141,3 +141,25 @@ fn guard(headers: &mut HeaderMap, is_https: bool) {
         headers.insert(name, HeaderValue::from_static(value));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Time stands still but for who waits for it.
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_shake_hands_is_let_go_before_long() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let _silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        let tls = Arc::new(crate::tls::tests::tls());
+        let direct = Some(Direct { tls, crowds: Arc::new(Crowds::new(&[])) });
+        let router = Router::new();
+        let server = HttpServer { router, connections_max: 1, is_https: true, direct };
+        let begun = Instant::now();
+        server.connection(stream, peer).await;
+        assert!(begun.elapsed() < HANDSHAKE_WITHIN + Duration::from_secs(1));
+    }
+}

@@ -119,7 +119,7 @@ fn config(
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
@@ -160,6 +160,13 @@ mod tests {
         fn refusal(&self) -> String {
             Tls::new(&self.files, HOST).err().expect("it is refused")
         }
+    }
+
+    /// With a certificate that was made for it, which was read.
+    pub fn tls() -> Tls {
+        let site = Site::new();
+        site.put(&made(HOST));
+        Tls::new(&site.files, HOST).unwrap()
     }
 
     #[test]
