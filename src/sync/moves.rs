@@ -118,10 +118,12 @@ impl Pass<'_> {
             // An altered copy could not be found again by its bytes if the answer were lost: it
             // is copied anew, and then it goes.
             let findable = from_name == to_name || link.altered.is_none();
-            if !findable && to_waits {
+            let goes = findable && self.may_touch(&verified, looks[from].pair, *old, link);
+            if !goes && to_waits {
+                // Until that folder is copied it is the only one.
                 self.kept.insert(link.instant);
             }
-            findable && self.may_touch(&verified, looks[from].pair, *old, link)
+            goes
         });
         let uids: Vec<Uid> = links.iter().filter_map(|(_, link)| link.target_uid).collect();
         let expected = self.book.pairs[looks[to].pair].record.target_seen.unwrap_or_default();
