@@ -96,6 +96,12 @@ impl Stage {
                 let mut failing = self.half(side).failing.lock().expect("no panic while held");
                 failing.get_or_insert(until);
             }
+            Event::Hide { side, folder, secs } => {
+                let half = self.half(side);
+                let until = Instant::now() + Duration::from_secs(secs);
+                let hidden = Some((half.traits.wire(&folder), until));
+                *half.hiding.lock().expect("no panic while held") = hidden;
+            }
             Event::Freeze { side } => {
                 let connections = self.connections(side);
                 self.half(side).frozen.store(connections, Ordering::Relaxed);

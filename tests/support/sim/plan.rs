@@ -14,7 +14,7 @@
 //! | UIDVALIDITY changes | [`Event::Renumber`], both sides | random, `found` |
 //! | UIDs jump | [`Event::Jump`], both sides | random |
 //! | MODSEQ falls back | [`Event::LoseIndex`], both sides | random |
-//! | listings are half empty | [`Reply::Half`], [`Reply::Gaps`], for a while [`Event::Fail`] | `everywhere`, `found`; random |
+//! | listings are half empty | [`Reply::Half`], [`Reply::Gaps`], for a while [`Event::Fail`], [`Event::Hide`] | `everywhere`, `found`; random |
 //! | others write to the target | [`Event::Foreign`], `World::foreign`, `World::copies`; they remove: [`Event::Vanish`] | random |
 //! | the source changes meanwhile | [`Event::Deliver`], `Flag`, `Expunge`, `Move`, `Rename` | all worlds |
 //! | the wall clock jumps | [`Event::SetClock`] | random |
@@ -224,6 +224,12 @@ pub enum Event {
     /// For so long half of what is there is shown, by counts as well.
     Fail {
         side: Side,
+        secs: u64,
+    },
+    /// For so long half of one folder is shown, by counts as well.
+    Hide {
+        side: Side,
+        folder: String,
         secs: u64,
     },
     /// All connections of a side go dead without being closed.

@@ -276,8 +276,11 @@ impl Session {
                 return Ok(());
             }
             self.dispatch(&tag, &name, arguments).await?;
-            let failing = self.view.as_ref().is_some_and(|view| view.half);
-            if name == "LOGOUT" || (failing && name == "UID FETCH" && !self.half().is_failing()) {
+            // What is half shown for a moment only goes with its connection.
+            let failing = self.view.as_ref().is_some_and(|view| {
+                view.half && !self.half().is_failing() && !self.half().is_hiding(&view.name)
+            });
+            if name == "LOGOUT" || (failing && name == "UID FETCH") {
                 return Ok(());
             }
             if reply == Some(Reply::Mute) {
@@ -541,7 +544,7 @@ impl Session {
         let Some(mut folder) = folder.filter(|_| self.is_shown(&name)) else {
             return self.finish(tag, "", "NO [NONEXISTENT] no such folder").await;
         };
-        let half = self.half_shown;
+        let half = self.half_shown || self.half().is_hiding(&name);
         if half {
             folder.messages.truncate(folder.messages.len() / 2);
         }

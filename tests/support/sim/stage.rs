@@ -73,6 +73,8 @@ pub struct Half {
     pub frozen: AtomicUsize,
     /// Half of what is there is shown until then.
     pub failing: Mutex<Option<Instant>>,
+    /// Half of that folder (wire name) is shown until then, and all else as it is.
+    pub hiding: Mutex<Option<(String, Instant)>>,
     /// Octets in and out.
     octets: Mutex<(u64, u64)>,
 }
@@ -110,6 +112,7 @@ impl Half {
             connections: Mutex::new(0),
             frozen: AtomicUsize::new(0),
             failing: Mutex::default(),
+            hiding: Mutex::default(),
             octets: Mutex::new((0, 0)),
         }
     }
@@ -128,6 +131,11 @@ impl Half {
     /// The storage fails.
     pub fn is_failing(&self) -> bool {
         lock(&self.failing).is_some_and(|until| Instant::now() < until)
+    }
+
+    pub fn is_hiding(&self, name: &str) -> bool {
+        let hiding = lock(&self.hiding);
+        hiding.as_ref().is_some_and(|(of, until)| of == name && Instant::now() < *until)
     }
 
     /// The storage fails, or has failed.
