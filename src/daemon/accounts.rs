@@ -46,6 +46,8 @@ pub struct Accounts {
     addresses: HashMap<Id, String>,
     /// Addresses whose task has still to be started.
     waiting: VecDeque<String>,
+    /// Tasks that were asked to stop, and until when they may take: in this order.
+    stopping: VecDeque<(Instant, AbortHandle)>,
     endings: Endings,
 }
 
@@ -70,8 +72,6 @@ enum Life {
     },
     /// Its orders are closed. When it ends it is started anew (`again`) or forgotten.
     Stopping {
-        task: AbortHandle,
-        deadline: Instant,
         again: bool,
     },
     /// Completed or closed.
@@ -97,6 +97,7 @@ impl Accounts {
             tasks: JoinSet::new(),
             addresses: HashMap::new(),
             waiting: VecDeque::new(),
+            stopping: VecDeque::new(),
             endings: Endings::default(),
         }
     }
@@ -115,7 +116,7 @@ impl Accounts {
         if let Some(account) = self.accounts.get_mut(&address) {
             // Removed and dropped again before its task had ended, or said twice.
             match &mut account.life {
-                Life::Stopping { again, .. } => {
+                Life::Stopping { again } => {
                     *again = true;
                     account.enrollment = enrollment;
                     account.announcements = announcements;
@@ -180,8 +181,8 @@ impl Accounts {
             Life::Running { orders, task } => {
                 if orders.try_send(Order::Replace(enrollment)).is_err() {
                     // A task that reads no orders is started anew with the new enrollment.
-                    let deadline = Instant::now() + STOP_WITHIN;
-                    account.life = Life::Stopping { task: task.clone(), deadline, again: true };
+                    self.stopping.push_back((Instant::now() + STOP_WITHIN, task.clone()));
+                    account.life = Life::Stopping { again: true };
                 }
             }
             // What had completed may have more to do under another migration.
@@ -196,11 +197,11 @@ impl Accounts {
         self.endings.removed(account, Instant::now());
         match &mut account.life {
             Life::Running { task, .. } => {
-                let deadline = Instant::now() + STOP_WITHIN;
+                self.stopping.push_back((Instant::now() + STOP_WITHIN, task.clone()));
                 // Dropping the orders asks it to stop.
-                account.life = Life::Stopping { task: task.clone(), deadline, again: false };
+                account.life = Life::Stopping { again: false };
             }
-            Life::Stopping { again, .. } => *again = false,
+            Life::Stopping { again } => *again = false,
             Life::Waiting | Life::Over | Life::Fallen => {
                 self.waiting.retain(|waiting| waiting != address);
                 self.accounts.remove(address);
@@ -228,8 +229,8 @@ impl Accounts {
                 Ok(())
             }
             Life::Over => Err(Untaken::Over),
-            Life::Stopping { again: true, .. } => Err(Untaken::Busy),
-            Life::Stopping { again: false, .. } => Err(Untaken::Unknown),
+            Life::Stopping { again: true } => Err(Untaken::Busy),
+            Life::Stopping { again: false } => Err(Untaken::Unknown),
         }
     }
 
@@ -242,8 +243,7 @@ impl Accounts {
 
     /// What `status` shows: of all accounts but those that are being forgotten.
     pub fn cells(&self) -> Vec<StatusCell> {
-        let kept =
-            |account: &&Account| !matches!(account.life, Life::Stopping { again: false, .. });
+        let kept = |account: &&Account| !matches!(account.life, Life::Stopping { again: false });
         self.accounts.values().filter(kept).map(|account| account.status.clone()).collect()
     }
 
@@ -313,12 +313,9 @@ impl Accounts {
 
     /// Aborts tasks that did not stop in time. Call it now and then.
     pub fn abort_overdue(&mut self, now: Instant) {
-        for account in self.accounts.values() {
-            if let Life::Stopping { task, deadline, .. } = &account.life
-                && *deadline <= now
-            {
-                task.abort();
-            }
+        while let Some((_, task)) = self.stopping.pop_front_if(|(deadline, _)| *deadline <= now) {
+            // Nothing, where it has ended.
+            task.abort();
         }
     }
 
@@ -339,8 +336,8 @@ impl Accounts {
         let Some(address) = self.addresses.remove(&task) else { return };
         let Some(account) = self.accounts.get_mut(&address) else { return };
         match (&account.life, error) {
-            (Life::Stopping { again: true, .. }, _) => self.start(&address),
-            (Life::Stopping { again: false, .. }, _) => {
+            (Life::Stopping { again: true }, _) => self.start(&address),
+            (Life::Stopping { again: false }, _) => {
                 self.accounts.remove(&address);
             }
             (_, Some(error)) if error.is_panic() => {
@@ -422,7 +419,7 @@ impl Account {
 
     /// Is its task still to end although it is not enrolled any more?
     fn is_going(&self) -> bool {
-        matches!(self.life, Life::Stopping { again: false, .. })
+        matches!(self.life, Life::Stopping { again: false })
     }
 }
 

@@ -7,7 +7,7 @@ use super::copy::Failure;
 use super::doubt::intended;
 use super::pass::{Absence, Look, Pass};
 use super::resolve::of_link;
-use crate::checkpoint::{Edit, Intent, IntentId, Known, Link, Seen};
+use crate::checkpoint::{Edit, Intent, IntentId, Known, Link, Phase, Seen};
 use crate::journal::{Entry, Event};
 use crate::words::{Flags, SystemFlags, Uid};
 
@@ -119,8 +119,10 @@ impl Pass<'_> {
             // is copied anew, and then it goes.
             let findable = from_name == to_name || link.altered.is_none();
             let goes = findable && self.may_touch(&verified, looks[from].pair, *old, link);
-            if !goes && to_waits {
-                // Until that folder is copied it is the only one.
+            // Until that folder is copied it is the only one. The last pass waits for nobody who
+            // does not show it, or whose owner has changed it.
+            let waits = !findable || self.phase() < Phase::Draining;
+            if !goes && to_waits && waits {
                 self.kept.insert(link.instant);
             }
             goes

@@ -563,7 +563,7 @@ fn seeds_that_failed_once() {
 /// a session looked over and over at what another had seen; a listing of a server in trouble counted.
 #[test]
 fn seeds_with_an_archive_that_failed_once() {
-    const SEEDS: [u64; 18] = [
+    const SEEDS: [u64; 20] = [
         912_524,
         71_008_664,
         99_120_407_748,
@@ -582,6 +582,8 @@ fn seeds_with_an_archive_that_failed_once() {
         99_120_350_152,
         99_120_365_320,
         99_140_008_680,
+        99_150_002_480,
+        99_150_003_036,
     ];
     run_all(SEEDS.into_iter().map(archived));
 }
