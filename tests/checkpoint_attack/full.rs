@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use pecsync::checkpoint::*;
 
-use crate::world::{Found, commit, edits, look, state};
+use crate::world::{Found, commit, edits, flush, look, state};
 
 const CHILD: &str = "PECSYNC_TEST_CHECKPOINT_FULL";
 const TIME_MAX: Duration = Duration::from_secs(40);
@@ -63,12 +63,12 @@ fn child_on_a_full_disk() {
         // It is tried in vain meanwhile.
         let until = Instant::now() + Duration::from_secs(3 * round as u64);
         while Instant::now() < until {
-            assert!(commit(&store, vec![]).is_err(), "there is no room");
+            assert!(flush(&store).is_err(), "there is no room");
             std::thread::sleep(Duration::from_millis(300));
         }
         mount(&format!("remount,size={room}"), dir);
         let begun = Instant::now();
-        while let Err(error) = commit(&store, vec![]) {
+        while let Err(error) = flush(&store) {
             assert!(begun.elapsed() < TIME_MAX, "{error}");
             std::thread::sleep(Duration::from_millis(300));
         }

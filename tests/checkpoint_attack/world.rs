@@ -152,6 +152,12 @@ pub fn commit(store: &Store, edits: Vec<Edit>) -> Result<(), StoreError> {
     runtime.expect("a runtime").block_on(store.writer().commit(edits))
 }
 
+/// Does it write?
+pub fn flush(store: &Store) -> Result<(), StoreError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(store.alive())
+}
+
 /// All files below, with their paths.
 pub fn files(dir: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
