@@ -1,7 +1,7 @@
 //! The record of completed accounts: the last line of an account counts, a torn one is passed over.
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -20,6 +20,15 @@ fn account(address: &str, phase: Phase) -> CompletedAccount {
     }
 }
 
+fn open(dir: &Path) -> Arc<Completed> {
+    Arc::new(Completed::open(dir).unwrap())
+}
+
+fn record(completed: &Arc<Completed>, account: CompletedAccount) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(completed.record(account))
+}
+
 fn phase(dir: &Path, address: &str) -> Option<Phase> {
     Completed::open(dir).unwrap().get(address).map(|account| account.phase)
 }
@@ -27,12 +36,12 @@ fn phase(dir: &Path, address: &str) -> Option<Phase> {
 #[test]
 fn what_was_recorded_is_read_again() {
     let dir = tempfile::tempdir().unwrap();
-    let completed = Completed::open(dir.path()).unwrap();
+    let completed = open(dir.path());
     assert_eq!(completed.get("a@pec.it"), None);
     let [a, b] = [account("a@pec.it", Phase::Archiving), account("b@pec.it", Phase::Closed)];
     let later = account("a@pec.it", Phase::Completed);
     for one in [a, b.clone(), later.clone()] {
-        completed.record(one).unwrap();
+        record(&completed, one).unwrap();
     }
     assert_eq!(completed.get("a@pec.it"), Some(later.clone()));
     let again = Completed::open(dir.path()).unwrap();
@@ -50,13 +59,13 @@ fn what_was_recorded_is_read_again() {
 #[test]
 fn a_reopened_account_is_no_longer_completed_until_it_is_again() {
     let dir = tempfile::tempdir().unwrap();
-    let completed = Completed::open(dir.path()).unwrap();
-    completed.record(account("a@pec.it", Phase::Completed)).unwrap();
+    let completed = open(dir.path());
+    record(&completed, account("a@pec.it", Phase::Completed)).unwrap();
     completed.reopen("a@pec.it").unwrap();
     completed.reopen("never@pec.it").unwrap();
     assert_eq!(completed.get("a@pec.it"), None);
     assert_eq!(phase(dir.path(), "a@pec.it"), None);
-    completed.record(account("a@pec.it", Phase::Archiving)).unwrap();
+    record(&completed, account("a@pec.it", Phase::Archiving)).unwrap();
     assert_eq!(phase(dir.path(), "a@pec.it"), Some(Phase::Archiving));
 }
 
@@ -64,18 +73,18 @@ fn a_reopened_account_is_no_longer_completed_until_it_is_again() {
 fn a_torn_last_line_is_passed_over_and_written_after() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("completed.jsonl");
-    let completed = Completed::open(dir.path()).unwrap();
-    completed.record(account("a@pec.it", Phase::Completed)).unwrap();
+    let completed = open(dir.path());
+    record(&completed, account("a@pec.it", Phase::Completed)).unwrap();
     let line = fs::read(&file).unwrap();
-    completed.record(account("b@pec.it", Phase::Completed)).unwrap();
+    record(&completed, account("b@pec.it", Phase::Completed)).unwrap();
     let whole = fs::read(&file).unwrap();
     for length in line.len()..whole.len() {
         fs::write(&file, &whole[..length]).unwrap();
-        let completed = Completed::open(dir.path()).unwrap();
+        let completed = open(dir.path());
         let there = completed.get("b@pec.it").is_some();
         assert_eq!(there, length == whole.len() - 1, "only the line's end is missing: {length}");
         assert_eq!(completed.unreadable_lines(), 0);
-        completed.record(account("c@pec.it", Phase::Closed)).unwrap();
+        record(&completed, account("c@pec.it", Phase::Closed)).unwrap();
         for address in ["a@pec.it", "c@pec.it"] {
             assert!(phase(dir.path(), address).is_some(), "{address}, cut at {length}");
         }
@@ -86,16 +95,16 @@ fn a_torn_last_line_is_passed_over_and_written_after() {
 fn lines_of_others_are_counted_and_kept() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("completed.jsonl");
-    let completed = Completed::open(dir.path()).unwrap();
-    completed.record(account("a@pec.it", Phase::Completed)).unwrap();
+    let completed = open(dir.path());
+    record(&completed, account("a@pec.it", Phase::Completed)).unwrap();
     let mut foreign = OpenOptions::new().append(true).open(&file).unwrap();
     foreign.write_all(b"\xff\n{\"schema\":2,\"address\":\"z@pec.it\"}\n").unwrap();
-    completed.record(account("b@pec.it", Phase::Completed)).unwrap();
-    let completed = Completed::open(dir.path()).unwrap();
+    record(&completed, account("b@pec.it", Phase::Completed)).unwrap();
+    let completed = open(dir.path());
     assert_eq!(completed.unreadable_lines(), 2);
 
     completed.forget("a@pec.it").unwrap();
-    completed.record(account("c@pec.it", Phase::Completed)).unwrap();
+    record(&completed, account("c@pec.it", Phase::Completed)).unwrap();
     let text = fs::read(&file).unwrap();
     assert!(!String::from_utf8_lossy(&text).contains("a@pec.it"));
     assert_eq!(
@@ -109,14 +118,14 @@ fn lines_of_others_are_counted_and_kept() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn those_that_complete_together_share_the_disk() {
     let dir = tempfile::tempdir().unwrap();
-    let completed = Arc::new(Completed::open(dir.path()).unwrap());
+    let completed = open(dir.path());
     let mut recording = tokio::task::JoinSet::new();
     for number in 0..1_000 {
         let completed = completed.clone();
         let address = format!("{number}@pec.it");
         recording.spawn(async move {
             let account = account(&address, Phase::Completed);
-            completed.record_with_others(account).await.unwrap();
+            completed.record(account).await.unwrap();
             // Durable for whoever opens it from here on.
             assert!(completed.get(&address).is_some());
         });
@@ -125,9 +134,9 @@ async fn those_that_complete_together_share_the_disk() {
         done.unwrap();
     }
     let mut odd = account("a@pec.it", Phase::Following);
-    completed.record_with_others(odd.clone()).await.unwrap_err();
+    completed.record(odd.clone()).await.unwrap_err();
     odd.phase = Phase::Closed;
-    completed.record_with_others(odd).await.unwrap();
+    completed.record(odd).await.unwrap();
     let again = Completed::open(dir.path()).unwrap();
     assert_eq!(again.unreadable_lines(), 0);
     assert!((0..1_000).all(|number| again.get(&format!("{number}@pec.it")).is_some()));
@@ -137,11 +146,11 @@ async fn those_that_complete_together_share_the_disk() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_forgotten_while_it_is_recorded_does_not_come_back() {
     let dir = tempfile::tempdir().unwrap();
-    let completed = Arc::new(Completed::open(dir.path()).unwrap());
+    let completed = open(dir.path());
     for _ in 0..100 {
         let recording = completed.clone();
         let task = tokio::spawn(async move {
-            let _ = recording.record_with_others(account("a@pec.it", Phase::Completed)).await;
+            let _ = recording.record(account("a@pec.it", Phase::Completed)).await;
         });
         tokio::task::yield_now().await;
         task.abort();
@@ -154,10 +163,10 @@ async fn who_is_forgotten_while_it_is_recorded_does_not_come_back() {
 #[test]
 fn only_accounts_past_their_seal_are_recorded() {
     let dir = tempfile::tempdir().unwrap();
-    let completed = Completed::open(dir.path()).unwrap();
-    completed.record(account("a@pec.it", Phase::Following)).unwrap_err();
+    let completed = open(dir.path());
+    record(&completed, account("a@pec.it", Phase::Following)).unwrap_err();
     let mut odd = account("a@pec.it", Phase::Completed);
     odd.sealed_at = Some(i64::MAX);
-    completed.record(odd).unwrap_err();
+    record(&completed, odd).unwrap_err();
     assert_eq!(phase(dir.path(), "a@pec.it"), None);
 }

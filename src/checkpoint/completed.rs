@@ -92,18 +92,10 @@ impl Completed {
         self.state().unreadable
     }
 
-    /// Durable on return. Replaces what was recorded of the same address.
-    pub fn record(&self, account: CompletedAccount) -> io::Result<()> {
-        let mut state = self.state();
-        state.append(&[&Line::of(&account, false)?])?;
-        state.accounts.insert(account.address.clone(), account);
-        Ok(())
-    }
-
-    /// [`Completed::record`] beside the runtime: ten thousand accounts that complete at one instant
-    /// share few syncs, and no other waits for the disk. Where it is dropped before it resolves,
-    /// the account may be recorded all the same.
-    pub async fn record_with_others(self: &Arc<Self>, account: CompletedAccount) -> io::Result<()> {
+    /// Durable when it resolves. Replaces what was recorded of the same address. The disk is waited
+    /// for beside the runtime: ten thousand accounts that complete at one instant share few syncs.
+    /// Where it is dropped before, the account may be recorded all the same.
+    pub async fn record(self: &Arc<Self>, account: CompletedAccount) -> io::Result<()> {
         let line = Line::of(&account, false)?;
         let (told, outcome) = oneshot::channel();
         let is_first = {

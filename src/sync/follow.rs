@@ -682,7 +682,7 @@ impl Following<'_> {
         if phase >= Phase::Completed {
             self.board.well();
             let done = completed_account(&book.record);
-            self.shared.completed.record_with_others(done).await.map_err(Failure::Store)?;
+            self.shared.completed.record(done).await.map_err(Failure::Store)?;
             let left_out = book.left_out.iter().map(|one| (&*one.shown, one.state, &*one.why));
             proof::write(self.shared, &book.record, left_out).await;
         }
