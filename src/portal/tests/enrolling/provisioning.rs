@@ -5,15 +5,20 @@ use std::fs;
 use crate::site::{GEOMETRI, NEW_PASSWORD, PASSWORD, World};
 use crate::visitor::{Visitor, form};
 
-#[test]
-fn a_hook_that_fails_is_told_again_and_others_meanwhile() {
-    let world = World::new();
-    let mut visitor = Visitor::new(&world);
+/// Somebody, who sets a new password.
+fn enroll(world: &World) {
+    let mut visitor = Visitor::new(world);
     let page = visitor.begin(GEOMETRI);
     let token = form(&page);
     visitor.password(&page, PASSWORD);
     let new = [("form", token.as_str()), ("new", NEW_PASSWORD), ("again", NEW_PASSWORD)];
     visitor.post("new-password", &new).says("è iniziata");
+}
+
+#[test]
+fn a_hook_that_fails_is_told_again_and_others_meanwhile() {
+    let world = World::new();
+    enroll(&world);
     let hook = world.site.path("hook");
     let good = fs::read_to_string(&hook).unwrap();
     // What it says of its own goes nowhere: it was told a password.
@@ -46,12 +51,7 @@ fn a_hook_that_fails_is_told_again_and_others_meanwhile() {
 #[test]
 fn forget_erases_a_new_password_that_waits() {
     let world = World::new();
-    let mut visitor = Visitor::new(&world);
-    let page = visitor.begin(GEOMETRI);
-    let token = form(&page);
-    visitor.password(&page, PASSWORD);
-    let new = [("form", token.as_str()), ("new", NEW_PASSWORD), ("again", NEW_PASSWORD)];
-    visitor.post("new-password", &new).says("è iniziata");
+    enroll(&world);
     // Of which one is being told, too.
     let (queued, _) = &world.queue()[0];
     fs::copy(queued, queued.with_extension("telling")).unwrap();

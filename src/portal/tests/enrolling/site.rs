@@ -32,6 +32,16 @@ pub const ODD: (&str, &str) = ("strano", "a@strano.example");
 
 pub const PASSWORD: &str = "Vecchia-parola7";
 pub const NEW_PASSWORD: &str = "Nuov@parola8";
+/// New passwords that break one rule of the policy each, and which.
+pub const BREAKING_ONE_RULE: [(&str, &str); 7] = [
+    ("Cav-7", "length"),
+    ("cavallo-7", "letters"),
+    ("CAVALLO-7", "letters"),
+    ("Cavallo-!", "digit"),
+    ("Cavallo77", "special"),
+    ("Cavallo-777", "repeated"),
+    ("7-Rossini", "name"),
+];
 const GUIDE: &str = "https://guide.pec.it/posta-pec/gestione-account/verifica-in-2-passaggi/\
     disattivare-la-verifica-in-due-passaggi.aspx";
 
